@@ -1,0 +1,25 @@
+"""How far a process's clock can be from the broker's: a record that it sent lies between its sending and its coming back.
+
+offset of the clock against the broker's is at least ``sent - stamp`` (the record was stamped after it was sent) and at most
+``back - stamp`` (it came back after it was stamped). A clock is bad only when the whole interval lies outside the skew: a slow round
+trip alone never condemns it.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ClockBound:
+    """The interval, ns; positive: the process's clock is ahead of the broker's."""
+
+    low_ns: int
+    high_ns: int
+
+    def within(self, skew_ns: int) -> bool:
+        """Say whether the clock may be no further off than ``skew_ns``."""
+        return self.low_ns <= skew_ns and self.high_ns >= -skew_ns
+
+
+def bound(sent_ns: int, stamp_ns: int, back_ns: int) -> ClockBound:
+    """Bound the clock by one round trip: wall time of sending, the broker's stamp, wall time of the answer."""
+    return ClockBound(sent_ns - stamp_ns, back_ns - stamp_ns)

@@ -1,0 +1,191 @@
+"""What one process has read of mail.control: who owns each slot, since when, and what the operators ordered.
+
+Pure: records go in with their offset and the broker's stamp, in log order, each once. Senders and schedulers run the same code, and
+differ only in how far each has read. The epoch of a slot is the offset of its last claim; the first ready heartbeat of an epoch is its
+``ready``. Compaction may take the first heartbeats away: then ``ready`` is seen later than it was, which only settles leases later.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from shared.records.control import (
+    Claim,
+    Control,
+    Directive,
+    Heartbeat,
+    Hello,
+    Released,
+    SourceState,
+)
+from shared.records.lanemap import LaneMap
+
+NO_EPOCH: Final = -1
+# Epochs remembered for each slot. An epoch that is forgotten is judged by the next newer one's ``ready``: later, never earlier.
+_REMEMBERED: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A claim that was read: its offset is the epoch."""
+
+    epoch: int
+    stamp_ns: int
+    process: str
+    pod: str
+
+
+@dataclass(slots=True)
+class SlotView:
+    """One slot, as far as it was read."""
+
+    claims: deque[Claimed] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+    #: epoch -> stamp of its first ready heartbeat, oldest epoch first.
+    ready: dict[int, int] = field(default_factory=dict)
+    released: deque[int] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+    #: The newest heartbeat of the newest epoch.
+    beat_ns: int = 0
+    beat_ready: bool = False
+    usable: bool = True
+
+    @property
+    def epoch(self) -> int:
+        """The slot's epoch; -1 before the first claim."""
+        return self.claims[-1].epoch if self.claims else NO_EPOCH
+
+
+class ControlView:
+    """Fold mail.control."""
+
+    def __init__(self) -> None:
+        """Begin with nothing read."""
+        self.position = 0
+        self.lane_map: LaneMap | None = None
+        self.directives: dict[str, Directive] = {}
+        self._slots: dict[int, SlotView] = {}
+
+    def __repr__(self) -> str:
+        """Show the owners."""
+        slots = ", ".join(
+            f"{number}@{view.epoch}" for number, view in sorted(self._slots.items())
+        )
+        return f"<ControlView to {self.position} [{slots}]>"
+
+    def feed(self, offset: int, stamp_ns: int, record: Control) -> None:
+        """Take the next record."""
+        self.position = offset + 1
+        match record:
+            case Claim():
+                slot = self.slot(record.slot)
+                slot.claims.append(
+                    Claimed(offset, stamp_ns, record.process, record.pod)
+                )
+                slot.beat_ns, slot.beat_ready = stamp_ns, False
+            case Heartbeat():
+                self._beat(record, stamp_ns)
+            case Released():
+                self.slot(record.slot).released.append(record.epoch)
+            case SourceState():
+                self.slot(record.slot).usable = record.usable
+            case LaneMap():
+                if self.lane_map is None or record.version > self.lane_map.version:
+                    self.lane_map = record
+            case Directive():
+                self.directives[record.id] = record
+            case Hello():
+                pass
+
+    def _beat(self, record: Heartbeat, stamp_ns: int) -> None:
+        slot = self.slot(record.slot)
+        if record.ready and record.epoch not in slot.ready:
+            slot.ready[record.epoch] = stamp_ns
+            if len(slot.ready) > _REMEMBERED:
+                del slot.ready[min(slot.ready)]
+        if record.epoch == slot.epoch:
+            slot.beat_ns, slot.beat_ready = stamp_ns, record.ready
+
+    def slot(self, number: int) -> SlotView:
+        """Give the view of one slot, empty if nothing was read of it."""
+        return self._slots.setdefault(number, SlotView())
+
+    def epoch(self, slot: int) -> int:
+        """Give the epoch of ``slot``; -1 before its first claim."""
+        return self.slot(slot).epoch
+
+    def last_claim(self, slot: int) -> Claimed | None:
+        """Give the claim that owns ``slot``."""
+        claims = self.slot(slot).claims
+        return claims[-1] if claims else None
+
+    def claim_before(self, slot: int, epoch: int) -> Claimed | None:
+        """Give the claim just before ``epoch``."""
+        return next(
+            (
+                claim
+                for claim in reversed(self.slot(slot).claims)
+                if claim.epoch < epoch
+            ),
+            None,
+        )
+
+    def was_ready(self, slot: int, epoch: int) -> bool:
+        """Say whether ``epoch`` ever said ready."""
+        return epoch in self.slot(slot).ready
+
+    def is_released(self, slot: int, epoch: int) -> bool:
+        """Say whether ``epoch`` was given up."""
+        return epoch in self.slot(slot).released
+
+    def newer_ready_ns(self, slot: int, epoch: int) -> int | None:
+        """Give the stamp of the first ``ready`` of an epoch newer than ``epoch``."""
+        return min(
+            (stamp for known, stamp in self.slot(slot).ready.items() if known > epoch),
+            default=None,
+        )
+
+    def live_epoch(self, slot: int, now_ns: int, fresh_ns: int) -> int | None:
+        """Give the epoch that grants may go to: ready, not released, heard of within ``fresh_ns``."""
+        view = self.slot(slot)
+        epoch = view.epoch
+        fresh = view.beat_ready and now_ns - view.beat_ns < fresh_ns
+        return epoch if fresh and view.usable and epoch not in view.released else None
+
+    def ready_ns(self, slot: int, epoch: int) -> int:
+        """Give the stamp of the ``ready`` of ``epoch``; 0 if it was not read."""
+        return self.slot(slot).ready.get(epoch, 0)
+
+    def pause(
+        self, *, tenant: str, provider: str | None, source: str | None, now_ns: int
+    ) -> Directive | None:
+        """Find a pause that holds for all of these; one that names a source holds where ``source`` is that one."""
+        return next(
+            (
+                order
+                for order in self.directives.values()
+                if _holds(order, tenant, provider, source, now_ns)
+            ),
+            None,
+        )
+
+    def pauses(self, now_ns: int) -> list[Directive]:
+        """List the pauses in force."""
+        return [order for order in self.directives.values() if _in_force(order, now_ns)]
+
+
+def _in_force(order: Directive, now_ns: int) -> bool:
+    return order.action == "pause" and (
+        order.expires_ns is None or now_ns < order.expires_ns
+    )
+
+
+def _holds(
+    order: Directive, tenant: str, provider: str | None, source: str | None, now_ns: int
+) -> bool:
+    return _in_force(order, now_ns) and all(
+        wanted is None or wanted == given
+        for wanted, given in (
+            (order.tenant, tenant),
+            (order.provider, provider),
+            (order.source, source),
+        )
+    )

@@ -1,0 +1,80 @@
+"""How a record's value becomes bytes and back: one line of JSON, then ``\\n``, then the body where there is one.
+
+The body is never decoded here: it stays the bytes that it was, and a console consumer shows the line. Decoding is total: what cannot
+be read comes back as ``Unreadable`` with a reason that names the field, so that no value can stop a partition. Unknown fields are
+ignored, so that an older reader reads a newer writer's records.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+import msgspec
+
+VERSION: Final = 1
+#: A header line longer than this is refused before it is decoded: nothing that Postyard writes comes near.
+MAX_LINE_BYTES: Final = 36 * 1024 * 1024
+
+T = TypeVar("T")
+
+
+def _version() -> int:
+    # A default factory, not a default: omit_defaults leaves out plain defaults, and every record must show its version.
+    return VERSION
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Carry the version; every record type derives from it."""
+
+    v: int = msgspec.field(default_factory=_version)
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Say why a value could not be read; ``reason`` names the field and the rule."""
+
+    reason: str
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def encode(record: msgspec.Struct, body: bytes = b"") -> bytes:
+    """Join the record's line and its body."""
+    line = _encode(record)
+    return b"%b\n%b" % (line, body) if body else line
+
+
+def split(value: bytes) -> tuple[bytes, bytes]:
+    """Part a value into its line and its body; the body is empty where there is no newline."""
+    line, _, body = value.partition(b"\n")
+    return line, body
+
+
+class Codec(Generic[T]):
+    """Decode the line of one record type (or of one union of tagged types)."""
+
+    __slots__ = ("_decoder",)
+
+    def __init__(self, kind: type[T] | object) -> None:
+        """``kind`` is a Struct type or a union of tagged Struct types."""
+        self._decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(kind)
+
+    def decode(self, value: bytes | None) -> T | Unreadable:
+        """Read the line of ``value``; the body is not touched."""
+        if not value:
+            return Unreadable("the record has no value")
+        end = value.find(b"\n")
+        return self.decode_line(value if end < 0 else value[:end])
+
+    def decode_line(self, line: bytes) -> T | Unreadable:
+        """Read one line of JSON."""
+        try:
+            record = self._decoder.decode(line)
+        except msgspec.ValidationError as error:
+            return Unreadable(str(error))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return Unreadable(f"not JSON: {error}")
+        version = getattr(record, "v", VERSION)
+        if version != VERSION:
+            return Unreadable(f"v: this reader knows version {VERSION}, got {version}")
+        return record

@@ -1,0 +1,117 @@
+"""What travels on mail.control: one partition, compacted, read by everybody from its start.
+
+Slots: ``claim`` (its offset is the slot's epoch), ``heartbeat`` (the first ready one of an epoch is its `ready`), ``released``, ``hello``
+(a round trip of one's own). Cluster: ``lanemap``, ``directive``. Keys keep what must survive compaction: the last claim, the last
+heartbeat and the last release of each slot, the lane map, each directive.
+"""
+
+from typing import Literal
+
+from shared.records.codec import Codec, Record
+from shared.records.lanemap import LaneMap
+
+
+class Claim(
+    Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="claim"
+):
+    """Ask for a slot; the record's offset becomes the epoch."""
+
+    slot: int
+    source: str
+    #: The process: unique for each start.
+    process: str
+    #: The pod's uid: a restart in the same pod has the same one.
+    pod: str
+
+
+class Heartbeat(
+    Record,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    tag_field="k",
+    tag="heartbeat",
+):
+    """Say that the owner of ``epoch`` lives; ``ready`` only while it is fit to send."""
+
+    slot: int
+    epoch: int
+    process: str
+    ready: bool
+    #: The sender's clocks when it sent this.
+    mono_ns: int
+    wall_ns: int
+
+
+class Released(
+    Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="released"
+):
+    """Give a slot up: all its outcomes are acknowledged, nothing more is sent in ``epoch``."""
+
+    slot: int
+    epoch: int
+    process: str
+
+
+class Hello(
+    Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="hello"
+):
+    """Measure a round trip: its stamp bounds the process's clock, its reading back proves the log read to its end."""
+
+    process: str
+    wall_ns: int
+
+
+class SourceState(
+    Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="source"
+):
+    """Say that a source cannot be used now (its address cannot be bound), or can again."""
+
+    slot: int
+    source: str
+    usable: bool
+    reason: str = ""
+
+
+class Directive(
+    Record,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    tag_field="k",
+    tag="directive",
+):
+    """An operator's order: what, on whom, why, by whom, until when."""
+
+    id: str
+    action: Literal["pause", "resume"]
+    tenant: str | None = None
+    provider: str | None = None
+    source: str | None = None
+    reason: str
+    author: str
+    #: None: until resumed.
+    expires_ns: int | None = None
+
+
+Control = Claim | Heartbeat | Released | Hello | SourceState | LaneMap | Directive
+CONTROL: Codec[Control] = Codec(Control)
+
+
+def control_key(record: Control) -> bytes:
+    """Name what compaction keeps the last of."""
+    match record:
+        case Claim(slot=slot):
+            return b"claim/%d" % slot
+        case Heartbeat(slot=slot):
+            return b"heartbeat/%d" % slot
+        case Released(slot=slot):
+            return b"released/%d" % slot
+        case SourceState(slot=slot):
+            return b"source/%d" % slot
+        case Hello(process=process):
+            return b"hello/" + process.encode()
+        case LaneMap():
+            return b"lanemap"
+        case Directive(id=id_):
+            return b"directive/" + id_.encode()

@@ -1,0 +1,91 @@
+"""delivery: one recipient of one message, the unit of scheduling, in mail.deliveries.{transactional,bulk}.
+
+The partition is the one that decides about it (the lane map says which). The body rides along, or is referred to. Three more kinds
+travel on the same log because they must keep its order: ``handover`` gives a lane's limiters to its new partition, ``late`` carries an
+outcome that arrived at the old one, and a delivery with ``again`` is a straggler appended anew so that the log can be trimmed.
+Internal times are nanoseconds since the epoch.
+"""
+
+import msgspec
+
+from shared.records.body import BodyRef
+from shared.records.codec import Codec, Record
+from shared.records.outcome import Outcome
+
+
+class Delivery(
+    Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="delivery"
+):
+    """Ask for one message to be brought to one recipient."""
+
+    #: Stable over all attempts.
+    id: str
+    #: The submission's id: the platform's key, or topic-partition-offset.
+    submission: str
+    tenant: str
+    class_: str = msgspec.field(name="class")
+    #: The return path; "" is <>.
+    from_: str = msgspec.field(name="from")
+    #: Where bounces are expected; differs from ``from`` once return paths are rewritten per recipient.
+    return_path: str
+    to: str
+    #: The recipient's domain as an A-label, lower case.
+    domain: str
+    #: Who runs the MX: None where nobody is known to, or where it is not resolved yet.
+    provider: str | None = None
+    #: The normalised set of MX hosts; None: not resolved yet.
+    site: str | None = None
+    pool: str
+    #: The version of the lane map that routed it.
+    map: int
+    accepted_ns: int
+    not_before_ns: int
+    expires_ns: int
+    #: Of the body as it will be sent without ``prepend`` and signature.
+    size_bytes: int
+    #: The domain of the From header, which chooses the DKIM key.
+    header_domain: str
+    stream: str = ""
+    tags: tuple[str, ...] = ()
+    #: Header lines of this recipient (CRLF after each), put before the body and signed with it.
+    prepend: str = ""
+    body: BodyRef | None = None
+    eight_bit: bool = False
+    smtputf8: bool = False
+    #: What it has been through where it was before: grants counted, retry steps taken, unknown outcomes, hops between partitions.
+    n: int = 0
+    steps: int = 0
+    unknowns: int = 0
+    hop: int = 0
+    again: bool = False
+
+
+class PairHandover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The limiter of one (limit key, slot) pair, as it is written in mail.state."""
+
+    key: str
+    slot: int
+    state: msgspec.Raw
+
+
+class Handover(
+    Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="handover"
+):
+    """Give a lane to the partition that reads this: it may grant from here on."""
+
+    lane: str
+    map: int
+    pairs: tuple[PairHandover, ...] = ()
+
+
+class Late(
+    Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="late"
+):
+    """Carry an outcome to the partition where its delivery has moved."""
+
+    lane: str
+    outcome: Outcome
+    hop: int = 0
+
+
+DELIVERY: Codec[Delivery | Handover | Late] = Codec(Delivery | Handover | Late)

@@ -1,0 +1,66 @@
+"""event: everything that happens to a delivery, on mail.events, for platforms, webhooks and consoles.
+
+Key = delivery id (or the submission's, where there is no delivery), so that the events of a delivery keep their order. Times are
+RFC 3339. Every event has ``final``: after a final one nothing more is said of the delivery except feedback.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from shared.records.codec import Codec, Record
+from shared.records.outcome import Reply, Wire
+
+EventType = Literal[
+    "accepted",
+    "rejected",
+    "deferred",
+    "delivered",
+    "bounced",
+    "expired",
+    "cancelled",
+    "suppressed",
+    "unknown",
+]
+
+
+class Event(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """Say one thing that happened."""
+
+    type: EventType
+    final: bool
+    time: str
+    submission: str
+    tenant: str
+    class_: str = msgspec.field(name="class", default="")
+    delivery: str | None = None
+    to: str = ""
+    from_: str = msgspec.field(name="from", default="")
+    #: delivery id : n
+    attempt: str | None = None
+    provider: str | None = None
+    site: str | None = None
+    pool: str = ""
+    stream: str = ""
+    tags: tuple[str, ...] = ()
+    source: str = ""
+    reply: Reply | None = None
+    wire: Wire | None = None
+    #: The classification of the reply, or our own reason.
+    category: str = ""
+    scope: str = ""
+    reason: str = ""
+    #: Of ``rejected``: the field that was wrong.
+    field: str = ""
+    #: When the next attempt may come.
+    next_attempt: str | None = None
+    #: Seconds from acceptance to this event.
+    age_s: float | None = None
+    warnings: tuple[str, ...] = ()
+    #: Through a smart host: another machine took the mail over, it has not reached the mailbox yet.
+    relayed: bool = False
+    #: After an unknown outcome: the mailbox may have it twice.
+    maybe_duplicate: bool = False
+
+
+EVENT: Codec[Event] = Codec(Event)

@@ -1,0 +1,55 @@
+"""grant: permission for one attempt, from one slot in one epoch, in mail.dispatch (partition = slot).
+
+It starts not before ``t0_ns`` and not after ``t1_ns``. A grant of another epoch than the owner's is skipped without a word: its lease
+settles it. The message follows the line, or is referred to.
+"""
+
+import msgspec
+
+from shared.records.body import BodyRef
+from shared.records.codec import Codec, Record
+
+
+class Grant(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """Permit attempt ``id:n`` from ``slot`` in ``epoch``."""
+
+    id: str
+    #: Counts the grants of the delivery; never used twice.
+    n: int
+    slot: int
+    epoch: int
+    #: The partition of mail.outcomes that must hear of it: the one that decided.
+    part: int
+    t0_ns: int
+    t1_ns: int
+    tenant: str
+    class_: str = msgspec.field(name="class")
+    from_: str = msgspec.field(name="from")
+    to: str
+    domain: str
+    #: The site as it was when the grant was made: another one found by the sender means ``moved``.
+    site: str
+    #: Provider, else site, else the smart host: whose limits these are.
+    limit_key: str
+    provider: str | None = None
+    size_bytes: int
+    header_domain: str
+    #: What the wire must keep for the pair (limit key, slot): the least time between two RCPT, and how many may come in a burst.
+    spacing_ns: int = 0
+    burst: int = 1
+    connections: int = 1
+    messages_per_connection: int = 100
+    #: The least that TLS must be: opportunistic, encrypted or verified.
+    tls: str = "opportunistic"
+    prepend: str = ""
+    body: BodyRef | None = None
+    eight_bit: bool = False
+    smtputf8: bool = False
+
+    @property
+    def attempt(self) -> str:
+        """The attempt's name in logs and events."""
+        return f"{self.id}:{self.n}"
+
+
+GRANT: Codec[Grant] = Codec(Grant)

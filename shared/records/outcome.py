@@ -1,0 +1,107 @@
+"""What a sender says of its attempts in mail.outcomes (partition = the scheduler partition that granted), and the scheduler's marks.
+
+``started`` is written when a ready connection takes the grant; its LogAppendTime decides whether the attempt counts as begun.
+``outcome`` says how it ended, ``handback`` that it did not begin. ``mark`` is the scheduler's own second hand: leases are judged by
+the stamps of what has been read here, never by a process's clock.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from shared.records.codec import Codec, Record
+
+#: delivered, bounced: final. deferred: a retry step. pair_failed: the pair's fault, no attempt counted. unknown: lost after the dot.
+Result = Literal["delivered", "deferred", "bounced", "pair_failed", "unknown"]
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the peer said; ``text`` is cut at 1 KiB and holds no control characters."""
+
+    code: int
+    text: str = ""
+    enhanced: str = ""
+    #: connect, banner, ehlo, starttls, auth, mail, rcpt, data, dot
+    stage: str = ""
+
+
+class Wire(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where the attempt went and how long it took."""
+
+    source_ip: str = ""
+    mx: str = ""
+    mx_ip: str = ""
+    tls: str = ""
+    #: Wall time of MAIL, and of the end.
+    mail_ns: int = 0
+    end_ns: int = 0
+    #: Milliseconds spent in each stage, by name.
+    ms: dict[str, int] = msgspec.field(default_factory=dict)
+
+
+class Attempted(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """Name the attempt; every record of a sender about one derives from it."""
+
+    id: str
+    n: int
+    slot: int
+    epoch: int
+
+
+class Started(
+    Attempted,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    tag_field="k",
+    tag="started",
+):
+    """Say that a ready connection has taken the grant."""
+
+
+class Outcome(
+    Attempted,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    tag_field="k",
+    tag="outcome",
+):
+    """Say how the attempt ended."""
+
+    result: Result
+    #: Why, in our words: invalid_mailbox, greylist, mailbox_full, rate, block, policy, connection, tls, dns, message, auth, ...
+    category: str = ""
+    #: Whose trouble it is: recipient, message, domain (the sending one), pair, provider.
+    scope: str = ""
+    reply: Reply | None = None
+    wire: Wire | None = None
+
+
+class Handback(
+    Attempted,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    tag_field="k",
+    tag="handback",
+):
+    """Give a grant back that was not begun: drain, moved (another MX set), source (cannot be bound), gate (not fit for the dot)."""
+
+    reason: str
+    #: For ``moved``: what the sender found.
+    site: str | None = None
+
+
+class Mark(
+    Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="mark"
+):
+    """Let a scheduler partition read its own clock against the broker's."""
+
+    sent_ns: int
+    owner: str
+
+
+OUTCOME: Codec[Started | Outcome | Handback | Mark] = Codec(
+    Started | Outcome | Handback | Mark
+)
