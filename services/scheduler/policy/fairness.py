@@ -1,14 +1,16 @@
-"""Order what waits under the same limits: due time, then class by share, then tenants in turn. Pure.
+"""Order what waits under the same limits: due time, class by share, tenants in turn. Pure.
 
-A delivery that is not due lies in one heap; once due it joins its tenant's line in its class. Each ``pop_ready`` serves a class by its
-share (start-time fair: a class that had nothing is owed nothing), and in it the next tenant, one delivery a turn. Deficit round robin
-is this where every delivery costs the same, and here it does: one token of the limit that all of them wait for.
+A delivery that is not due lies in one heap; once due it joins its tenant's line in its class. Each
+``pop_ready`` serves a class by its share (start-time fair: a class that had nothing is owed
+nothing), and in it the next tenant, one delivery a turn. Deficit round robin is this where every
+delivery costs the same, and here it does: one token of the limit that all of them wait for.
 
-**The bound.** A ready delivery with p before it in its tenant's line, in a class of T tenants whose share is s of S, is given after at
-most ceil((p + 1) * T * S / s) + (number of classes) pops: no tenant and no class can make it wait longer, whatever they push.
+**The bound.** A ready delivery with p before it in its tenant's line, in a class of T tenants whose
+share is s of S, is given after at most ceil((p + 1) * T * S / s) + (number of classes) pops: no
+tenant and no class can make it wait longer, whatever they push.
 
-Memory: one tuple and one dictionary entry for a delivery. Removal is lazy: an item counts while ``_items`` holds that very item;
-garbage is swept when it outweighs what lives.
+Memory: one tuple and one dictionary entry for a delivery. Removal is lazy: an item counts while
+``_items`` holds that very item; garbage is swept when it outweighs what lives.
 """
 
 import heapq
@@ -50,7 +52,7 @@ class DueQueue:
     """Hold deliveries until they are due, then give them fairly."""
 
     def __init__(self, shares: Mapping[str, int] = SHARES) -> None:
-        """Begin empty; ``shares``: class -> its part of the turns while all classes wait (a class that is not named: 1)."""
+        """Begin empty; ``shares``: class -> its part of the turns while all wait (unnamed: 1)."""
         self._shares = shares
         self._later: list[_Item] = []
         self._lines: dict[tuple[str, str], _Line] = {}
@@ -90,16 +92,12 @@ class DueQueue:
             heapq.heappush(self._later, item)
 
     def pop_ready(self, now_ns: int, blocked: Container[str] = ()) -> str | None:
-        """Take the next delivery that is due, of a tenant that is not ``blocked``; None: there is none."""
+        """Take the next delivery that is due, of a tenant not ``blocked``; None: there is none."""
         self._promote(now_ns)
-        best: _Class | None = None
-        for each in self._classes.values():
-            if self._head(each, blocked) and (
-                best is None or max(each.start, self._turn) < max(best.start, self._turn)
-            ):
-                best = each
-        if best is None:
+        able = [each for each in self._classes.values() if self._head(each, blocked)]
+        if not able:
             return None
+        best = min(able, key=lambda each: (max(each.start, self._turn), -each.share))
         self._turn = max(best.start, self._turn)
         best.start = self._turn + _TURN // best.share
         line = best.turns.popleft()
@@ -121,7 +119,7 @@ class DueQueue:
         return True
 
     def next_due(self) -> int | None:
-        """Say when the next delivery that was not due at the last ``pop_ready`` will be; None: all others are."""
+        """Say when the next delivery that was not due at the last ``pop_ready`` will be."""
         while self._later and not self._alive(self._later[0]):
             heapq.heappop(self._later)
             self._garbage -= 1
@@ -164,7 +162,7 @@ class DueQueue:
         line.ready.append(item)
 
     def _head(self, group: _Class, blocked: Container[str]) -> bool:
-        """Bring a line that may be served, with a delivery that lives, to the front of ``group``; False: there is none."""
+        """Bring a line that may be served to the front of ``group``; False: there is none."""
         for _ in range(len(group.turns)):
             line = group.turns[0]
             while line.ready and not self._alive(line.ready[0]):
@@ -183,7 +181,7 @@ class DueQueue:
         del self._items[item[2]]
         line.count -= 1
         if line.count == 0:
-            # What garbage it still holds goes with its last turn; a later push of the tenant begins a new line.
+            # Its garbage goes with its last turn; a later push of the tenant begins a new line.
             self._lines.pop((line.class_, line.tenant))
 
     def _sweep(self) -> None:

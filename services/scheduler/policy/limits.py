@@ -1,21 +1,26 @@
-"""Keep rates: at most N in *any* half-open window of the period, the burst included. Pure, whole nanoseconds.
+"""Keep rates: at most N in *any* half-open window of the period, the burst included. Pure.
 
-A strict GCRA. With interval = period / (N - burst + 1), rounded up, any ``burst + k`` tokens take longer than ``k`` intervals, so N + 1
-tokens never fit into one period. The state is one int, the time at which the last token would have been spent had none come in a burst;
-it is not the time of the next one, so that another interval (a changed rate) counts from the last token. After a change every window
-that begins with or after the last token keeps the new rate; with a burst, one that straddles the change may hold one burst more.
+A strict GCRA in whole nanoseconds. With interval = period / (N - burst + 1), rounded up, any
+``burst + k`` tokens span at least ``k`` intervals, so N + 1 never fit into one period.
+The state is one int, the time at which the last token would have been spent had none come in a
+burst; it is not the time of the next one, so that another interval (a changed rate) counts from the
+last token. After a change every window that begins with or after the last token keeps the new rate;
+with a burst, one that straddles the change may hold one burst more.
 
-**At the wire.** A token is for t0, the mail starts later. One address has one owner, so the owner spends the same rate again with
-``WireLimiter`` when it writes RCPT: whatever the delays before, the receiver sees at most N in any window.
+**At the wire.** A token is for t0, the mail starts later. One address has one owner, so the owner
+spends the same rate again with ``WireLimiter`` when it writes RCPT: whatever the delays before, the
+receiver sees at most N in any window.
 
-**Over several addresses** nobody sees all starts, and delays bunch them: A's mails late, B's in time. Two rules are sound:
+**Over several addresses** nobody sees all starts, and delays bunch them: A's mails late, B's in
+time. Two rules are sound:
 
-- ``widened``: the grant is void ``w`` after its t0, and the total is decided for N per (period + w). The starts of any window of one
-  period had their tokens in a window of period + w, so there are at most N. For ``w`` count the grant's start window and, since t0 is
-  the scheduler's time and the start the sender's, the skew of each: ``spread_ns``. It costs w / (period + w) of the rate: cheap for
-  hours and minutes, dear for seconds.
-- ``share``: each of k addresses keeps N/k at its own wire. No delay can break it, it costs nothing while all k send, and the rate of
-  those that do not send is lost. For periods of seconds.
+- ``widened``: the grant is void ``w`` after its t0, and the total is decided for N per (period +
+  w). The starts of any window of one period had their tokens in a window of period + w, so there
+  are at most N. For ``w`` count the grant's start window and, since t0 is the scheduler's time and
+  the start the sender's, the skew of each: ``spread_ns``. It costs w / (period + w) of the rate:
+  cheap for hours and minutes, dear for seconds.
+- ``share``: each of k addresses keeps N/k at its own wire. No delay can break it, it costs nothing
+  while all k send, and the rate of those that do not send is lost. For periods of seconds.
 """
 
 from dataclasses import dataclass
@@ -43,12 +48,12 @@ def spend(state: int, rate: Rate, at_ns: int) -> int:
 
 
 def used_up(rate: Rate, at_ns: int) -> int:
-    """Give the state of a limiter whose whole burst was used at ``at_ns``: what counts when another owner sent until then."""
+    """Give the state after a whole burst at ``at_ns``: another owner may have sent until then."""
     return at_ns + (rate.burst - 1) * interval_ns(rate)
 
 
 def widened(rate: Rate, window_ns: int) -> Rate:
-    """Give the rate for tokens whose mail may start up to ``window_ns`` after them, so that all starts together keep ``rate``."""
+    """Give the tokens' rate if all starts, up to ``window_ns`` after them, are to keep ``rate``."""
     return Rate(count=rate.count, period_ns=rate.period_ns + window_ns, burst=rate.burst)
 
 
@@ -58,12 +63,12 @@ def total_interval(rate: Rate, window_ns: int) -> int:
 
 
 def spread_ns(start_window_ns: int, skew_ns: int) -> int:
-    """Give how far starts may move against their tokens: a grant's start window, and a clock at each end."""
+    """Give how far starts may move against tokens: the start window, and a clock at each end."""
     return start_window_ns + 2 * skew_ns
 
 
 def share(rate: Rate, addresses: int) -> Rate | None:
-    """Give each of ``addresses`` its part of a rate over all of them; None: there are more of them than mails."""
+    """Give each of ``addresses`` its part of a rate over all; None: there are not enough tokens."""
     count = rate.count // addresses
     if count == 0:
         return None
@@ -72,9 +77,11 @@ def share(rate: Rate, addresses: int) -> Rate | None:
 
 @dataclass(slots=True)
 class WireLimiter:
-    """Space what one address starts, by the owner's monotonic clock; a stall is never caught up beyond the burst.
+    """Space what one address starts, by the owner's monotonic clock.
 
-    It begins as if a whole burst had been used at ``since_ns``: the owner before may have sent until then.
+    A stall is never caught up beyond the burst.
+    It begins as if a whole burst had been used at ``since_ns``: the owner before may have sent
+    until then.
     """
 
     interval_ns: int
@@ -95,7 +102,7 @@ class WireLimiter:
         return _earliest(self._state, self.interval_ns, self.burst, now_ns)
 
     def spend(self, now_ns: int) -> None:
-        """Count an RCPT that is written at ``now_ns``, in the same breath as ``earliest`` allowed it."""
+        """Count an RCPT written at ``now_ns``, in the breath in which ``earliest`` allowed it."""
         self._state = max(now_ns, self._state + self.interval_ns)
 
 

@@ -1,11 +1,12 @@
-"""Pause a (limit key, slot) pair that does not work, probe it with one delivery, and let it go again without a wave. Pure.
+"""Pause a pair that does not work, probe it with one delivery, release it without a wave. Pure.
 
-    Clear --failure--> Paused --until its time--> one probe --success--> Ramp --enough successes, or time--> Clear
-                         ^                            |                   |
-                         +------ twice as long -------+------failure------+
+    Clear --failure--> Paused --its time--> one probe --success--> Ramp --successes, or time--> Clear
+                         ^                      |                    |
+                         +---- twice as long ---+------ failure -----+
 
-Failures and successes that come while a pause lasts are those of attempts begun before it: they change nothing. A failure in the ramp
-doubles as a failed probe does, so a pair that works for one connection and not for ten is not tried every minute. What waits for a
+A pair is (limit key, slot). Failures and successes that come while a pause lasts are those of
+attempts begun before it: they change nothing. A failure in the ramp doubles as a failed probe does,
+so a pair that works for one connection and not for ten is not tried every minute. What waits for a
 pause uses no attempt. The states are records, kept in mail.state as they are.
 """
 
@@ -15,7 +16,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-#: The first pause, and each longer one, ends up to this share later, so that the pairs of a provider do not probe together.
+#: Each pause ends up to this share later, so that the pairs of a provider do not probe together.
 _JITTER: Final = 0.1
 #: So many may be open at once when the ramp is over; it begins with two, and each success adds one.
 _RAMP_END: Final = 64
@@ -43,7 +44,7 @@ class Paused(msgspec.Struct, frozen=True, tag_field="p", tag="paused"):
 
 
 class Ramp(msgspec.Struct, frozen=True, tag_field="p", tag="ramp"):
-    """The probe succeeded: ``most`` may be open, more with each success; over at ``until_ns`` in any case."""
+    """The probe succeeded: ``most`` may be open, more with each success; over at ``until_ns``."""
 
     most: int
     length_ns: int
@@ -102,7 +103,7 @@ def may_grant(pause: Pause, now_ns: int, open_grants: int) -> Allowed | Deferred
         case Paused(until_ns=until) if now_ns < until:
             return Deferred(until)
         case Paused():
-            # What was open before the pause must have ended too: its end is an answer, and it may be the probe.
+            # What was open before the pause must have ended too: its end is an answer as well.
             return Allowed() if open_grants == 0 else Deferred(None)
         case Ramp(most=most, until_ns=until):
             return Allowed() if open_grants < most or now_ns >= until else Deferred(None)

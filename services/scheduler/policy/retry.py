@@ -1,7 +1,7 @@
 """Say when a delivery is tried again. Pure.
 
-The schedule is the class's; its last delay repeats until the delivery expires. Jitter spreads what failed together, to both sides, so
-that the schedule's mean is what the operator wrote.
+The schedule is the class's; its last delay repeats until the delivery expires. Jitter spreads what
+failed together, to both sides, so that the schedule's mean is what the operator wrote.
 """
 
 import random
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 def next_delay(
     schedule: Sequence[int], jitter: float, step: int, rng: random.Random, *, least_ns: int = 0
 ) -> int:
-    """Give the delay after ``step`` earlier deferrals, in ns; never under ``least_ns`` (greylisting's)."""
+    """Give the delay after ``step`` earlier deferrals, ns; never under ``least_ns``."""
     return max(least_ns, jittered(schedule[min(step, len(schedule) - 1)], jitter, rng))
 
 

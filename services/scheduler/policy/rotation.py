@@ -1,8 +1,9 @@
 """Choose the slot for a delivery, by weight over the slots that may take it now. Pure.
 
-Start-time fair queueing: every grant moves its slot on by 1/weight of a turn, and the slot that is furthest back is next. A slot that
-could not take any (its rate, a pause) comes back at the present turn: what it missed went to others and is not caught up in a wave.
-The state holds how far each slot is ahead of the turn: bounded by the pool, and small numbers for ever.
+Start-time fair queueing: every grant moves its slot on by 1/weight of a turn, and the slot that is
+furthest back is next. A slot that could not take any (its rate, a pause) comes back at the present
+turn: what it missed went to others and is not caught up in a wave. The state holds how far each
+slot is ahead of the turn: bounded by the pool, and small numbers for ever.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,8 @@ def choose(
 ) -> tuple[int, State]:
     """Choose among (slot, weight), at least one, and give the state after it.
 
-    ``preferred`` is taken where it may take the delivery (greylisting remembers the address), and pays for it like any other turn.
+    ``preferred`` is taken where it is a candidate (greylisting remembers the address), and pays for
+    it like any other turn.
     """
     ahead = dict(state)
     slot, weight = min(
