@@ -1,0 +1,1 @@
+"""The services; they know nothing of each other."""

@@ -1,0 +1,1 @@
+"""`postyard …` for operators."""

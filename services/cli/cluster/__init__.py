@@ -1,0 +1,1 @@
+"""A local Kafka for the demo and the tests."""

@@ -1,0 +1,1 @@
+"""Takes submissions, makes one delivery of each recipient."""

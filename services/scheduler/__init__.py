@@ -1,0 +1,1 @@
+"""Decides when, and from which source, each delivery is attempted."""

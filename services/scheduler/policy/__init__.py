@@ -1,0 +1,1 @@
+"""Policy: pure, no I/O, no clock."""

@@ -1,0 +1,1 @@
+"""Owns sources, signs, delivers over SMTP."""

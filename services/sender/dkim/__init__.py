@@ -1,0 +1,1 @@
+"""DKIM: canonicalisation, signing, keys."""

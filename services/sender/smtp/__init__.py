@@ -1,0 +1,1 @@
+"""The SMTP client: session script (pure), transport, connections."""

@@ -1,0 +1,1 @@
+"""What a source means for connecting."""

@@ -1,0 +1,1 @@
+"""What the services share and nothing else; knows no service."""

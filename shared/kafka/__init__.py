@@ -1,0 +1,1 @@
+"""The only place that imports aiokafka: clients, transactions, partition workers, admin."""

@@ -1,0 +1,1 @@
+"""Names, addresses and TLS policy: used by ingest (roll-up), scheduler and sender (delivery)."""

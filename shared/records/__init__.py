@@ -1,0 +1,1 @@
+"""What travels on Kafka: one module a record, its codec, the topics."""
