@@ -1,31 +1,25 @@
 """Keep rates: at most N in *any* half-open window of the period, the burst included. Pure.
 
-A strict GCRA in whole nanoseconds. With interval = period / (N - burst + 1), rounded up, any
-``burst + k`` tokens span at least ``k`` intervals, so N + 1 never fit into one period.
-The state is one int, the time at which the last token would have been spent had none come in a
-burst; it is not the time of the next one, so that another interval (a changed rate) counts from the
-last token. After a change every window that begins with or after the last token keeps the new rate;
-with a burst, one that straddles the change may hold one burst more.
+A strict GCRA (``shared.protocol.spacing``) in whole nanoseconds. With interval = period / (N - burst + 1), rounded up, any
+``burst + k`` tokens span at least ``k`` intervals, so N + 1 never fit into one period. After a change of the rate every window that
+begins with or after the last token keeps the new one; with a burst, a window that straddles the change may hold one burst more.
 
-**At the wire.** A token is for t0, the mail starts later. One address has one owner, so the owner
-spends the same rate again with ``WireLimiter`` when it writes RCPT: whatever the delays before, the
-receiver sees at most N in any window.
+**At the wire.** A token is for t0, the mail starts later. One address has one owner, so the owner spends the same rate again with
+``spacing.WireLimiter`` when it writes RCPT: whatever the delays before, the receiver sees at most N in any window.
 
-**Over several addresses** nobody sees all starts, and delays bunch them: A's mails late, B's in
-time. Two rules are sound:
+**Over several addresses** nobody sees all starts, and delays bunch them: A's mails late, B's in time. Two rules are sound:
 
-- ``widened``: the grant is void ``w`` after its t0, and the total is decided for N per (period +
-  w). The starts of any window of one period had their tokens in a window of period + w, so there
-  are at most N. For ``w`` count the grant's start window and, since t0 is the scheduler's time and
-  the start the sender's, the skew of each: ``spread_ns``. It costs w / (period + w) of the rate:
-  cheap for hours and minutes, dear for seconds.
-- ``share``: each of k addresses keeps N/k at its own wire. No delay can break it, it costs nothing
-  while all k send, and the rate of those that do not send is lost. For periods of seconds.
+- ``widened``: the grant is void ``w`` after its t0, and the total is decided for N per (period + w). The starts of any window of one
+  period had their tokens in a window of period + w, so there are at most N. For ``w`` count the grant's start window and, since t0 is
+  the scheduler's time and the start the sender's, the skew of each: ``spread_ns``. It costs w / (period + w) of the rate: cheap for
+  hours and minutes, dear for seconds.
+- ``share``: each of k addresses keeps N/k at its own wire. No delay can break it, it costs nothing while all k send, and the rate of
+  those that do not send is lost. For periods of seconds.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
+from shared.protocol import spacing
 from shared.runtime.settings import Rate
 
 #: State of a limiter that never spent a token.
@@ -39,17 +33,17 @@ def interval_ns(rate: Rate) -> int:
 
 def earliest(state: int, rate: Rate, now_ns: int) -> int:
     """Give the time, ``now_ns`` or later, when the next token may be spent."""
-    return _earliest(state, interval_ns(rate), rate.burst, now_ns)
+    return spacing.earliest(state, interval_ns(rate), rate.burst, now_ns)
 
 
 def spend(state: int, rate: Rate, at_ns: int) -> int:
     """Spend a token at ``at_ns``, which is not before ``earliest``; it is never given back."""
-    return max(at_ns, state + interval_ns(rate))
+    return spacing.spend(state, interval_ns(rate), at_ns)
 
 
 def used_up(rate: Rate, at_ns: int) -> int:
     """Give the state after a whole burst at ``at_ns``: another owner may have sent until then."""
-    return at_ns + (rate.burst - 1) * interval_ns(rate)
+    return spacing.used_up(interval_ns(rate), rate.burst, at_ns)
 
 
 def widened(rate: Rate, window_ns: int) -> Rate:
@@ -73,38 +67,3 @@ def share(rate: Rate, addresses: int) -> Rate | None:
     if count == 0:
         return None
     return Rate(count=count, period_ns=rate.period_ns, burst=min(rate.burst, count))
-
-
-@dataclass(slots=True)
-class WireLimiter:
-    """Space what one address starts, by the owner's monotonic clock.
-
-    A stall is never caught up beyond the burst.
-    It begins as if a whole burst had been used at ``since_ns``: the owner before may have sent
-    until then.
-    """
-
-    interval_ns: int
-    burst: int
-    since_ns: int
-    _state: int = 0
-
-    def __post_init__(self) -> None:
-        """Count the burst as used."""
-        self._state = self.since_ns + (self.burst - 1) * self.interval_ns
-
-    def change(self, interval_ns: int, burst: int) -> None:
-        """Take another rate, as the latest grant carries it."""
-        self.interval_ns, self.burst = interval_ns, burst
-
-    def earliest(self, now_ns: int) -> int:
-        """Give the time, ``now_ns`` or later, when the next RCPT may be written."""
-        return _earliest(self._state, self.interval_ns, self.burst, now_ns)
-
-    def spend(self, now_ns: int) -> None:
-        """Count an RCPT written at ``now_ns``, in the breath in which ``earliest`` allowed it."""
-        self._state = max(now_ns, self._state + self.interval_ns)
-
-
-def _earliest(state: int, interval: int, burst: int, now_ns: int) -> int:
-    return max(now_ns, state - (burst - 2) * interval)

@@ -26,9 +26,12 @@ class Times(Protocol):
     """What an operator sets."""
 
     @property
-    def pair_pause_first_ns(self) -> int: ...
+    def pair_pause_first_ns(self) -> int:
+        """Give the first pause's length."""
+
     @property
-    def pair_pause_max_ns(self) -> int: ...
+    def pair_pause_max_ns(self) -> int:
+        """Give the longest."""
 
 
 class Clear(msgspec.Struct, frozen=True, tag_field="p", tag="clear"):

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.scheduler.policy import limits
+from shared.protocol.spacing import WireLimiter
 from shared.runtime.settings import Rate
 
 _S = 1_000_000_000
@@ -125,7 +126,7 @@ def test_the_wire_keeps_the_rate_whatever_the_grants_delays_are(
     rate: Rate, plan: list[tuple[int, int]]
 ) -> None:
     tokens, _ = spend_greedily(rate, [wait for wait, _ in plan])
-    wire = limits.WireLimiter(limits.interval_ns(rate), rate.burst, since_ns=0)
+    wire = WireLimiter(limits.interval_ns(rate), rate.burst, since_ns=0)
     now, starts = 0, []
     for token, (_, delay) in zip(tokens, plan, strict=True):
         now = wire.earliest(max(now, token + delay))
@@ -136,7 +137,7 @@ def test_the_wire_keeps_the_rate_whatever_the_grants_delays_are(
 
 @given(rates(), st.integers(1, 1_000))
 def test_a_stalled_wire_does_not_catch_up_beyond_its_burst(rate: Rate, stall: int) -> None:
-    wire = limits.WireLimiter(limits.interval_ns(rate), rate.burst, since_ns=0)
+    wire = WireLimiter(limits.interval_ns(rate), rate.burst, since_ns=0)
     now = wire.earliest(stall * rate.period_ns)
     starts = []
     for _ in range(rate.burst + 3):
@@ -155,7 +156,7 @@ def test_two_owners_of_an_address_keep_the_rate_together(
     now = 0
     for waits in (first, second):
         now += pause
-        wire = limits.WireLimiter(limits.interval_ns(rate), rate.burst, since_ns=now)
+        wire = WireLimiter(limits.interval_ns(rate), rate.burst, since_ns=now)
         for wait in waits:
             now = wire.earliest(now + wait)
             wire.spend(now)
@@ -216,8 +217,7 @@ def test_shares_keep_the_total_whatever_the_delays_are(
         assert rate.count < addresses
         return
     wires = [
-        limits.WireLimiter(limits.interval_ns(share), share.burst, since_ns=0)
-        for _ in range(addresses)
+        WireLimiter(limits.interval_ns(share), share.burst, since_ns=0) for _ in range(addresses)
     ]
     clocks, starts = [0] * addresses, []
     for which, wait in plan:
@@ -229,7 +229,7 @@ def test_shares_keep_the_total_whatever_the_delays_are(
 
 
 def test_a_changed_spacing_counts_from_the_last_start() -> None:
-    wire = limits.WireLimiter(interval_ns=10, burst=1, since_ns=0)
+    wire = WireLimiter(interval_ns=10, burst=1, since_ns=0)
     wire.spend(wire.earliest(100))
     wire.change(interval_ns=50, burst=1)
     assert wire.earliest(110) == 150
