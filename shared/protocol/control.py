@@ -66,9 +66,7 @@ class ControlView:
 
     def __repr__(self) -> str:
         """Show the owners."""
-        slots = ", ".join(
-            f"{number}@{view.epoch}" for number, view in sorted(self._slots.items())
-        )
+        slots = ", ".join(f"{number}@{view.epoch}" for number, view in sorted(self._slots.items()))
         return f"<ControlView to {self.position} [{slots}]>"
 
     def feed(self, offset: int, stamp_ns: int, record: Control) -> None:
@@ -77,9 +75,7 @@ class ControlView:
         match record:
             case Claim():
                 slot = self.slot(record.slot)
-                slot.claims.append(
-                    Claimed(offset, stamp_ns, record.process, record.pod)
-                )
+                slot.claims.append(Claimed(offset, stamp_ns, record.process, record.pod))
                 slot.beat_ns, slot.beat_ready = stamp_ns, False
             case Heartbeat():
                 self._beat(record, stamp_ns)
@@ -120,11 +116,7 @@ class ControlView:
     def claim_before(self, slot: int, epoch: int) -> Claimed | None:
         """Give the claim just before ``epoch``."""
         return next(
-            (
-                claim
-                for claim in reversed(self.slot(slot).claims)
-                if claim.epoch < epoch
-            ),
+            (claim for claim in reversed(self.slot(slot).claims) if claim.epoch < epoch),
             None,
         )
 
@@ -173,9 +165,7 @@ class ControlView:
 
 
 def _in_force(order: Directive, now_ns: int) -> bool:
-    return order.action == "pause" and (
-        order.expires_ns is None or now_ns < order.expires_ns
-    )
+    return order.action == "pause" and (order.expires_ns is None or now_ns < order.expires_ns)
 
 
 def _holds(

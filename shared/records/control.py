@@ -11,9 +11,7 @@ from shared.records.codec import Codec, Record
 from shared.records.lanemap import LaneMap
 
 
-class Claim(
-    Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="claim"
-):
+class Claim(Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="claim"):
     """Ask for a slot; the record's offset becomes the epoch."""
 
     slot: int
@@ -53,9 +51,7 @@ class Released(
     process: str
 
 
-class Hello(
-    Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="hello"
-):
+class Hello(Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="hello"):
     """Measure a round trip: its stamp bounds the process's clock, its reading back proves the log read to its end."""
 
     process: str

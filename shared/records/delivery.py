@@ -78,9 +78,7 @@ class Handover(
     pairs: tuple[PairHandover, ...] = ()
 
 
-class Late(
-    Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="late"
-):
+class Late(Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="late"):
     """Carry an outcome to the partition where its delivery has moved."""
 
     lane: str

@@ -11,9 +11,7 @@ from collections.abc import Iterable
 from shared.records.codec import Record
 
 
-class LaneMap(
-    Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="lanemap"
-):
+class LaneMap(Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="lanemap"):
     """Say who decides; ``lanes`` names every lane's partition."""
 
     version: int

@@ -93,15 +93,11 @@ class Handback(
     site: str | None = None
 
 
-class Mark(
-    Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="mark"
-):
+class Mark(Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="mark"):
     """Let a scheduler partition read its own clock against the broker's."""
 
     sent_ns: int
     owner: str
 
 
-OUTCOME: Codec[Started | Outcome | Handback | Mark] = Codec(
-    Started | Outcome | Handback | Mark
-)
+OUTCOME: Codec[Started | Outcome | Handback | Mark] = Codec(Started | Outcome | Handback | Mark)

@@ -129,10 +129,7 @@ def declared(
         return TopicSpec(name, count, replication, config)
 
     return [
-        *(
-            spec(topics.submissions(c), partitions, append, keep_ms=14 * _DAY_MS)
-            for c in CLASSES
-        ),
+        *(spec(topics.submissions(c), partitions, append, keep_ms=14 * _DAY_MS) for c in CLASSES),
         *(spec(topics.deliveries(c), partitions, keep_ms=-1) for c in CLASSES),
         spec(topics.dispatch, slots, append, keep_ms=_HOUR_MS),
         spec(topics.outcomes, partitions, append, keep_ms=14 * _DAY_MS),

@@ -1,0 +1,51 @@
+"""Events out of a delivery's state: pure, one function."""
+
+from shared.records.event import Event, EventType
+from shared.records.outcome import Outcome
+from shared.records.state import DeliveryState
+from shared.records.times import rfc3339
+
+_S = 1_000_000_000
+
+
+def event(
+    kind: EventType,
+    delivery: DeliveryState,
+    now_ns: int,
+    *,
+    final: bool,
+    outcome: Outcome | None = None,
+    source: str = "",
+    reason: str = "",
+    category: str = "",
+    relayed: bool = False,
+    next_ns: int | None = None,
+) -> Event:
+    """Say what happened to ``delivery`` at ``now_ns``; the wire's part comes from ``outcome``."""
+    return Event(
+        type=kind,
+        final=final,
+        time=rfc3339(now_ns),
+        submission=delivery.submission,
+        tenant=delivery.tenant,
+        class_=delivery.class_,
+        delivery=delivery.id,
+        to=delivery.to,
+        from_=delivery.from_,
+        attempt=f"{outcome.id}:{outcome.n}" if outcome else None,
+        provider=delivery.provider,
+        site=delivery.site,
+        pool=delivery.pool,
+        stream=delivery.stream,
+        tags=delivery.tags,
+        source=source,
+        reply=outcome.reply if outcome else None,
+        wire=outcome.wire if outcome else None,
+        category=category or (outcome.category if outcome else ""),
+        scope=outcome.scope if outcome else "",
+        reason=reason,
+        next_attempt=rfc3339(next_ns) if next_ns is not None else None,
+        age_s=round((now_ns - delivery.accepted_ns) / _S, 3),
+        relayed=relayed and kind == "delivered",
+        maybe_duplicate=kind == "delivered" and delivery.unknowns > 0,
+    )

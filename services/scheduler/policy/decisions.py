@@ -1,0 +1,77 @@
+"""What a round of the ledger decides: frozen values that the shell turns into records of one transaction."""
+
+from dataclasses import dataclass, field
+
+from shared.records.delivery import Late
+from shared.records.event import Event
+from shared.records.grant import Grant
+from shared.records.state import DeliveryState, PairState, TotalState
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """One grant; the shell adds the body (and what only the delivery's record knows) from ``delivery.offset``."""
+
+    delivery: DeliveryState
+    grant: Grant
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """A delivery that another partition decides about: its record is appended there, its state here ends."""
+
+    delivery: DeliveryState
+    partition: int
+
+
+@dataclass(slots=True)
+class Decisions:
+    """Everything that one transaction must write."""
+
+    granted: list[Granted] = field(default_factory=list)
+    forwarded: list[Forwarded] = field(default_factory=list)
+    late: list[tuple[int, Late]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    #: Delivery id -> its state, or None where it ended.
+    deliveries: dict[str, DeliveryState | None] = field(default_factory=dict)
+    pairs: list[PairState] = field(default_factory=list)
+    totals: list[TotalState] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        """Say whether there is anything to write."""
+        return bool(
+            self.granted
+            or self.forwarded
+            or self.late
+            or self.events
+            or self.deliveries
+            or self.pairs
+            or self.totals
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A domain's MX set is known."""
+
+    site: str
+    provider: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A domain does not take mail, by its own name servers' word; ``asked_twice`` is needed for NXDOMAIN."""
+
+    enhanced: str
+    reason: str
+    at_once: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """Nobody could say: SERVFAIL or a time-out; a deferral (4.4.3)."""
+
+    reason: str
+
+
+Resolution = Found | Gone | NoAnswer

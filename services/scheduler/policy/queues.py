@@ -1,0 +1,293 @@
+"""What waits for a grant, in groups: (limit key, pool, pinned slot). Pure.
+
+A group holds the deliveries that the same slots could send under the same limits. It is looked at only when something can have
+changed for it: its time came, an outcome of its key freed credit, or slots and pauses changed. Groups are served in turns of a few
+grants, so that a large one delays nobody. Inside a group the order is class, then tenants by deficit round robin (``fairness``).
+"""
+
+import heapq
+import random
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from services.scheduler.policy import rotation
+from services.scheduler.policy.fairness import DueQueue
+from services.scheduler.policy.pairs import Full, Pairs, Room
+from shared.protocol.control import ControlView
+from shared.records.control import Directive
+from shared.records.state import DeliveryState
+from shared.runtime.settings import Settings
+
+FOREVER: Final = 1 << 62
+_TURN: Final = 32
+# A slot's own bound is shared by groups of other keys, whose outcomes do not wake this one.
+_LOOK_AGAIN_NS: Final = 50_000_000
+# Greylisting's slot is waited for so long after the retry was due; then another may try.
+_PIN_PATIENCE_NS: Final = 300_000_000_000
+
+GroupKey = tuple[str, str, int | None]
+
+
+@dataclass(slots=True)
+class Group:
+    """Deliveries that wait for the same slots under the same limits."""
+
+    limit_key: str
+    pool: str
+    pinned: int | None
+    provider: str | None
+    queue: DueQueue
+    rotation: rotation.State = rotation.START
+    #: When it is looked at next; FOREVER: when something changes.
+    wake_ns: int = FOREVER
+    reason: str = "due"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One delivery may go, from this slot in this epoch."""
+
+    id: str
+    slot: int
+    epoch: int
+    t0_ns: int
+    t1_ns: int
+    group: Group
+
+
+@dataclass(slots=True)
+class _Candidate:
+    slot: int
+    weight: int
+    epoch: int
+    t0_ns: int
+
+
+@dataclass(slots=True)
+class Queues:
+    """All groups of a partition."""
+
+    settings: Settings
+    view: ControlView
+    pairs: Pairs
+    rng: random.Random
+    _groups: dict[GroupKey, Group] = field(default_factory=dict)
+    _by_key: dict[str, set[GroupKey]] = field(default_factory=dict)
+    _wakes: list[tuple[int, int, GroupKey]] = field(default_factory=list)
+    _serial: int = 0
+    #: slot -> epoch that may be granted to now.
+    _live: dict[int, int] = field(default_factory=dict)
+    _pauses: list[Directive] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        """Count the groups."""
+        return len(self._groups)
+
+    # -- what is where
+
+    def limit_key(self, entry: DeliveryState) -> str:
+        """Name whose limits hold: the smart host, else the provider, else the site."""
+        smarthost = self.settings.smarthost(entry.pool)
+        if smarthost is not None:
+            return f"smarthost:{smarthost}"
+        return entry.provider or entry.site or entry.domain
+
+    def _key(self, entry: DeliveryState) -> GroupKey:
+        return self.limit_key(entry), entry.pool, entry.pinned
+
+    def add(self, entry: DeliveryState) -> None:
+        """Let a delivery wait until it is due and may go."""
+        key = self._key(entry)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = Group(key[0], key[1], key[2], entry.provider, DueQueue())
+            self._by_key.setdefault(key[0], set()).add(key)
+        group.queue.push(entry.id, entry.due_ns, entry.class_, entry.tenant)
+        self._schedule(key, group, entry.due_ns)
+
+    def remove(self, entry: DeliveryState) -> None:
+        """Forget a delivery that ended or moved, wherever it waits."""
+        group = self._groups.get(self._key(entry))
+        if group is not None:
+            group.queue.remove(entry.id)
+
+    def wake(self, limit_key: str) -> None:
+        """Look at the groups of a key again: credit was freed, or its pause changed."""
+        for key in self._by_key.get(limit_key, ()):
+            group = self._groups[key]
+            if group.reason != "due":
+                self._schedule(key, group, 0)
+
+    def reason(self, entry: DeliveryState, now_ns: int) -> str:
+        """Name the one thing that a waiting delivery waits for."""
+        if entry.due_ns > now_ns:
+            return "retry" if entry.n else "not_before"
+        group = self._groups.get(self._key(entry))
+        return group.reason if group is not None else "due"
+
+    def next_ns(self) -> int:
+        """Say when a group is due to be looked at."""
+        return self._wakes[0][0] if self._wakes else FOREVER
+
+    def refresh(self, now_ns: int) -> None:
+        """Look at slots and pauses; where they changed, every group is looked at again."""
+        fresh = self.settings.timing.fresh_ns
+        live = {}
+        for source in self.settings.sources.values():
+            epoch = self.view.live_epoch(source.slot, now_ns, fresh)
+            if epoch is not None:
+                live[source.slot] = epoch
+        paused = self.view.pauses(now_ns)
+        if live != self._live or paused != self._pauses:
+            self._live, self._pauses = live, paused
+            for key, group in self._groups.items():
+                if group.reason != "due":
+                    self._schedule(key, group, 0)
+
+    # -- choosing
+
+    def choose(
+        self, entries: dict[str, DeliveryState], now_ns: int, max_grants: int, max_bytes: int
+    ) -> Iterator[Choice]:
+        """Give deliveries that may go now, group by group in turns; each is taken out of its queue."""
+        turn: deque[GroupKey] = deque()
+        while self._wakes and self._wakes[0][0] <= now_ns:
+            wake, _, key = heapq.heappop(self._wakes)
+            group = self._groups.get(key)
+            if group is not None and group.wake_ns == wake:
+                turn.append(key)
+        while turn and max_grants > 0 and max_bytes > 0:
+            key = turn.popleft()
+            group = self._groups[key]
+            served = 0
+            for choice in self._serve(group, entries, now_ns):
+                served += 1
+                max_grants -= 1
+                max_bytes -= entries[choice.id].size_bytes
+                yield choice
+                if served >= _TURN or max_grants <= 0 or max_bytes <= 0:
+                    turn.append(key)
+                    break
+            else:
+                self._settle(key, group)
+        for key in turn:
+            self._schedule(key, self._groups[key], now_ns, force=True)
+
+    def _settle(self, key: GroupKey, group: Group) -> None:
+        if len(group.queue) == 0:
+            del self._groups[key]
+            self._by_key[key[0]].discard(key)
+            if not self._by_key[key[0]]:
+                del self._by_key[key[0]]
+        elif group.wake_ns < FOREVER:
+            self._schedule(key, group, group.wake_ns, force=True)
+
+    def _serve(
+        self, group: Group, entries: dict[str, DeliveryState], now_ns: int
+    ) -> Iterator[Choice]:
+        """Grant while the group may; leaves its reason and when to look again."""
+        tenants, slots, blocked = self._blocked(group)
+        if blocked:
+            group.reason, group.wake_ns = "directive", FOREVER
+            return
+        candidates = self._candidates(group, slots, now_ns)
+        while candidates:
+            id_ = group.queue.pop_ready(now_ns, tenants)
+            if id_ is None:
+                # What is ready and yet not given belongs to a paused tenant: the end of the pause wakes it.
+                group.reason = "due" if group.queue.oldest_due() is None else "directive"
+                group.wake_ns = group.queue.next_due() or FOREVER
+                return
+            slot, group.rotation = rotation.choose(
+                [(c.slot, c.weight) for c in candidates], group.rotation
+            )
+            chosen = next(c for c in candidates if c.slot == slot)
+            self.pairs.spend(group.provider, group.limit_key, slot, chosen.t0_ns)
+            window = self.pairs.window_ns(group.provider, group.limit_key, slot)
+            t1 = chosen.t0_ns + (self.settings.timing.lease_ns if window is None else window)
+            yield Choice(id_, slot, chosen.epoch, chosen.t0_ns, t1, group)
+            candidates = self._candidates(group, slots, now_ns, only=chosen, others=candidates)
+
+    def _candidates(
+        self,
+        group: Group,
+        blocked: set[int],
+        now_ns: int,
+        only: _Candidate | None = None,
+        others: list[_Candidate] | None = None,
+    ) -> list[_Candidate]:
+        """List the slots that may take a grant now; after a grant only the slot that took it is looked at again.
+
+        With a total over slots every slot's earliest time has moved, so all are looked at.
+        """
+        if only is not None and others is not None:
+            total = self.pairs.window_ns(group.provider, group.limit_key, only.slot) is not None
+            if not total:
+                room = self.pairs.room(
+                    group.provider, group.limit_key, only.slot, only.epoch, now_ns
+                )
+                if isinstance(room, Room):
+                    only.t0_ns = room.t0_ns
+                    return others
+                left = [candidate for candidate in others if candidate is not only]
+                if left:
+                    return left
+        found: list[_Candidate] = []
+        why, wake = "no_source", FOREVER
+        for name, weight in self.settings.pools[group.pool].sources.items():
+            slot = self.settings.sources[name].slot
+            if (group.pinned is not None and slot != group.pinned) or slot in blocked:
+                continue
+            epoch = self._live.get(slot)
+            if epoch is None:
+                continue
+            match self.pairs.room(group.provider, group.limit_key, slot, epoch, now_ns):
+                case Room(t0_ns=t0):
+                    found.append(_Candidate(slot, weight, epoch, t0))
+                case Full(until_ns=until, why=reason):
+                    until = now_ns + _LOOK_AGAIN_NS if until is None else until
+                    if until < wake:
+                        why, wake = reason, until
+        if not found:
+            group.reason, group.wake_ns = why, wake
+        return found
+
+    def stale_pins(self, entries: dict[str, DeliveryState], now_ns: int) -> list[DeliveryState]:
+        """Take out the deliveries whose remembered slot has been away for too long: another may try."""
+        freed: list[DeliveryState] = []
+        for group in self._groups.values():
+            if group.pinned is None or group.pinned in self._live:
+                continue
+            while (
+                due := group.queue.oldest_due()
+            ) is not None and due + _PIN_PATIENCE_NS <= now_ns:
+                id_ = group.queue.pop_ready(now_ns)
+                if id_ is None:
+                    break
+                freed.append(entries[id_])
+        return freed
+
+    def _blocked(self, group: Group) -> tuple[set[str], set[int], bool]:
+        """Give what directives pause for this group: tenants, slots, or all of it."""
+        tenants: set[str] = set()
+        slots: set[int] = set()
+        for order in self._pauses:
+            if order.provider is not None and order.provider != group.provider:
+                continue
+            if order.source is not None:
+                source = self.settings.sources.get(order.source)
+                if source is not None:
+                    slots.add(source.slot)
+            elif order.tenant is not None:
+                tenants.add(order.tenant)
+            else:
+                return tenants, slots, True
+        return tenants, slots, False
+
+    def _schedule(self, key: GroupKey, group: Group, at_ns: int, *, force: bool = False) -> None:
+        if force or at_ns < group.wake_ns:
+            group.wake_ns = at_ns
+            self._serial += 1
+            heapq.heappush(self._wakes, (at_ns, self._serial, key))

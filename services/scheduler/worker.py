@@ -1,0 +1,399 @@
+"""One scheduler partition: fence -> restore -> rounds, each round one transaction.
+
+    poll outcomes and deliveries -> ledger (pure) -> bodies of what was granted -> begin, write, commit -> trim
+
+What a crash does: before the commit nothing happened, and the next owner reads the same records again; after it everything did. A
+failed commit ends the worker: memory may be ahead of the log, so it is thrown away and read back by the next one. Between begin and
+commit nothing is awaited but Kafka; names are resolved beside the rounds, and their answers are an input of a later one.
+
+A clock that the partition's own marks show to be off by more than the skew grants nothing until it fits again.
+"""
+
+import asyncio
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+from structlog.typing import FilteringBoundLogger
+
+from services.scheduler import changelog
+from services.scheduler.bodies import Bodies, Place
+from services.scheduler.policy.decisions import Decisions, Granted
+from services.scheduler.policy.ledger import Ledger
+from services.scheduler.resolving import Resolving
+from shared.kafka.cluster import Cluster
+from shared.kafka.producer import Producer
+from shared.kafka.reader import Reader, Received
+from shared.kafka.transactor import Round, Transactor
+from shared.protocol.clockbound import ClockBound, bound
+from shared.protocol.control import ControlView
+from shared.records.codec import Unreadable, encode, split
+from shared.records.delivery import DELIVERY, Delivery, Handover, Late
+from shared.records.outcome import OUTCOME, Mark
+from shared.records.rejected import KEEP_BYTES, Rejected
+from shared.records.state import DeliveryState
+from shared.records.times import rfc3339
+from shared.records.topics import CLASSES, Topics
+from shared.runtime.clock import Clock
+from shared.runtime.settings import Settings
+
+GROUP: Final = "postyard-scheduler"
+_MAX_RECORDS: Final = 2000
+_MAX_GRANTS: Final = 1000
+_ROUND_BYTES: Final = 16 << 20
+#: Records that must be read again cost a seek each; a round takes only so many of them.
+_MAX_READ_AGAIN: Final = 400
+_IDLE_MS: Final = 100
+_MS: Final = 1_000_000
+_S: Final = 1_000_000_000
+_TRIM_NS: Final = 2 * _S
+
+
+@dataclass(slots=True)
+class Suspicion:
+    """What earlier workers of this partition learned about a record that breaks the round."""
+
+    limit: int = _MAX_RECORDS
+    failures: int = 0
+    #: (topic, offset) of records that are rejected unread.
+    bad: set[Place] = field(default_factory=set)
+
+    def failed(self, batch: list[Received]) -> None:
+        """Halve the round after a second failure; a record that is alone is the one."""
+        self.failures += 1
+        if self.failures < 2:
+            return
+        if len(batch) == 1:
+            self.bad.add((batch[0].topic, batch[0].offset))
+        self.limit = max(1, len(batch) // 2)
+
+    def passed(self) -> None:
+        """Widen the rounds again."""
+        self.failures = 0
+        self.limit = min(_MAX_RECORDS, self.limit * 2)
+
+
+@dataclass(slots=True)
+class Shell:
+    """What a worker needs of its process."""
+
+    settings: Settings
+    topics: Topics
+    cluster: Cluster
+    marks: Producer
+    view: ControlView
+    resolving: Resolving
+    clock: Clock
+    rng: random.Random
+    log: FilteringBoundLogger
+    owner: str
+
+
+class Worker:
+    """Run one partition until it is cancelled or fails."""
+
+    def __init__(self, partition: int, shell: Shell, suspicion: Suspicion) -> None:
+        """``suspicion`` outlives the worker; everything else begins anew."""
+        self.partition, self._shell, self._suspicion = partition, shell, suspicion
+        self.ledger = Ledger(partition, shell.settings, shell.view, shell.rng)
+        self.committed_ns: int | None = None
+        self.clock_bound: ClockBound | None = None
+        self._bodies = Bodies(shell.cluster, partition, shell.settings.scheduler.body_cache_bytes)
+        self._positions: dict[str, int] = {}
+        self._paused: set[str] = set()
+        self._trimmed: dict[str, int] = {}
+        self._trim_ns = 0
+        self._answers = shell.resolving.subscribe()
+
+    def __repr__(self) -> str:
+        """Show the ledger."""
+        return f"<Worker {self.partition} {self.ledger!r}>"
+
+    # -- life
+
+    async def run(self) -> None:
+        """Fence the older owner, read its memory back, then decide round after round."""
+        shell = self._shell
+        transactor = await shell.cluster.transactor(
+            f"{shell.topics.prefix}{GROUP}-{self.partition}"
+        )
+        try:
+            meta = await changelog.restore(
+                shell.cluster, shell.topics.state, self.partition, self.ledger
+            )
+            self._positions = dict(meta.positions)
+            await self._bodies.open(map(shell.topics.deliveries, CLASSES))
+            reader = await shell.cluster.reader(await self._starts())
+            try:
+                shell.log.info(
+                    "partition_running",
+                    partition=self.partition,
+                    deliveries=len(self.ledger.entries),
+                )
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._mark())
+                    tasks.create_task(self._rounds(reader, transactor))
+            finally:
+                await reader.stop()
+        finally:
+            shell.resolving.unsubscribe(self._answers)
+            await self._bodies.close()
+            await transactor.stop()
+
+    async def _starts(self) -> dict[tuple[str, int], int]:
+        inputs = self._inputs()
+        starts = await self._shell.cluster.start_offsets(
+            [(topic, self.partition) for topic in inputs.values()]
+        )
+        return {
+            (topic, self.partition): self._positions.get(name, starts[topic, self.partition])
+            for name, topic in inputs.items()
+        }
+
+    def _inputs(self) -> dict[str, str]:
+        """Name the inputs without the prefix, as mail.state does."""
+        topics = self._shell.topics
+        return {"outcomes": topics.outcomes} | {
+            f"deliveries.{c}": topics.deliveries(c) for c in CLASSES
+        }
+
+    async def _mark(self) -> None:
+        """Make log time pass, and hold the own clock to the broker's."""
+        shell = self._shell
+        while True:
+            sent = shell.clock.now_ns()
+            stamped = await shell.marks.send(
+                shell.topics.outcomes, self.partition, encode(Mark(sent_ns=sent, owner=shell.owner))
+            )
+            self.clock_bound = bound(sent, stamped.timestamp_ms * _MS, shell.clock.now_ns())
+            await shell.clock.sleep(shell.settings.timing.mark_ns / _S)
+
+    @property
+    def fits(self) -> bool:
+        """Say whether the clock is known and within the skew."""
+        return self.clock_bound is not None and self.clock_bound.within(
+            self._shell.settings.timing.skew_ns
+        )
+
+    # -- rounds
+
+    async def _rounds(self, reader: Reader, transactor: Transactor) -> None:
+        while True:
+            wait_ms = self._patience()
+            batch = await reader.poll(max_records=self._suspicion.limit, wait_ms=wait_ms)
+            try:
+                await self._round(batch, transactor)
+            except BaseException:
+                if batch:
+                    self._suspicion.failed(batch)
+                raise
+            if batch:
+                self._suspicion.passed()
+            self._throttle(reader)
+            await self._trim()
+
+    def _patience(self) -> int:
+        idle = (self.ledger.next_ns() - self._shell.clock.now_ns()) // _MS
+        return int(max(1, min(_IDLE_MS, idle)))
+
+    async def _round(self, batch: list[Received], transactor: Transactor) -> None:
+        shell, ledger = self._shell, self.ledger
+        ledger.begin(shell.clock.now_ns())
+        rejected = [self._feed(record) for record in batch]
+        for domain, resolution in shell.resolving.answers(self._answers):
+            ledger.on_resolved(domain, resolution)
+        for domain in ledger.asking():
+            shell.resolving.ask(self._answers, domain)
+        ledger.judge()
+        if self.fits:
+            ledger.plan(_MAX_GRANTS, _ROUND_BYTES)
+        decided = ledger.take()
+        refused = [record for record in rejected if record is not None]
+        if not (batch or decided or refused):
+            return
+        values = await self._values(decided)
+        async with transactor.round() as round_:
+            await self._write(round_, decided, values)
+            for value in refused:
+                await round_.send(shell.topics.rejected, self.partition, value)
+            inputs = self._inputs()
+            round_.commit_offsets(
+                GROUP,
+                {
+                    (inputs[name], self.partition): offset
+                    for name, offset in self._positions.items()
+                },
+            )
+        self.committed_ns = shell.clock.now_ns()
+        self._forget(decided)
+
+    def _feed(self, record: Received) -> bytes | None:
+        """Give one record to the ledger; what cannot be read comes back as a record for mail.rejected."""
+        topics, value = self._shell.topics, record.value or b""
+        if record.topic == topics.outcomes:
+            self._positions["outcomes"] = record.offset + 1
+            self.ledger.on_log_time(record.timestamp * _MS)
+            return self._feed_outcome(record, value)
+        class_ = topics.class_of(record.topic)
+        self._positions[f"deliveries.{class_}"] = record.offset + 1
+        if (record.topic, record.offset) in self._suspicion.bad:
+            return self._reject(record, "internal", "this record alone breaks the round")
+        match DELIVERY.decode(value):
+            case Delivery() as delivery:
+                self._bodies.keep(record.topic, record.offset, value)
+                self.ledger.on_delivery(class_, record.offset, delivery)
+            case Late() as late:
+                self.ledger.on_forwarded(late)
+            case Handover():
+                pass  # Lanes do not change hands yet: `postyard config apply` refuses a map that would move one.
+            case Unreadable(reason=reason):
+                return self._reject(record, "unreadable", reason)
+        return None
+
+    def _feed_outcome(self, record: Received, value: bytes) -> bytes | None:
+        if (record.topic, record.offset) in self._suspicion.bad:
+            return self._reject(record, "internal", "this record alone breaks the round")
+        match OUTCOME.decode(value):
+            case Unreadable(reason=reason):
+                return self._reject(record, "unreadable", reason)
+            case outcome:
+                self.ledger.on_outcome(record.timestamp * _MS, outcome)
+        return None
+
+    def _reject(self, record: Received, reason: str, detail: str) -> bytes:
+        value = record.value or b""
+        self._shell.log.warning(
+            "record_rejected",
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            reason=reason,
+        )
+        line = Rejected(
+            time=rfc3339(self.ledger.now_ns),
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            reason=reason,
+            detail=detail,
+            size_bytes=len(value),
+        )
+        return encode(line, value[:KEEP_BYTES])
+
+    # -- what is written
+
+    def _place(self, delivery: DeliveryState) -> Place:
+        return self._shell.topics.deliveries(delivery.class_), delivery.offset
+
+    async def _values(self, decided: Decisions) -> Mapping[Place, bytes]:
+        places = [self._place(granted.delivery) for granted in decided.granted]
+        places += [self._place(forwarded.delivery) for forwarded in decided.forwarded]
+        return await self._bodies.load(places)
+
+    async def _write(
+        self, round_: Round, decided: Decisions, values: Mapping[Place, bytes]
+    ) -> None:
+        topics, here = self._shell.topics, self.partition
+        for granted in decided.granted:
+            value = _dispatch(granted, values[self._place(granted.delivery)])
+            await round_.send(topics.dispatch, granted.grant.slot, value)
+        for forwarded in decided.forwarded:
+            state = forwarded.delivery
+            value = _forward(state, values[self._place(state)])
+            await round_.send(
+                topics.deliveries(state.class_), forwarded.partition, value, key=state.id.encode()
+            )
+        for event in decided.events:
+            await round_.send(
+                topics.events,
+                here,
+                encode(event),
+                key=(event.delivery or event.submission).encode(),
+            )
+        for key, value_or_none in changelog.writes(decided, self.ledger.now_ns, self._positions):
+            await round_.send(topics.state, here, value_or_none, key=key)
+
+    def _forget(self, decided: Decisions) -> None:
+        for granted in decided.granted:
+            self._bodies.forget(*self._place(granted.delivery))
+        for forwarded in decided.forwarded:
+            self._bodies.forget(*self._place(forwarded.delivery))
+
+    # -- bounds
+
+    def _throttle(self, reader: Reader) -> None:
+        """Pause the intake of a class that fills its share of the memory; Kafka keeps the backlog."""
+        for class_ in CLASSES:
+            share = self._shell.settings.scheduler.max_waiting // len(CLASSES)
+            topic = self._shell.topics.deliveries(class_)
+            count = self.ledger.count(class_)
+            if topic not in self._paused and count >= share:
+                reader.pause((topic, self.partition))
+                self._paused.add(topic)
+                self._shell.log.warning(
+                    "intake_paused", partition=self.partition, mail_class=class_, deliveries=count
+                )
+            elif topic in self._paused and count < share * 9 // 10:
+                reader.resume((topic, self.partition))
+                self._paused.discard(topic)
+                self._shell.log.info(
+                    "intake_resumed", partition=self.partition, mail_class=class_, deliveries=count
+                )
+
+    async def _trim(self) -> None:
+        """Let go of the log below what is needed, after the commit that made it needless returned."""
+        now = self._shell.clock.mono_ns()
+        if now < self._trim_ns:
+            return
+        self._trim_ns = now + _TRIM_NS
+        ends: dict[tuple[str, int], int] = {}
+        for class_ in CLASSES:
+            topic = self._shell.topics.deliveries(class_)
+            committed = self._positions.get(f"deliveries.{class_}", 0)
+            oldest = self.ledger.oldest_offset(class_)
+            keep = committed if oldest is None else min(oldest, committed)
+            if keep > self._trimmed.get(topic, 0):
+                ends[topic, self.partition] = keep
+                self._trimmed[topic] = keep
+        if ends:
+            await self._shell.cluster.delete_before(ends)
+
+
+def _dispatch(granted: Granted, value: bytes) -> bytes:
+    """Join the grant and the message; what only the delivery's record knows is added to the grant."""
+    line, body = split(value)
+    delivery = DELIVERY.decode_line(line)
+    if not isinstance(delivery, Delivery):
+        raise TypeError(
+            f"{granted.delivery.id}: the record at offset {granted.delivery.offset} is no delivery"
+        )
+    grant = msgspec.structs.replace(
+        granted.grant,
+        header_domain=delivery.header_domain,
+        prepend=delivery.prepend,
+        body=delivery.body,
+        eight_bit=delivery.eight_bit,
+        smtputf8=delivery.smtputf8,
+    )
+    return encode(grant, body)
+
+
+def _forward(state: DeliveryState, value: bytes) -> bytes:
+    line, body = split(value)
+    delivery = DELIVERY.decode_line(line)
+    if not isinstance(delivery, Delivery):
+        raise TypeError(f"{state.id}: the record at offset {state.offset} is no delivery")
+    moved = msgspec.structs.replace(
+        delivery,
+        site=state.site,
+        provider=state.provider,
+        n=state.n,
+        steps=state.steps,
+        unknowns=state.unknowns,
+        not_before_ns=max(delivery.not_before_ns, state.due_ns),
+        hop=state.hop + 1,
+        again=False,
+    )
+    return encode(moved, body)

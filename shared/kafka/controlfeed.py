@@ -1,0 +1,58 @@
+"""Reads mail.control from its start into a ControlView, for as long as the process lives.
+
+One feed a process. Whoever wants each record as it comes (a slot's owner) listens; whoever wants the fold reads the view. The log is read
+to its end when the reader has no lag: only then is silence silence.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from structlog.typing import FilteringBoundLogger
+
+from shared.kafka.cluster import Cluster
+from shared.protocol.control import ControlView
+from shared.records.codec import Unreadable
+from shared.records.control import CONTROL, Control
+
+_MS: Final = 1_000_000
+_WAIT_MS: Final = 100
+
+Listener = Callable[[int, Control], None]
+
+
+@dataclass(slots=True)
+class ControlFeed:
+    """Feed ``view``; listeners get (stamp ns, record) after the view has it."""
+
+    cluster: Cluster
+    topic: str
+    view: ControlView
+    log: FilteringBoundLogger
+    listeners: list[Listener] = field(default_factory=list)
+    at_end: bool = False
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        here = (self.topic, 0)
+        reader = await self.cluster.reader({here: "start"})
+        try:
+            while True:
+                for record in await reader.poll(max_records=5000, wait_ms=_WAIT_MS):
+                    self._take(record.offset, record.timestamp * _MS, record.value)
+                self.at_end = reader.lag(here) == 0
+        finally:
+            self.at_end = False
+            await reader.stop()
+
+    def _take(self, offset: int, stamp_ns: int, value: bytes | None) -> None:
+        if value is None:
+            return
+        record = CONTROL.decode(value)
+        if isinstance(record, Unreadable):
+            # A newer version's kind, or rubbish: neither may stop the cluster.
+            self.log.warning("control_unreadable", offset=offset, reason=record.reason)
+            return
+        self.view.feed(offset, stamp_ns, record)
+        for listen in self.listeners:
+            listen(stamp_ns, record)

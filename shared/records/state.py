@@ -1,0 +1,121 @@
+"""state: the scheduler's memory in mail.state (compacted), written in the same transaction as what it decided.
+
+``DeliveryState`` is the one record that is not frozen: it is the scheduler's working memory and its changelog at once, so that what is
+restored cannot differ from what was. Keys: ``d/<delivery id>``, ``p/<slot>/<limit key>``, ``t/<limit key>``, ``meta``; a delivery that
+ended is a tombstone.
+"""
+
+import msgspec
+
+from shared.records.codec import VERSION, Codec
+
+
+class Open(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A grant that is not settled."""
+
+    n: int
+    slot: int
+    epoch: int
+    t0_ns: int
+    t1_ns: int
+    #: The stamp of `started`; None: not read.
+    started_ns: int | None = None
+
+
+class DeliveryState(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="k", tag="d"):
+    """One delivery that has no final event yet."""
+
+    v: int = VERSION
+    id: str
+    submission: str
+    tenant: str
+    class_: str = msgspec.field(name="class")
+    from_: str = msgspec.field(name="from")
+    to: str
+    domain: str
+    provider: str | None = None
+    #: None: the domain is not resolved yet.
+    site: str | None = None
+    pool: str
+    accepted_ns: int
+    not_before_ns: int
+    expires_ns: int
+    size_bytes: int
+    stream: str = ""
+    tags: tuple[str, ...] = ()
+    #: Where its record lies in mail.deliveries.<class> of this partition; the body is read again from there.
+    offset: int
+    due_ns: int
+    #: Grants counted, retry steps taken, unknown outcomes, refusals by greylisting.
+    n: int = 0
+    steps: int = 0
+    unknowns: int = 0
+    refusals: int = 0
+    #: The slot that must try next (greylisting remembers the address).
+    pinned: int | None = None
+    #: When the domain was first said not to exist.
+    gone_ns: int | None = None
+    #: An operator or ``unknown = "hold"`` keeps it until it is told otherwise.
+    held: bool = False
+    hop: int = 0
+    open: Open | None = None
+
+
+class PairState(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="p"
+):
+    """The limiter, pause and unknown counts of one (limit key, slot) pair."""
+
+    v: int = VERSION
+    key: str
+    slot: int
+    #: State of the limiter, see policy.limits.
+    limiter: int = 0
+    #: State of the pause as policy.pauses writes it; null: none.
+    pause: msgspec.Raw = msgspec.Raw(b"null")
+    #: The epoch whose ``ready`` the limiter counts.
+    epoch: int = -1
+
+
+class TotalState(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="t"
+):
+    """The limiter over all slots of one limit key."""
+
+    v: int = VERSION
+    key: str
+    limiter: int = 0
+
+
+class Meta(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="meta"
+):
+    """How far the inputs are read (the truth; the group's offsets are for tools), and the latest ``now``."""
+
+    v: int = VERSION
+    now_ns: int = 0
+    #: Topic name without prefix -> next offset, in this partition.
+    positions: dict[str, int] = msgspec.field(default_factory=dict)
+
+
+State = DeliveryState | PairState | TotalState | Meta
+STATE: Codec[State] = Codec(State)
+META_KEY = b"meta"
+
+
+def state_key(record: State) -> bytes:
+    """Name what compaction keeps the last of."""
+    match record:
+        case DeliveryState(id=id_):
+            return delivery_key(id_)
+        case PairState(key=key, slot=slot):
+            return b"p/%d/%b" % (slot, key.encode())
+        case TotalState(key=key):
+            return b"t/" + key.encode()
+        case Meta():
+            return META_KEY
+
+
+def delivery_key(id_: str) -> bytes:
+    """Name a delivery's record; with no value it says that the delivery ended."""
+    return b"d/" + id_.encode()

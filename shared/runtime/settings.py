@@ -1,0 +1,302 @@
+"""What an operator wrote, as frozen values: the same for every service, read once.
+
+``shared.runtime.loading`` reads and checks the files; this module only says what there is and answers questions about it, so policy may
+import it. Times are nanoseconds, sizes bytes. Every default is one that a production cluster can run with.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Final, Literal
+
+_S: Final = 1_000_000_000
+_MIN: Final = 60 * _S
+_H: Final = 60 * _MIN
+_D: Final = 24 * _H
+#: Slots of one slot group (DESIGN 2); more groups than one may come later.
+SLOTS_PER_GROUP: Final = 128
+
+TlsLevel = Literal["opportunistic", "encrypted", "verified"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most ``count`` in any half-open window of ``period_ns``; so many of them at once."""
+
+    count: int
+    period_ns: int
+    burst: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Kafka:
+    """The cluster, and what of the topics an operator chooses."""
+
+    bootstrap: str = "127.0.0.1:9092"
+    prefix: str = ""
+    partitions: int = 8
+    slots: int = 16
+    replication: int = 1
+    min_insync: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One dedicated address with its EHLO name, or one smart host with its credentials."""
+
+    name: str
+    slot: int
+    kind: Literal["bind", "smarthost"]
+    warmup: str
+    ehlo: str = ""
+    #: bind: the local address.
+    address: str = ""
+    #: smarthost: where to, and who.
+    host: str = ""
+    port: int = 587
+    username: str = ""
+    password_file: Path | None = None
+    tls: TlsLevel = "encrypted"
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A weighted set of sources."""
+
+    name: str
+    sources: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class DkimKey:
+    """One key: what to sign as, and where the private key lies."""
+
+    domain: str
+    selector: str
+    key_file: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Who sends."""
+
+    name: str
+    domains: tuple[str, ...]
+    #: class -> pool
+    pools: Mapping[str, str]
+    dkim: tuple[DkimKey, ...] = ()
+    #: May send without a signature where no key fits the From domain.
+    unsigned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownPolicy:
+    """What follows when nobody knows whether the receiver has the message."""
+
+    policy: Literal["retry", "hold", "assume_sent"] = "retry"
+    #: So many times; None: no cap.
+    retry: int | None = 2
+    delay_ns: int = 5 * _MIN
+
+
+@dataclass(frozen=True, slots=True)
+class ClassPolicy:
+    """How a class is retried."""
+
+    name: str
+    retry: tuple[int, ...]
+    expires_ns: int
+    unknown: UnknownPolicy = UnknownPolicy()
+    jitter: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """Who runs a set of MX hosts."""
+
+    name: str
+    mx: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
+    tls: TlsLevel = "opportunistic"
+    families: tuple[str, ...] = ("v4",)
+
+
+@dataclass(frozen=True, slots=True)
+class LimitRow:
+    """One layer's limits; None: the layer below decides."""
+
+    connections: int | None = None
+    messages_per_connection: int | None = None
+    rate: Rate | None = None
+    total_rate: Rate | None = None
+    total_connections: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What holds for one (limit key, source)."""
+
+    connections: int
+    messages_per_connection: int
+    rate: Rate | None = None
+    total_rate: Rate | None = None
+    total_connections: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Destinations that skip MX resolution."""
+
+    pattern: str
+    to: tuple[tuple[str, int], ...]
+    provider: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The protocol's times (DESIGN 4), and those of pauses."""
+
+    lease_ns: int = 60 * _S
+    skew_ns: int = 2 * _S
+    fresh_ns: int = 5 * _S
+    wait_ns: int = 7 * _S
+    silence_ns: int = 10 * _S
+    heartbeat_ns: int = 1 * _S
+    mark_ns: int = 1 * _S
+    attempt_max_ns: int = 20 * _MIN
+    #: How long after t0 a grant under a total_rate may start.
+    total_window_ns: int = 5 * _S
+    pair_pause_first_ns: int = 1 * _MIN
+    pair_pause_max_ns: int = 30 * _MIN
+    greylist_min_ns: int = 5 * _MIN
+
+
+@dataclass(frozen=True, slots=True)
+class Dns:
+    """Who is asked for names; empty: what the machine is set to."""
+
+    nameservers: tuple[str, ...] = ()
+    port: int = 53
+    timeout_ns: int = 10 * _S
+
+
+@dataclass(frozen=True, slots=True)
+class Net:
+    """Networks that may be connected to although they are private."""
+
+    allow: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Http:
+    """Where /metrics, /healthz and /readyz answer; port 0: any free one."""
+
+    host: str = "0.0.0.0"  # noqa: S104 - a pod's probes come from outside of it
+    port: int = 9464
+
+
+@dataclass(frozen=True, slots=True)
+class Ingest:
+    """Bounds of what is accepted."""
+
+    inline_max: int = 256 << 10
+    max_message: int = 25 << 20
+    max_lifetime_ns: int = 7 * _D
+    max_recipients: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduler:
+    """Bounds of the scheduler's memory, for each partition."""
+
+    max_waiting: int = 250_000
+    body_cache_bytes: int = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """How a sender works."""
+
+    #: Threads that sign.
+    signers: int = 2
+    body_cache_bytes: int = 128 << 20
+    #: A connection without mail is kept so long.
+    idle_ns: int = 10 * _S
+    connect_timeout_ns: int = 30 * _S
+    #: The longest wait for the reply to the final dot (RFC 5321 4.5.3.2.6: ten minutes).
+    dot_timeout_ns: int = 10 * _MIN
+    #: For each other command.
+    command_timeout_ns: int = 5 * _MIN
+    #: After SIGTERM.
+    grace_ns: int = 11 * _MIN
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What is logged."""
+
+    level: str = "info"
+    recipients: bool = False
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything."""
+
+    kafka: Kafka = Kafka()
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    pools: Mapping[str, Pool] = field(default_factory=dict)
+    tenants: Mapping[str, Tenant] = field(default_factory=dict)
+    classes: Mapping[str, ClassPolicy] = field(default_factory=dict)
+    providers: Mapping[str, Provider] = field(default_factory=dict)
+    limits: Mapping[str, LimitRow] = field(default_factory=dict)
+    routes: Mapping[str, Route] = field(default_factory=dict)
+    timing: Timing = Timing()
+    dns: Dns = Dns()
+    net: Net = Net()
+    http: Http = Http()
+    ingest: Ingest = Ingest()
+    scheduler: Scheduler = Scheduler()
+    sender: Sender = Sender()
+    log: Log = Log()
+
+    def limit(self, provider: str | None, limit_key: str, source: str) -> Limit:
+        """Resolve the layers default -> provider (or site) -> provider/source, each field alone."""
+        del provider  # The key is the provider's name where there is one.
+        names = ("default", limit_key, f"{limit_key}/{source}")
+        rows = [self.limits[name] for name in names if name in self.limits]
+
+        def last(name: str) -> object:
+            return next(
+                (value for row in reversed(rows) if (value := getattr(row, name)) is not None), None
+            )
+
+        return Limit(**{name: last(name) for name in LimitRow.__slots__})  # type: ignore[arg-type]
+
+    def route(self, domain: str) -> Route | None:
+        """Find the route of a domain: its own, or the longest ``*.`` suffix."""
+        labels = domain.split(".")
+        names = [domain] + ["*." + ".".join(labels[at:]) for at in range(1, len(labels))] + ["*"]
+        return next((self.routes[name] for name in names if name in self.routes), None)
+
+    def source_of(self, slot: int) -> Source | None:
+        """Find the source of a slot."""
+        return self._by_slot.get(slot)
+
+    def smarthost(self, pool: str) -> str | None:
+        """Name the smart host of a pool that is one; such a pool has no other source."""
+        return self._smarthosts.get(pool)
+
+    @cached_property
+    def _by_slot(self) -> Mapping[int, Source]:
+        return {source.slot: source for source in self.sources.values()}
+
+    @cached_property
+    def _smarthosts(self) -> Mapping[str, str]:
+        return {
+            pool.name: name
+            for pool in self.pools.values()
+            for name in pool.sources
+            if name in self.sources and self.sources[name].kind == "smarthost"
+        }
