@@ -1,0 +1,316 @@
+"""Make a connection ready for transactions: TCP from the source's own address, greeting, STARTTLS, AUTH.
+
+The socket is ours, because the source address is what this product is about: bound with port 0 and IP_BIND_ADDRESS_NO_PORT, to an
+address that the caller has resolved and checked (there is no second resolution, so nothing can be rebound in between). aiosmtplib then
+greets, starts TLS and authenticates on it; ``Connection`` takes the transport over. Foreign errors stop here:
+
+    the source cannot be bound     SourceUnavailable     suspends the source; there is no falling back to another address
+    STARTTLS or what follows it    TlsFailed             opportunistic: once more, in the clear, on a new connection; else the next host
+    anything else                  ConnectFailed         the pair's, not the delivery's
+
+Nothing is retried here, and a connection that did not become ready is closed.
+"""
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+import aiosmtplib
+
+from services.sender.smtp.connection import Connection, Peer, Timeouts
+from services.sender.smtp.reply import Reply, harmless, of_text
+from services.sender.smtp.session import Capabilities
+from shared.runtime.clock import Clock
+
+# Linux, <linux/in.h>: without it a bound source has one pool of ports for all destinations. Python names it from 3.12 on.
+_IP_BIND_ADDRESS_NO_PORT: Final = 24
+_S: Final = 1_000_000_000
+_CLOSING: Final = 421
+
+ConnectStage = Literal["connect", "banner", "ehlo", "starttls", "auth"]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where to connect: ``address`` is an IP that the guard has passed, ``host`` the name it was found under."""
+
+    host: str
+    address: str
+    port: int = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a smart host wants to hear; never shown."""
+
+    username: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who connects: ``address`` is the source's own, None lets the network choose; ``ehlo`` is its name."""
+
+    ehlo: str
+    address: str | None = None
+    credentials: Credentials | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What TLS must be. ``context`` is None only for ``none``; it verifies, or does not, as the policy wants."""
+
+    mode: Literal["none", "opportunistic", "required"] = "none"
+    context: ssl.SSLContext | None = None
+    #: For SNI and verification; the endpoint's host where empty.
+    server_name: str = ""
+    #: TLS from the first byte (port 465 of smart hosts).
+    implicit: bool = False
+    #: Of a second try in the clear: what went wrong with TLS.
+    fallen_back: str = ""
+
+
+class SourceUnavailable(Exception):  # noqa: N818 - named for what happened
+    """The source's address cannot be used on this machine."""
+
+    def __init__(self, address: str, why: str) -> None:
+        """Name the address."""
+        super().__init__(f"{address}: {why}")
+        self.address, self.why = address, why
+
+
+class ConnectFailed(Exception):  # noqa: N818
+    """No ready connection; ``reply`` is what the peer said, where it said something."""
+
+    def __init__(
+        self, endpoint: Endpoint, stage: ConnectStage, why: str, reply: Reply | None = None
+    ) -> None:
+        """Say where it ended, and how."""
+        super().__init__(f"{endpoint.host} [{endpoint.address}]:{endpoint.port} at {stage}: {why}")
+        self.endpoint, self.stage, self.why, self.reply = endpoint, stage, why, reply
+
+
+class TlsFailed(ConnectFailed):
+    """TLS was not to be had, and the connection is spent."""
+
+
+async def connect(
+    endpoint: Endpoint, origin: Origin, tls: Tls, *, timeouts: Timeouts, clock: Clock
+) -> Connection:
+    """Give a connection that has been greeted, encrypted and authenticated as asked."""
+    opening = _Opening(endpoint, origin, tls, timeouts, clock)
+    try:
+        return await opening.run()
+    except BaseException:
+        opening.close()
+        raise
+
+
+def bind(sock: socket.socket, address: str) -> None:
+    """Bind ``sock`` to the source's address; the port is chosen when the destination is known."""
+    if sock.family == socket.AF_INET:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+    sock.bind((address, 0))
+
+
+class _Opening:
+    """The steps to one ready connection, and what they took."""
+
+    def __init__(
+        self, endpoint: Endpoint, origin: Origin, tls: Tls, timeouts: Timeouts, clock: Clock
+    ) -> None:
+        self._endpoint, self._origin, self._tls, self._timeouts = endpoint, origin, tls, timeouts
+        self._clock = clock
+        self._sock: socket.socket | None = None
+        self._client: aiosmtplib.SMTP | None = None
+        self._raw: asyncio.WriteTransport | None = None
+        self._ms: dict[str, int] = {}
+
+    def close(self) -> None:
+        """Close what is open."""
+        if self._client is not None:
+            self._client.close()
+        if self._sock is not None:
+            self._sock.close()
+
+    async def run(self) -> Connection:
+        with self._stage("connect"):
+            sock = self._sock = self._bound()
+            await self._reach(sock)
+            local = str(sock.getsockname()[0])
+        with self._stage("banner"):
+            client = self._client = aiosmtplib.SMTP(
+                hostname=self._server_name,
+                local_hostname=self._origin.ehlo,
+                sock=sock,
+                start_tls=False,
+                use_tls=self._tls.implicit,
+                tls_context=self._tls.context,
+                timeout=None,
+            )
+            await client.connect(timeout=self._timeouts.banner_ns / _S)
+            self._sock = None  # The transport's from here on.
+        await self._greet(client)
+        if self._tls.mode != "none" and not self._tls.implicit:
+            await self._encrypt(client)
+        if self._origin.credentials is not None:
+            await self._authenticate(client, self._origin.credentials)
+        return self._take_over(client, local)
+
+    @property
+    def _server_name(self) -> str:
+        return self._tls.server_name or self._endpoint.host
+
+    # -- the socket
+
+    def _bound(self) -> socket.socket:
+        version = ipaddress.ip_address(self._endpoint.address).version
+        family = socket.AF_INET6 if version == 6 else socket.AF_INET  # noqa: PLR2004
+        try:
+            sock = self._sock = socket.socket(family, socket.SOCK_STREAM)
+            sock.settimeout(0)
+            if self._origin.address is not None:
+                bind(sock, self._origin.address)
+        except OSError as error:
+            raise SourceUnavailable(
+                self._origin.address or "any", error.strerror or str(error)
+            ) from error
+        return sock
+
+    async def _reach(self, sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._timeouts.connect_ns / _S):
+                await loop.sock_connect(sock, (self._endpoint.address, self._endpoint.port))
+        except OSError as error:
+            # At this point it may also mean that the source has no port left for this destination.
+            if error.errno == errno.EADDRNOTAVAIL and self._origin.address is not None:
+                raise SourceUnavailable(
+                    self._origin.address, error.strerror or str(error)
+                ) from error
+            raise
+
+    # -- SMTP
+
+    async def _greet(self, client: aiosmtplib.SMTP) -> None:
+        wait = self._timeouts.ehlo_ns / _S
+        with self._stage("ehlo"):
+            try:
+                await client.ehlo(timeout=wait)
+            except aiosmtplib.SMTPHeloError as error:
+                # RFC 5321 3.2: who does not know EHLO may know HELO.
+                if error.code < 500 or not client.is_connected:  # noqa: PLR2004
+                    raise
+                await client.helo(timeout=wait)
+
+    async def _encrypt(self, client: aiosmtplib.SMTP) -> None:
+        if not client.supports_extension("starttls"):
+            if self._tls.mode == "required":
+                raise TlsFailed(self._endpoint, "starttls", "STARTTLS is not offered")
+            return
+        self._keep_raw(client)
+        with self._stage("starttls"):
+            await client.starttls(
+                tls_context=self._tls.context,
+                server_hostname=self._server_name,
+                timeout=self._timeouts.starttls_ns / _S,
+            )
+        # RFC 3207 4.2: what was offered before is forgotten.
+        await self._greet(client)
+
+    def _keep_raw(self, client: aiosmtplib.SMTP) -> None:
+        """Keep the transport below TLS: only it knows what has not reached the kernel yet."""
+        if isinstance(client.transport, asyncio.WriteTransport):
+            self._raw = client.transport
+            self._raw.set_write_buffer_limits(high=0)
+
+    async def _authenticate(self, client: aiosmtplib.SMTP, credentials: Credentials) -> None:
+        if self._tls.mode != "none" and client.get_transport_info("ssl_object") is None:
+            raise ConnectFailed(self._endpoint, "auth", "a password is not sent without TLS")
+        offered = Capabilities.of(client.esmtp_extensions).auth | set(client.server_auth_methods)
+        wait = self._timeouts.auth_ns / _S
+        with self._stage("auth"):
+            if "plain" in offered:
+                await client.auth_plain(credentials.username, credentials.password, timeout=wait)
+            elif "login" in offered:
+                await client.auth_login(credentials.username, credentials.password, timeout=wait)
+            else:
+                raise ConnectFailed(self._endpoint, "auth", "neither PLAIN nor LOGIN is offered")
+
+    def _take_over(self, client: aiosmtplib.SMTP, local: str) -> Connection:
+        transport = client.transport
+        if not isinstance(transport, asyncio.Transport) or transport.is_closing():
+            raise ConnectFailed(self._endpoint, "ehlo", "the peer closed the connection")
+        tls = transport.get_extra_info("ssl_object")
+        peer = Peer(
+            host=self._endpoint.host,
+            address=self._endpoint.address,
+            port=self._endpoint.port,
+            source_ip=local,
+            tls=tls.version() or "" if tls is not None else "",
+            fallen_back=self._tls.fallen_back,
+        )
+        capabilities = Capabilities.of(client.esmtp_extensions)
+        return Connection(
+            transport,
+            peer,
+            capabilities,
+            timeouts=self._timeouts,
+            clock=self._clock,
+            raw=self._raw,
+            opening_ms=self._ms,
+        )
+
+    # -- errors and times
+
+    @contextlib.contextmanager
+    def _stage(self, stage: ConnectStage) -> Iterator[None]:
+        begun = self._clock.mono_ns()
+        try:
+            yield
+        except aiosmtplib.SMTPResponseException as error:
+            raise self._answered(stage, error) from error
+        except ssl.SSLError as error:
+            raise TlsFailed(
+                self._endpoint, "starttls", harmless(error.reason or str(error))
+            ) from error
+        except TimeoutError as error:
+            raise self._failure(stage, "no answer in time") from error
+        except (aiosmtplib.SMTPException, OSError) as error:
+            if isinstance(error.__cause__, ssl.SSLError):
+                raise TlsFailed(self._endpoint, "starttls", _why(error)) from error
+            raise self._failure(stage, _why(error)) from error
+        except ValueError as error:
+            # A host name that a stranger's DNS gave, and that is none: TLS cannot name it.
+            raise self._failure(stage, _why(error)) from error
+        self._ms[stage] = self._ms.get(stage, 0) + (self._clock.mono_ns() - begun) // 1_000_000
+
+    def _answered(
+        self, stage: ConnectStage, error: aiosmtplib.SMTPResponseException
+    ) -> ConnectFailed:
+        if not 200 <= error.code < 600:  # noqa: PLR2004 - a banner of nonsense has a code of -1
+            return self._failure(stage, harmless(error.message))
+        reply = of_text(error.code, error.message)
+        # A host that says 421 is busy, whatever it was asked; any other no is about TLS.
+        if stage == "starttls" and reply.code != _CLOSING:
+            return TlsFailed(self._endpoint, stage, str(reply), reply)
+        return ConnectFailed(self._endpoint, stage, str(reply), reply)
+
+    def _failure(self, stage: ConnectStage, why: str) -> ConnectFailed:
+        kind = TlsFailed if stage == "starttls" else ConnectFailed
+        return kind(self._endpoint, stage, why)
+
+
+def _why(error: BaseException) -> str:
+    cause = error.__cause__
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (
+        harmless(str(cause) if isinstance(cause, OSError) else str(error)) or type(error).__name__
+    )
