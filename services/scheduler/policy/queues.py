@@ -39,7 +39,7 @@ class Group:
     pinned: int | None
     provider: str | None
     queue: DueQueue
-    rotation: rotation.State = rotation.START
+    turns: rotation.State = rotation.START
     #: When it is looked at next; FOREVER: when something changes.
     wake_ns: int = FOREVER
     reason: str = "due"
@@ -157,6 +157,8 @@ class Queues:
             wake, _, key = heapq.heappop(self._wakes)
             group = self._groups.get(key)
             if group is not None and group.wake_ns == wake:
+                # A second wake for the same time finds it taken.
+                group.wake_ns = FOREVER
                 turn.append(key)
         while turn and max_grants > 0 and max_bytes > 0:
             key = turn.popleft()
@@ -200,8 +202,8 @@ class Queues:
                 group.reason = "due" if group.queue.oldest_due() is None else "directive"
                 group.wake_ns = group.queue.next_due() or FOREVER
                 return
-            slot, group.rotation = rotation.choose(
-                [(c.slot, c.weight) for c in candidates], group.rotation
+            slot, group.turns = rotation.choose(
+                [(c.slot, c.weight) for c in candidates], group.turns, self.rng
             )
             chosen = next(c for c in candidates if c.slot == slot)
             self.pairs.spend(group.provider, group.limit_key, slot, chosen.t0_ns)

@@ -1,11 +1,12 @@
 """Choose the slot for a delivery, by weight over the slots that may take it now. Pure.
 
-Start-time fair queueing: every grant moves its slot on by 1/weight of a turn, and the slot that is
-furthest back is next. A slot that could not take any (its rate, a pause) comes back at the present
-turn: what it missed went to others and is not caught up in a wave. The state holds how far each
-slot is ahead of the turn: bounded by the pool, and small numbers for ever.
+Start-time fair queueing: every grant moves its slot on by 1/weight of a turn, and the slot that is furthest back is next. A slot that
+could not take any (its rate, a pause) comes back at the present turn: what it missed went to others and is not caught up in a wave.
+The state holds how far each slot is ahead of the turn: bounded by the pool, and small numbers for ever. It may be thrown away whenever
+nothing waits: the first slot of a new state is drawn by weight, so that a trickle is shared as a flood is.
 """
 
+import random
 from collections.abc import Sequence
 from typing import Final
 
@@ -18,18 +19,14 @@ _TURN: Final = 720_720 << 10
 
 
 def choose(
-    candidates: Sequence[tuple[int, int]], state: State, preferred: int | None = None
+    candidates: Sequence[tuple[int, int]], state: State, rng: random.Random
 ) -> tuple[int, State]:
-    """Choose among (slot, weight), at least one, and give the state after it.
-
-    ``preferred`` is taken where it is a candidate (greylisting remembers the address), and pays for
-    it like any other turn.
-    """
+    """Choose among (slot, weight), at least one, and give the state after it."""
     ahead = dict(state)
-    slot, weight = min(
-        candidates,
-        key=lambda each: (each[0] != preferred, ahead.get(each[0], 0), -each[1], each[0]),
-    )
+    if ahead:
+        slot, weight = min(candidates, key=lambda each: (ahead.get(each[0], 0), -each[1], each[0]))
+    else:
+        (slot, weight), *_ = rng.choices(candidates, [weight for _, weight in candidates])
     turn = min(ahead.get(each, 0) for each, _ in candidates)
     ahead[slot] = max(ahead.get(slot, 0), turn) + _TURN // weight
     return slot, tuple(sorted((each, far - turn) for each, far in ahead.items() if far > turn))
