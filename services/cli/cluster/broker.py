@@ -118,23 +118,14 @@ class LocalKafka:
         """Start the broker unless it runs, and wait until it answers; the first time fetches and formats."""
         java, jars = find_java(self._env), fetch_jars(self._env)
         self.directory.mkdir(parents=True, exist_ok=True)
-        with self._pidfile.open("a+") as pidfile:
-            # Someone else may be starting the very same broker: then wait for theirs.
-            if not _until(lambda: _lock(pidfile, fcntl.LOCK_EX) or self.answers, seconds):
-                msg = f"the broker in {self.directory} runs but does not answer: see {self.log}"
-                raise LocalKafkaError(msg)
+        # Of two starts at once the second waits, and finds the broker of the first.
+        with (self.directory / "start.lock").open("w") as starting:
+            fcntl.flock(starting, fcntl.LOCK_EX)
             if self.running:
                 self._check_port()
-                return
-            self._launch(pidfile, [str(java), *_JVM, "-cp", f"{jars}/*"])
-        child = self._child
-        if child is None or not _until(lambda: child.poll() is not None or self.answers, seconds):
-            self.kill()
-            msg = f"the broker did not answer within {seconds:.0f} s: see {self.log}"
-            raise LocalKafkaError(msg)
-        if child.poll() is not None:
-            msg = f"the broker ended at its start, code {child.returncode}; {self.log} ends with:\n{self._tail()}"
-            raise LocalKafkaError(msg)
+            else:
+                self._launch([str(java), *_JVM, "-cp", f"{jars}/*"])
+            self._wait(seconds)
 
     def stop(self, *, seconds: float = 30) -> bool:
         """Ask the broker to leave, and make it leave after ``seconds``; tell whether one was running."""
@@ -162,13 +153,15 @@ class LocalKafka:
             msg = f"a broker runs in {self.directory} on {self.bootstrap}: stop it, or leave the port as it is"
             raise LocalKafkaError(msg)
 
-    def _launch(self, pidfile: IO[str], command: list[str]) -> None:
+    def _launch(self, command: list[str]) -> None:
         ports = self._choose_ports()
         (self.directory / "tmp").mkdir(exist_ok=True)
         self._properties.write_text(server_properties(ports, data="data"))
-        with self.log.open("ab") as log:
+        # Emptied before it is locked: whoever finds it locked reads nothing or the right number, never an old one.
+        with self.log.open("ab") as log, self._pidfile.open("w") as pidfile:
             if not (self.directory / "data").is_dir():
                 self._format(ports, command, log)
+            fcntl.flock(pidfile, fcntl.LOCK_EX)
             self._child = subprocess.Popen(
                 [*command, f"-Xmx{self._heap_mib}m", "kafka.Kafka", self._properties.name],
                 cwd=self.directory,
@@ -179,9 +172,17 @@ class LocalKafka:
                 pass_fds=[pidfile.fileno()],  # and with it the lock
                 start_new_session=True,  # Ctrl-C is for the services first
             )
-        pidfile.truncate(0)
-        pidfile.write(str(self._child.pid))
-        pidfile.flush()
+            pidfile.write(str(self._child.pid))
+
+    def _wait(self, seconds: float) -> None:
+        if not _until(lambda: self.answers or not self.running, seconds):
+            self.kill()
+            msg = f"the broker did not answer within {seconds:.0f} s: see {self.log}"
+            raise LocalKafkaError(msg)
+        if not self.running:
+            self._reap()
+            msg = f"the broker ended at its start; {self.log} ends with:\n{self._tail()}"
+            raise LocalKafkaError(msg)
 
     def _choose_ports(self) -> Ports:
         known = read_ports(self._properties)
@@ -234,10 +235,14 @@ class LocalKafka:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
         gone = _until(lambda: not self.running, seconds)
-        if gone and self._child is not None:
+        if gone:
+            self._reap()
+        return gone
+
+    def _reap(self) -> None:
+        if self._child is not None:
             self._child.wait()
             self._child = None
-        return gone
 
     def _tail(self, lines: int = 15) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])

@@ -24,7 +24,7 @@ POM: Final = Path(__file__).with_name("pom.xml")
 def cache_directory(env: Mapping[str, str]) -> Path:
     """Give the folder for what is fetched: POSTYARD_CACHE, else `postyard` in the user's cache."""
     if ours := env.get("POSTYARD_CACHE"):
-        return Path(ours)
+        return Path(ours).absolute()
     base = env.get("XDG_CACHE_HOME")
     return Path(base or Path(env.get("HOME", "~"), ".cache").expanduser(), "postyard")
 

@@ -44,6 +44,9 @@ def server_properties(ports: Ports, *, data: str) -> str:
         "share.coordinator.state.topic.min.isr": 1,
         # Who joins first need not wait for others.
         "group.initial.rebalance.delay.ms": 0,
+        # A killed broker may come back only when its controller has given up the old one: 9 s by default.
+        "broker.heartbeat.interval.ms": 500,
+        "broker.session.timeout.ms": 4000,
         # A message of 25 MiB with its encodings, for topics that do not say otherwise.
         "message.max.bytes": 36 * MIB,
         "replica.fetch.max.bytes": 36 * MIB,
