@@ -87,7 +87,8 @@ class Bodies:
     async def _read(self, topic: str, offsets: list[int]) -> dict[Place, bytes]:
         if self._reader is None:
             raise RuntimeError("open() comes first")
-        here, wanted, found = (topic, self.partition), set(offsets), {}
+        here, wanted = (topic, self.partition), set(offsets)
+        found: dict[Place, bytes] = {}
         self._reader.resume(here)
         try:
             upcoming = 0

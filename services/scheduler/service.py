@@ -78,7 +78,9 @@ class Scheduler:
                 membership = await self.cluster.membership(topics.prefix + GROUP, topics.members)
                 self._ready.add("kafka")
                 working = tasks.create_task(
-                    PartitionWorkers(membership, lambda p: self._work(p, shell)).run()
+                    PartitionWorkers(
+                        membership, lambda p: self._work(p, shell), self.rng, self.log
+                    ).run()
                 )
                 await stop.wait()
                 working.cancel()

@@ -14,7 +14,7 @@ from structlog.typing import FilteringBoundLogger
 
 from shared.kafka.cluster import Cluster
 from shared.kafka.errors import KafkaUnavailable, ProducerBroken
-from shared.kafka.producer import Producer
+from shared.kafka.producer import Producer, Sending
 from shared.records.codec import encode
 from shared.records.grant import Grant
 from shared.records.outcome import Handback, Outcome, Started
@@ -44,8 +44,10 @@ class Journal:
     unacknowledged: Counter[int] = field(default_factory=Counter)
     _producer: Producer | None = None
     _queue: deque[_Kept] = field(default_factory=deque)
+    #: Taken from the queue, not yet handed over.
+    _sending: _Kept | None = None
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
-    _flying: deque[tuple[_Kept, asyncio.Future[object]]] = field(default_factory=deque)
+    _flying: deque[tuple[_Kept, Sending]] = field(default_factory=deque)
 
     async def started(self, grant: Grant) -> int:
         """Say that the attempt began and give the stamp, ns; raises ProducerBroken where nobody can say."""
@@ -68,9 +70,16 @@ class Journal:
                 self._producer = await self.cluster.producer(linger_ms=_LINGER_MS)
                 await self._pump(self._producer)
             except (ProducerBroken, KafkaUnavailable) as error:
-                self.log.warning("journal_producer_broken", error=str(error), kept=len(self._queue) + len(self._flying))
+                self.log.warning(
+                    "journal_producer_broken",
+                    error=str(error),
+                    kept=len(self._queue) + len(self._flying),
+                )
+                if self._sending is not None:
+                    self._queue.appendleft(self._sending)
                 self._queue.extendleft(kept for kept, _ in reversed(self._flying))
                 self._flying.clear()
+                self._sending = None
                 await self.clock.sleep(_PAUSE_S)
             finally:
                 broken, self._producer = self._producer, None
@@ -81,11 +90,13 @@ class Journal:
         while True:
             while self._queue:
                 kept = self._queue.popleft()
-                future = asyncio.ensure_future(producer.send(self.topic, kept.partition, kept.value))
-                self._flying.append((kept, future))
+                self._sending = kept
+                sending = await producer.put(self.topic, kept.partition, kept.value)
+                self._sending = None
+                self._flying.append((kept, sending))
             if self._flying:
-                kept, future = self._flying[0]
-                await future
+                kept, sending = self._flying[0]
+                await sending.done()
                 self._flying.popleft()
                 self.unacknowledged[kept.slot] -= 1
             else:
@@ -94,5 +105,5 @@ class Journal:
 
     async def flushed(self) -> None:
         """Wait until everything that was said is acknowledged."""
-        while self._queue or self._flying:
+        while self._queue or self._flying or self._sending:
             await self.clock.sleep(0.02)

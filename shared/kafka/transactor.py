@@ -71,6 +71,7 @@ class Transactor:
         """Open a round; leaving the block commits it. Raises Fenced or RoundFailed; what the block raises aborts it."""
         if self._dead is not None:
             raise RoundFailed(RuntimeError(f"this transactor is dead: {self._dead}"))
+        opened: Round | None = None
         try:
             await self._producer.begin_transaction()
             opened = Round(self._producer)
@@ -83,6 +84,9 @@ class Transactor:
                 await self._producer.commit_transaction()
         except BaseException as error:
             self._dead = f"{type(error).__name__}: {error}"
+            for future in opened.futures if opened is not None else ():
+                # Each future of a failed round fails too; the first has said why.
+                future.add_done_callback(lambda done: done.cancelled() or done.exception())
             translated = translate(error)
             if isinstance(translated, Fenced):
                 raise translated from error

@@ -1,0 +1,35 @@
+"""``python -m services.scheduler``: settings, wiring, run."""
+
+import sys
+
+from services.scheduler.service import Scheduler
+from shared.kafka.cluster import Cluster
+from shared.runtime.clock import SystemClock, system_rng
+from shared.runtime.lifecycle import Process, main
+
+
+async def run(process: Process) -> None:
+    """Wire one scheduler and run it until the process is told to stop."""
+    cluster = Cluster(
+        process.settings.kafka.bootstrap, client_id=f"postyard-scheduler-{process.name}"
+    )
+    scheduler = Scheduler(
+        settings=process.settings,
+        cluster=cluster,
+        clock=SystemClock(),
+        rng=system_rng(),
+        log=process.log,
+        metrics=process.metrics,
+        owner=process.name,
+    )
+    try:
+        await process.serve(scheduler.not_ready)
+        await scheduler.run(process.stop)
+    finally:
+        await cluster.close()
+
+
+if __name__ == "__main__":
+    sys.exit(
+        main("scheduler", "Decides when, and from which source, each delivery is attempted.", run)
+    )

@@ -1,0 +1,111 @@
+"""The scheduler's gauges: what waits and why, what is out, how far behind, asked when somebody scrapes.
+
+Counting looks at every waiting delivery, so a scrape within two seconds of the last gets the same answer.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from prometheus_client.core import GaugeMetricFamily
+
+from services.scheduler.worker import Worker
+from shared.runtime.clock import Clock
+from shared.runtime.metrics import Metrics, family
+from shared.runtime.settings import Settings
+
+_S: Final = 1_000_000_000
+_KEEP_NS: Final = 2 * _S
+
+
+@dataclass(slots=True)
+class Gauges:
+    """Ask the workers of this process."""
+
+    metrics: Metrics
+    settings: Settings
+    clock: Clock
+    workers: Mapping[int, Worker]
+    _families: list[GaugeMetricFamily] = field(default_factory=list)
+    _counted_ns: int = -_KEEP_NS
+
+    def __post_init__(self) -> None:
+        """Register."""
+        self.metrics.collect(self._collect)
+
+    def _collect(self) -> Iterable[GaugeMetricFamily]:
+        now = self.clock.mono_ns()
+        if now - self._counted_ns >= _KEEP_NS:
+            self._families = [*self._deliveries(), *self._partitions(), self._pauses()]
+            self._counted_ns = now
+        return self._families
+
+    def _deliveries(self) -> Iterable[GaugeMetricFamily]:
+        counts: Counter[tuple[str, str, str]] = Counter()
+        oldest: defaultdict[tuple[str, str, str], int] = defaultdict(lambda: 1 << 62)
+        out: Counter[tuple[str, str]] = Counter()
+        unknown = 0
+        for worker in self.workers.values():
+            for entry, reason in worker.ledger.reasons():
+                which = entry.class_, entry.provider or "other", reason
+                counts[which] += 1
+                oldest[which] = min(oldest[which], entry.accepted_ns)
+                unknown += entry.unknowns > 0
+                if entry.open is not None:
+                    source = self.settings.source_of(entry.open.slot)
+                    out[
+                        entry.provider or "other", source.name if source else str(entry.open.slot)
+                    ] += 1
+        labels = ("class", "provider", "reason")
+        waiting = family(
+            "deliveries", "Deliveries without a final event, by what they wait for", labels
+        )
+        ages = family("deliveries_oldest_age_seconds", "Age of the oldest of them", labels)
+        now = self.clock.now_ns()
+        for which, count in counts.items():
+            waiting.add_metric(which, count)
+            ages.add_metric(which, (now - oldest[which]) / _S)
+        grants = family("grants_out", "Grants that are not settled", ("provider", "source"))
+        for pair, count in out.items():
+            grants.add_metric(pair, count)
+        unknowns = family(
+            "deliveries_unknown",
+            "Deliveries that had an unknown outcome and no final event yet",
+            (),
+        )
+        unknowns.add_metric((), unknown)
+        return waiting, ages, grants, unknowns
+
+    def _partitions(self) -> Iterable[GaugeMetricFamily]:
+        age = family("commit_age_seconds", "Time since the partition's last commit", ("partition",))
+        offset = family(
+            "clock_offset_seconds",
+            "The clock against the broker's, as the marks show it",
+            ("partition",),
+        )
+        lag = family("lag_seconds", "How far log time is behind the clock", ("partition",))
+        now = self.clock.now_ns()
+        for number, worker in self.workers.items():
+            label = (str(number),)
+            if worker.committed_ns is not None:
+                age.add_metric(label, (now - worker.committed_ns) / _S)
+            if worker.clock_bound is not None:
+                offset.add_metric(
+                    label, (worker.clock_bound.low_ns + worker.clock_bound.high_ns) / 2 / _S
+                )
+            if worker.ledger.log_time_ns:
+                lag.add_metric(label, max(0.0, (now - worker.ledger.log_time_ns) / _S))
+        return age, offset, lag
+
+    def _pauses(self) -> GaugeMetricFamily:
+        paused = family(
+            "pair_paused_until_seconds",
+            "When a paused pair is probed, epoch seconds",
+            ("limit_key", "source"),
+        )
+        for worker in self.workers.values():
+            for key, slot, until in worker.ledger.pauses():
+                source = self.settings.source_of(slot)
+                paused.add_metric((key, source.name if source else str(slot)), until / _S)
+        return paused

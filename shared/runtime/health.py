@@ -1,0 +1,58 @@
+"""/metrics, /healthz and /readyz on one port.
+
+Liveness depends on the loop alone: whoever can answer is alive. Restarting a pod because Kafka or DNS is away would only make things
+worse. Readiness says why it is missing.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from shared.runtime.metrics import Metrics
+
+
+@dataclass(slots=True)
+class Health:
+    """One HTTP server; ``not_ready`` gives the reasons, none when ready."""
+
+    host: str
+    port: int
+    metrics: Metrics
+    not_ready: Callable[[], list[str]]
+    routes: list[web.RouteDef] = field(default_factory=list)
+    _runner: web.AppRunner | None = None
+
+    async def start(self) -> int:
+        """Listen, and give the port (``port`` 0: the one that was free)."""
+        app = web.Application()
+        app.add_routes(
+            [
+                web.get("/metrics", self._metrics),
+                web.get("/healthz", self._healthz),
+                web.get("/readyz", self._readyz),
+                *self.routes,
+            ]
+        )
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self.host, self.port)
+        await site.start()
+        return int(self._runner.addresses[0][1])
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        return web.Response(body=self.metrics.page(), content_type="text/plain", charset="utf-8")
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        reasons = self.not_ready()
+        return web.Response(
+            text="\n".join(reasons or ["ready"]) + "\n", status=503 if reasons else 200
+        )
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._runner is not None:
+            await self._runner.cleanup()

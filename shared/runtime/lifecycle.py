@@ -1,0 +1,131 @@
+"""How a service's process begins and ends: settings, log, loop, signals, exit code by cause.
+
+0 asked to stop · 64 wrong usage · 69 Kafka is not there · 70 a bug · 78 the configuration is wrong
+"""
+
+import argparse
+import asyncio
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import uvloop
+from structlog.typing import FilteringBoundLogger
+
+from shared.kafka.errors import KafkaUnavailable, TopicProblem
+from shared.runtime.health import Health
+from shared.runtime.loading import SettingsError, load
+from shared.runtime.logging import configure
+from shared.runtime.metrics import Metrics
+from shared.runtime.settings import Settings
+
+OK: Final = 0
+UNAVAILABLE: Final = 69
+BUG: Final = 70
+CONFIG: Final = 78
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What every service is given."""
+
+    settings: Settings
+    log: FilteringBoundLogger
+    metrics: Metrics
+    env: Mapping[str, str]
+    #: Unique for each start.
+    name: str
+    #: The same for a restart in the same pod.
+    pod: str
+    stop: asyncio.Event
+    serve: Callable[[Callable[[], list[str]]], Awaitable[Health]]
+
+
+def main(
+    service: str,
+    about: str,
+    run: Callable[[Process], Awaitable[None]],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Run a service until it ends or is told to; gives the exit code."""
+    arguments = _arguments(service, about, argv)
+    env = dict(os.environ)
+    try:
+        settings = load(
+            Path(arguments.config or env.get("POSTYARD_CONFIG") or "postyard.toml"), env
+        )
+    except SettingsError as error:
+        for problem in error.problems:
+            sys.stderr.write(f"{problem}\n")
+        return CONFIG
+    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    pod = env.get("POSTYARD_POD") or name
+    log = configure(service, pod, settings.log.level)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(run, settings, log, env, name, pod))
+
+
+def _arguments(service: str, about: str, argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog=f"python -m services.{service}",
+        description=about,
+        epilog="Environment: POSTYARD_CONFIG, POSTYARD_KAFKA_BOOTSTRAP, POSTYARD_HTTP_PORT, POSTYARD_POD, POSTYARD_LOCK_DIR.",
+    )
+    parser.add_argument(
+        "--config", help="a TOML file, or a directory of them (POSTYARD_CONFIG; postyard.toml)"
+    )
+    return parser.parse_args(argv)
+
+
+async def _run(
+    run: Callable[[Process], Awaitable[None]],
+    settings: Settings,
+    log: FilteringBoundLogger,
+    env: Mapping[str, str],
+    name: str,
+    pod: str,
+) -> int:
+    stop, metrics = asyncio.Event(), Metrics()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    served: list[Health] = []
+
+    async def serve(not_ready: Callable[[], list[str]]) -> Health:
+        health = Health(settings.http.host, settings.http.port, metrics, not_ready)
+        port = await health.start()
+        log.info("listening", host=settings.http.host, port=port)
+        served.append(health)
+        return health
+
+    log.info("starting")
+    code = OK
+    try:
+        await run(Process(settings, log, metrics, env, name, pod, stop, serve))
+    except* KafkaUnavailable as group:
+        log.error("kafka_unavailable", reason=_first(group))  # noqa: TRY400 - a condition, not a bug
+        code = UNAVAILABLE
+    except* TopicProblem as group:
+        log.error("topics_wrong", reason=_first(group))  # noqa: TRY400 - a condition, not a bug
+        code = CONFIG
+    except* Exception as group:  # noqa: BLE001 - the last handler: whatever it is, it is a bug, and it is said
+        log.exception("bug", reason=_first(group))
+        code = BUG
+    finally:
+        for health in served:
+            await health.stop()
+        log.info("ended", code=code)
+    return code
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> str:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"
