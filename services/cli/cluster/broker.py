@@ -59,7 +59,6 @@ class LocalKafka:
         self._port = port
         self._heap_mib = heap_mib
         self._env = dict(os.environ if env is None else env)
-        self._child: subprocess.Popen[bytes] | None = None
 
     def __repr__(self) -> str:
         ports = read_ports(self._properties)
@@ -121,11 +120,12 @@ class LocalKafka:
         # Of two starts at once the second waits, and finds the broker of the first.
         with (self.directory / "start.lock").open("w") as starting:
             fcntl.flock(starting, fcntl.LOCK_EX)
-            if self.running:
+            pid = self.pid
+            if pid is not None:
                 self._check_port()
             else:
-                self._launch([str(java), *_JVM, "-cp", f"{jars}/*"])
-            self._wait(seconds)
+                pid = self._launch([str(java), *_JVM, "-cp", f"{jars}/*"])
+            self._wait(pid, seconds)
 
     def stop(self, *, seconds: float = 30) -> bool:
         """Ask the broker to leave, and make it leave after ``seconds``; tell whether one was running."""
@@ -153,7 +153,7 @@ class LocalKafka:
             msg = f"a broker runs in {self.directory} on {self.bootstrap}: stop it, or leave the port as it is"
             raise LocalKafkaError(msg)
 
-    def _launch(self, command: list[str]) -> None:
+    def _launch(self, command: list[str]) -> int:
         ports = self._choose_ports()
         (self.directory / "tmp").mkdir(exist_ok=True)
         self._properties.write_text(server_properties(ports, data="data"))
@@ -162,7 +162,7 @@ class LocalKafka:
             if not (self.directory / "data").is_dir():
                 self._format(ports, command, log)
             fcntl.flock(pidfile, fcntl.LOCK_EX)
-            self._child = subprocess.Popen(
+            broker = subprocess.Popen(
                 [*command, f"-Xmx{self._heap_mib}m", "kafka.Kafka", self._properties.name],
                 cwd=self.directory,
                 env=self._env,
@@ -172,15 +172,18 @@ class LocalKafka:
                 pass_fds=[pidfile.fileno()],  # and with it the lock
                 start_new_session=True,  # Ctrl-C is for the services first
             )
-            pidfile.write(str(self._child.pid))
+            pidfile.write(str(broker.pid))
+            # It may outlive this object and this process, and be stopped by another: Popen need not watch it.
+            broker.returncode = 0
+        return broker.pid
 
-    def _wait(self, seconds: float) -> None:
+    def _wait(self, pid: int, seconds: float) -> None:
         if not _until(lambda: self.answers or not self.running, seconds):
             self.kill()
             msg = f"the broker did not answer within {seconds:.0f} s: see {self.log}"
             raise LocalKafkaError(msg)
         if not self.running:
-            self._reap()
+            _reap(pid)
             msg = f"the broker ended at its start; {self.log} ends with:\n{self._tail()}"
             raise LocalKafkaError(msg)
 
@@ -236,16 +239,16 @@ class LocalKafka:
             os.kill(pid, number)
         gone = _until(lambda: not self.running, seconds)
         if gone:
-            self._reap()
+            _reap(pid)
         return gone
-
-    def _reap(self) -> None:
-        if self._child is not None:
-            self._child.wait()
-            self._child = None
 
     def _tail(self, lines: int = 15) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def _reap(pid: int) -> None:
+    with contextlib.suppress(ChildProcessError):  # somebody else's child
+        os.waitpid(pid, 0)
 
 
 def _lock(file: IO[str], kind: int) -> bool:

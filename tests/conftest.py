@@ -1,0 +1,75 @@
+"""What every test may ask for: a real broker, and a prefix that makes its topics its own.
+
+One broker serves the whole session; it starts when the first test asks. `POSTYARD_TEST_KAFKA=host:port` lends a running
+one instead, which saves its start while one test is run again and again. A test that stops, kills or restarts a broker
+starts its own: `services.cli.cluster.broker.LocalKafka`.
+"""
+
+import asyncio
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+
+from services.cli.cluster.broker import LocalKafka
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    # Here and not in tests/faults, whose conftest is read too late for it when all tests are run.
+    ours = parser.getgroup("postyard")
+    ours.addoption("--kills", type=int, default=6, help="how often the fault test kills something")
+    ours.addoption("--no-skips", action="store_true", help="fail when a test was skipped")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """A skipped test has shown nothing: whoever asks for --no-skips wants to hear of it."""
+    if not session.config.getoption("--no-skips") or exitstatus != pytest.ExitCode.OK:
+        return
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    assert reporter is not None
+    if skipped := reporter.stats.get("skipped"):
+        reporter.write_line(f"{len(skipped)} skipped, which --no-skips counts as failed", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="session")
+def cluster_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the session's broker; `kafka.log` is in it."""
+    return tmp_path_factory.mktemp("cluster") / "kafka"
+
+
+@pytest.fixture(scope="session")
+def kafka(cluster_dir: Path) -> Iterator[str]:
+    """`host:port` of a real broker, shared by the session."""
+    if lent := os.environ.get("POSTYARD_TEST_KAFKA"):
+        yield lent
+        return
+    with LocalKafka(cluster_dir, heap_mib=768) as broker:
+        yield broker.bootstrap
+    # Gigabytes, perhaps; the log stays, for whoever wants to know what the broker thought of it.
+    shutil.rmtree(cluster_dir / "data", ignore_errors=True)
+
+
+@pytest.fixture
+def prefix(kafka: str) -> Iterator[str]:
+    """A topic prefix of this test alone; its topics are deleted behind it."""
+    ours = f"t{secrets.token_hex(4)}."
+    yield ours
+    # A thread has no loop yet: an asyncio.run here would take away the one that the test's other fixtures close in.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, _delete_topics(kafka, ours)).result()
+
+
+async def _delete_topics(bootstrap: str, prefix: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        if ours := [topic for topic in await admin.list_topics() if topic.startswith(prefix)]:
+            await admin.delete_topics(ours)
+    finally:
+        await admin.close()
