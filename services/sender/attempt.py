@@ -51,9 +51,7 @@ Answer = Go | Hold | Stop
 class AttemptGate:
     """Guard one attempt."""
 
-    def __init__(
-        self, grant: Grant, owner: Owner, *, fresh_ns: int, attempt_max_ns: int
-    ) -> None:
+    def __init__(self, grant: Grant, owner: Owner, *, fresh_ns: int, attempt_max_ns: int) -> None:
         """Guard ``grant`` for the process that owns its slot."""
         self._grant, self._owner = grant, owner
         self._fresh_ns, self._attempt_max_ns = fresh_ns, attempt_max_ns
@@ -93,10 +91,7 @@ class AttemptGate:
 
     def may_dot(self, now: Now) -> Answer:
         """Say whether the final dot may be written; it must be, in the same breath, on ``Go``."""
-        if (
-            self._taken_ns is None
-            or now.mono_ns - self._taken_ns > self._attempt_max_ns
-        ):
+        if self._taken_ns is None or now.mono_ns - self._taken_ns > self._attempt_max_ns:
             return Stop("deadline", hand_back=True)
         if self._grant.epoch != self._owner.epoch:
             return Stop("epoch", hand_back=True)

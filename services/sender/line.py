@@ -1,21 +1,359 @@
 """One slot's grants on their way to the wire: queues by (limit key, site), and one task for each connection.
 
-    dispatch -> offer -> sign (batches, in threads) -> queue -> a connection's task: connect -> turn of the pair -> `started` -> MAIL ... dot -> outcome
+    dispatch -> offer -> queue -> a connection's task: connect -> turn of the pair -> `started`, MAIL ... dot -> outcome
 
 A connection's task takes a grant only when it is connected, so `started` is never written for mail that waits for a connection. The turn
 of a pair is its ``WireLimiter``: starts are spaced by the sender's own clock and a stall is never caught up. A pair has at most
-``connections`` tasks; one that finds nothing for a while ends with QUIT.
+``connections`` tasks; one that finds nothing for a while ends with QUIT. Signing goes on beside MAIL, and the gate lets the dot through.
 
 Whose fault is the first question. A connection that fails, or a peer that refuses before RCPT, is the pair's: that grant ends as
 ``pair_failed`` and what waits behind it is handed back, so that it uses no attempt. Lost before the dot is a deferral, after it ``unknown``.
+A crash here loses nothing: what had `started` and no outcome becomes ``unknown`` by the scheduler's judgement, the rest is granted again.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
+from services.sender.attempt import AttemptGate, Go, Hold, Stop
+from services.sender.journal import Journal
+from services.sender.messages import MessageFailed, Messages
+from services.sender.outcomes import failed_connection, lost_body, of_report
+from services.sender.ownership import Now, SlotOwner
+from services.sender.reach import Moved, Reach, Unreachable
+from services.sender.smtp.connect import SourceUnavailable
+from services.sender.smtp.connection import Connection, Report
+from services.sender.smtp.session import Transaction
+from shared.kafka.errors import KafkaTrouble
 from shared.protocol.spacing import WireLimiter
+from shared.records.grant import Grant
+from shared.records.outcome import Handback
+from shared.runtime.clock import Clock
+from shared.runtime.settings import Settings
+
+_S: Final = 1_000_000_000
+#: How often a grant that may not begin yet, or a dot that may not be sent yet, is looked at again.
+_LOOK_S: Final = 0.02
+_LOOK_LONG_S: Final = 0.2
+
+
+@dataclass(slots=True)
+class Job:
+    """One grant, its message and its gate."""
+
+    grant: Grant
+    body: bytes
+    gate: AttemptGate
+
+
+@dataclass(slots=True)
+class Pair:
+    """One limit key on this slot."""
+
+    limiter: WireLimiter
+    connections: int = 1
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    #: site -> what waits for it
+    sites: dict[str, deque[Job]] = field(default_factory=dict)
+    #: site -> connection tasks, and those of them that wait for mail
+    tasks: dict[str, int] = field(default_factory=dict)
+    idle: dict[str, int] = field(default_factory=dict)
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def waiting(self) -> int:
+        """Count what waits."""
+        return sum(map(len, self.sites.values()))
+
+
+@dataclass(slots=True)
+class Tools:
+    """What a line works with, the same for all slots of the process."""
+
+    settings: Settings
+    clock: Clock
+    journal: Journal
+    messages: Messages
+    log: FilteringBoundLogger
+
+
+class Line:
+    """The wire side of one slot."""
+
+    def __init__(self, owner: SlotOwner, reach: Reach, tools: Tools) -> None:
+        """``reach`` connects from the slot's source."""
+        self._owner, self._reach, self._tools = owner, reach, tools
+        self._pairs: dict[str, Pair] = {}
+        self._seen: dict[str, int] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wire_from_ns = 0
+        self.busy = 0
+        self.source_trouble: str | None = None
+
+    def __repr__(self) -> str:
+        """Show the counts."""
+        waiting = sum(pair.waiting() for pair in self._pairs.values())
+        return f"<Line {self._owner.source} [{self.busy} busy, {waiting} waiting, {len(self._tasks)} connections]>"
+
+    @property
+    def idle(self) -> bool:
+        """Say whether no attempt is under way and every outcome is acknowledged."""
+        return self.busy == 0 and self._tools.journal.unacknowledged[self._owner.slot] == 0
+
+    def waiting(self) -> int:
+        """Count the grants that no connection has taken."""
+        return sum(pair.waiting() for pair in self._pairs.values())
+
+    def new_epoch(self) -> None:
+        """Forget what the pairs did: a new epoch counts every one of them as just used."""
+        self._pairs = {}
+        self._wire_from_ns = self._tools.clock.mono_ns()
+
+    # -- grants come in
+
+    def offer(self, grant: Grant, body: bytes) -> None:
+        """Take a grant from dispatch; one of another epoch is skipped, one that was seen is not done twice."""
+        if grant.epoch != self._owner.epoch or grant.attempt in self._seen:
+            return
+        self._remember(grant)
+        gate = AttemptGate(
+            grant,
+            self._owner,
+            fresh_ns=self._tools.settings.timing.fresh_ns,
+            attempt_max_ns=self._tools.settings.timing.attempt_max_ns,
+        )
+        pair = self._pair(grant)
+        pair.sites.setdefault(grant.site, deque()).append(Job(grant, body, gate))
+        pair.arrived.set()
+        self._staff(grant.limit_key, pair, grant.site)
+
+    def _remember(self, grant: Grant) -> None:
+        self._seen[grant.attempt] = grant.t1_ns
+        if len(self._seen) % 4096 == 0:
+            now = self._tools.clock.now_ns() - self._tools.settings.timing.skew_ns
+            self._seen = {attempt: t1 for attempt, t1 in self._seen.items() if t1 > now}
+
+    def _pair(self, grant: Grant) -> Pair:
+        pair = self._pairs.get(grant.limit_key)
+        if pair is None:
+            limiter = WireLimiter(grant.spacing_ns, grant.burst, self._wire_from_ns)
+            pair = self._pairs[grant.limit_key] = Pair(limiter)
+        pair.limiter.change(grant.spacing_ns, grant.burst)
+        pair.connections = grant.connections
+        return pair
+
+    def _staff(self, key: str, pair: Pair, site: str) -> None:
+        """Open another connection for ``site`` where its mail waits and the pair may have one more."""
+        queue = pair.sites.get(site)
+        if not queue or len(queue) <= pair.idle.get(site, 0):
+            return
+        if sum(pair.tasks.values()) >= pair.connections:
+            return
+        pair.tasks[site] = pair.tasks.get(site, 0) + 1
+        task = asyncio.create_task(
+            self._connection(key, pair, site), name=f"{self._owner.source} {site}"
+        )
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def hand_back_all(self, reason: str) -> None:
+        """Hand back every grant that no connection has taken."""
+        for pair in self._pairs.values():
+            for queue in pair.sites.values():
+                self._hand_back_queue(queue, reason)
+            pair.arrived.set()
+
+    def _hand_back_queue(self, queue: deque[Job], reason: str) -> None:
+        while queue:
+            self._hand_back(queue.popleft().grant, reason)
+
+    def _hand_back(self, grant: Grant, reason: str, site: str | None = None) -> None:
+        # Only the epoch that got a grant may hand it back; its lease settles any other.
+        if grant.epoch == self._owner.epoch:
+            record = Handback(
+                id=grant.id, n=grant.n, slot=grant.slot, epoch=grant.epoch, reason=reason, site=site
+            )
+            self._tools.journal.say(grant, record)
+
+    async def close(self) -> None:
+        """End every connection; what is under way is dropped before its dot, or becomes unknown."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # -- one connection
+
+    async def _connection(self, key: str, pair: Pair, site: str) -> None:
+        connection: Connection | None = None
+        try:
+            while (job := await self._next(pair, site, connection)) is not None:
+                self.busy += 1
+                try:
+                    connection = await self._serve(pair, site, job, connection)
+                finally:
+                    self.busy -= 1
+                if connection is None and not pair.sites.get(site):
+                    return
+        finally:
+            if connection is not None:
+                connection.close()
+            pair.tasks[site] -= 1
+            if not pair.tasks[site]:
+                del pair.tasks[site]
+                if not pair.sites.get(site):
+                    pair.sites.pop(site, None)
+            for other in list(pair.sites):
+                self._staff(key, pair, other)
+
+    async def _next(self, pair: Pair, site: str, connection: Connection | None) -> Job | None:
+        """Give the next grant for ``site``; None: nothing came for a while, or the place is needed for another site."""
+        queue = pair.sites.setdefault(site, deque())
+        if queue:
+            return queue.popleft()
+        until = self._tools.clock.mono_ns() + self._tools.settings.sender.idle_ns
+        pair.idle[site] = pair.idle.get(site, 0) + 1
+        try:
+            while not queue:
+                left = (until - self._tools.clock.mono_ns()) / _S
+                needed = pair.waiting() > 0 and sum(pair.tasks.values()) >= pair.connections
+                if left <= 0 or needed or connection is None or not connection.usable:
+                    return None
+                pair.arrived.clear()
+                try:
+                    async with asyncio.timeout(min(left, 1.0)):
+                        await pair.arrived.wait()
+                except TimeoutError:
+                    continue
+            return queue.popleft()
+        finally:
+            pair.idle[site] -= 1
+
+    async def _serve(
+        self, pair: Pair, site: str, job: Job, connection: Connection | None
+    ) -> Connection | None:
+        """Bring one grant to its end; gives the connection where it can be used again."""
+        if not await self._may_take(job):
+            return connection
+        if connection is not None and not self._reusable(connection, job.grant):
+            connection.close()
+            connection = None
+        if connection is None:
+            connection = await self._connect(pair, site, job)
+            if connection is None:
+                return None
+        report = await self._attempt(pair, job, connection)
+        if report is not None and report.stale:
+            # The peer had ended an idle connection: nothing is learnt about the pair, but this grant has been taken, so it goes back.
+            self._hand_back(job.grant, "stale_connection")
+        elif report is not None:
+            self._tools.journal.say(job.grant, of_report(job.grant, report))
+        return connection if connection.usable else None
+
+    def _reusable(self, connection: Connection, grant: Grant) -> bool:
+        return connection.usable and connection.count < grant.messages_per_connection
+
+    async def _may_take(self, job: Job) -> bool:
+        """Wait until the grant may be taken; False: it never may."""
+        while True:
+            match job.gate.may_take(self._now()):
+                case Go():
+                    return True
+                case Hold():
+                    if (
+                        not self._owner.may_start(self._tools.clock.mono_ns())
+                        and self._owner.draining
+                    ):
+                        self._hand_back(job.grant, "drain")
+                        return False
+                    ahead = (job.grant.t0_ns - self._tools.clock.now_ns()) / _S
+                    await self._tools.clock.sleep(min(max(ahead, _LOOK_S), _LOOK_LONG_S))
+                case Stop(reason=reason, hand_back=hand_back):
+                    if hand_back:
+                        self._hand_back(job.grant, reason)
+                    return False
+
+    async def _connect(self, pair: Pair, site: str, job: Job) -> Connection | None:
+        grant = job.grant
+        try:
+            connection = await self._reach.connect(grant)
+        except Moved as moved:
+            self._hand_back(grant, "moved", moved.site)
+            return None
+        except SourceUnavailable as error:
+            self.source_trouble = str(error)
+            self._hand_back(grant, "source")
+            self.hand_back_all("source")
+            return None
+        except Unreachable as error:
+            self._tools.journal.say(grant, failed_connection(grant, error))
+            self._hand_back_queue(pair.sites.get(site, deque()), "pair")
+            return None
+        self.source_trouble = None
+        return connection
+
+    async def _attempt(self, pair: Pair, job: Job, connection: Connection) -> Report | None:
+        """Run the transaction in the pair's turn; None: it did not begin, and was settled here."""
+        grant = job.grant
+        async with pair.turn:
+            while (
+                wait := pair.limiter.earliest(self._tools.clock.mono_ns())
+                - self._tools.clock.mono_ns()
+            ) > 0:
+                await self._tools.clock.sleep(wait / _S)
+            now = self._now()
+            answer = job.gate.may_take(now)
+            if not isinstance(answer, Go) or not isinstance(job.gate.may_mail(now), Go):
+                self._hand_back(grant, "late")
+                return None
+            pair.limiter.spend(now.mono_ns)
+            job.gate.taken(now)
+        # From here to MAIL nothing is awaited: the send below writes it before it first suspends.
+        signing = asyncio.ensure_future(self._tools.messages.make(grant, job.body))
+        starting = asyncio.ensure_future(self._tools.journal.started(grant))
+        try:
+            return await connection.send(
+                Transaction(
+                    mail_from=grant.from_,
+                    rcpt=grant.to,
+                    size=grant.size_bytes
+                    + len(grant.prepend)
+                    + self._tools.messages.overhead_bytes,
+                    eight_bit=grant.eight_bit,
+                    smtputf8=grant.smtputf8,
+                ),
+                signing,
+                lambda: self._may_dot(job, starting),
+                within_ns=self._tools.settings.timing.attempt_max_ns,
+            )
+        except MessageFailed as error:
+            self._tools.journal.say(grant, lost_body(grant, error))
+            return None
+        finally:
+            for task in (signing, starting):
+                if not task.done():
+                    task.cancel()
+            await asyncio.gather(signing, starting, return_exceptions=True)
+
+    async def _may_dot(self, job: Job, starting: "asyncio.Future[int]") -> bool:
+        """Wait for `started` and for the gate; True: the dot may be written, in the same breath."""
+        try:
+            job.gate.started(await starting)
+        except KafkaTrouble as error:
+            self._tools.log.warning("started_failed", attempt=job.grant.attempt, reason=str(error))
+            return False
+        while True:
+            match job.gate.may_dot(self._now()):
+                case Go():
+                    return True
+                case Hold():
+                    await self._tools.clock.sleep(_LOOK_S)
+                case Stop(reason=reason):
+                    self._tools.log.warning(
+                        "dot_withheld", attempt=job.grant.attempt, reason=reason
+                    )
+                    return False
+
+    def _now(self) -> Now:
+        return Now(self._tools.clock.mono_ns(), self._tools.clock.now_ns())

@@ -166,6 +166,11 @@ class SlotOwner:
         """Take whether any attempt is under way or any outcome is not acknowledged."""
         self._idle = idle
 
+    @property
+    def draining(self) -> bool:
+        """Say whether `drain` was called."""
+        return self._draining
+
     def drain(self) -> None:
         """Stop starting; release when idle; never claim again."""
         self._draining = True
@@ -228,9 +233,7 @@ class SlotOwner:
             return []
         last = self._view.last_claim(self.slot)
         freed = last is None or self._view.is_released(self.slot, last.epoch)
-        mine = (
-            last is not None and last.pod == self._me.pod and not self._claimed_before
-        )
+        mine = last is not None and last.pod == self._me.pod and not self._claimed_before
         quiet = now.mono_ns - self._sound_ns >= self._times.silence_ns
         if not (freed or mine or quiet):
             return []
@@ -240,10 +243,7 @@ class SlotOwner:
 
     def _listen(self, now: Now) -> list[Action]:
         answer = self._answer()
-        if (
-            answer is None
-            or now.mono_ns < answer[2].mono_ns + 2 * self._times.heartbeat_ns
-        ):
+        if answer is None or now.mono_ns < answer[2].mono_ns + 2 * self._times.heartbeat_ns:
             return []
         if now.mono_ns - self._sound_ns < self._times.silence_ns:
             return self._back(now)
@@ -293,10 +293,7 @@ class SlotOwner:
         if self._view.epoch(self.slot) != self.epoch or self._draining:
             return self._back(now)
         before = self._view.claim_before(self.slot, self.epoch)
-        if (
-            now.mono_ns - self._since_ns < self._times.wait_ns
-            and not self._need_not_wait(before)
-        ):
+        if now.mono_ns - self._since_ns < self._times.wait_ns and not self._need_not_wait(before):
             return []
         self.state, self._beat_ns, self._fit_ns = State.READY, 0, now.mono_ns
         return self._own(now)
@@ -324,9 +321,7 @@ class SlotOwner:
             self._idle = False  # Until the shell has seen the hand-backs acknowledged.
             self._beat_ns = 0
         elif leaving and self._idle:
-            release = Released(
-                slot=self.slot, epoch=self.epoch, process=self._me.process
-            )
+            release = Released(slot=self.slot, epoch=self.epoch, process=self._me.process)
             actions.append(self._say(release, now))
             return actions + self._back(now)
         pause = _DRAIN_BEAT_NS if leaving else self._times.heartbeat_ns

@@ -64,6 +64,8 @@ class Reader:
             consumer.seek(TopicPartition(*place), offset)
         if self._paused:
             consumer.pause(*(TopicPartition(*place) for place in self._paused))
+        # aiokafka's stop() breaks off half-way when a task of its own has not had its first step yet.
+        await asyncio.sleep(0)
         self._consumer = consumer
         self._heard_s = asyncio.get_running_loop().time()
         return self
@@ -126,7 +128,8 @@ class Reader:
         """Close the consumer."""
         if self._consumer is not None:
             consumer, self._consumer = self._consumer, None
-            await consumer.stop()
+            # Gathered: a CancelledError of a task inside aiokafka is not a cancellation of ours.
+            await asyncio.gather(consumer.stop(), return_exceptions=True)
 
     def _running(self) -> AIOKafkaConsumer:
         if self._consumer is None:

@@ -27,6 +27,10 @@ class WorkersGaveUp(Exception):
     """A worker failed too often in a short time: the process ends, so that somebody looks at it."""
 
 
+class WorkerEnded(Exception):
+    """A worker ended without having been told to: a bug."""
+
+
 @dataclass(slots=True)
 class PartitionWorkers:
     """Run ``make(partition)`` for every owned partition, until cancelled."""
@@ -75,8 +79,7 @@ class PartitionWorkers:
             loop = asyncio.get_running_loop()
             began = loop.time()
             try:
-                await self.make(partition)
-                self.log.error("worker_ended", partition=partition)
+                await self._once(partition)
             except* (Fenced, RoundFailed, KafkaUnavailable) as group:
                 self.log.warning("worker_stopped", partition=partition, reason=_reasons(group))
             except* Exception as group:  # noqa: BLE001 - a bug of ours: said loudly, counted, and too many end the process
@@ -94,6 +97,17 @@ class PartitionWorkers:
                 await (
                     asyncio.Event().wait()
                 )  # No longer ours: ``run`` cancels this task when it hears of it.
+
+    async def _once(self, partition: int) -> None:
+        try:
+            await self.make(partition)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # Nobody cancelled us: something inside was cancelled and said so to whoever waited for it.
+            raise WorkerEnded(f"partition {partition}: cancelled from inside") from None
+        raise WorkerEnded(f"partition {partition}: ended by itself")
 
     def _count(self, now: float, cause: BaseExceptionGroup[Exception]) -> None:
         self._bugs.append(now)

@@ -76,7 +76,8 @@ class ControlView:
             case Claim():
                 slot = self.slot(record.slot)
                 slot.claims.append(Claimed(offset, stamp_ns, record.process, record.pod))
-                slot.beat_ns, slot.beat_ready = stamp_ns, False
+                # Whoever claims can bind the address: what an older owner said of it is over.
+                slot.beat_ns, slot.beat_ready, slot.usable = stamp_ns, False, True
             case Heartbeat():
                 self._beat(record, stamp_ns)
             case Released():

@@ -4,6 +4,8 @@ It starts not before ``t0_ns`` and not after ``t1_ns``. A grant of another epoch
 settles it. The message follows the line, or is referred to.
 """
 
+from typing import Literal
+
 import msgspec
 
 from shared.records.body import BodyRef
@@ -40,7 +42,7 @@ class Grant(Record, frozen=True, kw_only=True, omit_defaults=True):
     connections: int = 1
     messages_per_connection: int = 100
     #: The least that TLS must be: opportunistic, encrypted or verified.
-    tls: str = "opportunistic"
+    tls: Literal["opportunistic", "encrypted", "verified"] = "opportunistic"
     prepend: str = ""
     body: BodyRef | None = None
     eight_bit: bool = False

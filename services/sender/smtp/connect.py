@@ -19,7 +19,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 import aiosmtplib
 
@@ -129,7 +129,7 @@ class _Opening:
         self._clock = clock
         self._sock: socket.socket | None = None
         self._client: aiosmtplib.SMTP | None = None
-        self._raw: asyncio.WriteTransport | None = None
+        self._raw: asyncio.Transport | None = None
         self._ms: dict[str, int] = {}
 
     def close(self) -> None:
@@ -226,9 +226,8 @@ class _Opening:
 
     def _keep_raw(self, client: aiosmtplib.SMTP) -> None:
         """Keep the transport below TLS: only it knows what has not reached the kernel yet."""
-        if isinstance(client.transport, asyncio.WriteTransport):
-            self._raw = client.transport
-            self._raw.set_write_buffer_limits(high=0)
+        self._raw = cast("asyncio.Transport", client.transport)
+        self._raw.set_write_buffer_limits(high=0)
 
     async def _authenticate(self, client: aiosmtplib.SMTP, credentials: Credentials) -> None:
         if self._tls.mode != "none" and client.get_transport_info("ssl_object") is None:
@@ -244,8 +243,9 @@ class _Opening:
                 raise ConnectFailed(self._endpoint, "auth", "neither PLAIN nor LOGIN is offered")
 
     def _take_over(self, client: aiosmtplib.SMTP, local: str) -> Connection:
-        transport = client.transport
-        if not isinstance(transport, asyncio.Transport) or transport.is_closing():
+        # uvloop's transports are such by behaviour, not by class.
+        transport = cast("asyncio.Transport | None", client.transport)
+        if transport is None or transport.is_closing():
             raise ConnectFailed(self._endpoint, "ehlo", "the peer closed the connection")
         tls = transport.get_extra_info("ssl_object")
         peer = Peer(

@@ -1,0 +1,35 @@
+"""``python -m services.sender``: settings, wiring, run."""
+
+import sys
+from pathlib import Path
+
+from services.sender.service import Sender
+from shared.kafka.cluster import Cluster
+from shared.runtime.clock import SystemClock, system_rng
+from shared.runtime.lifecycle import Process, main
+
+
+async def run(process: Process) -> None:
+    """Wire one sender and run it until the process is told to stop."""
+    cluster = Cluster(process.settings.kafka.bootstrap, client_id=f"postyard-sender-{process.name}")
+    locks = process.env.get("POSTYARD_LOCK_DIR")
+    sender = Sender(
+        settings=process.settings,
+        cluster=cluster,
+        clock=SystemClock(),
+        rng=system_rng(),
+        log=process.log,
+        metrics=process.metrics,
+        process=process.name,
+        pod=process.pod,
+        locks=Path(locks) if locks else None,
+    )
+    try:
+        await process.serve(sender.not_ready)
+        await sender.run(process.stop)
+    finally:
+        await cluster.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main("sender", "Owns sources, signs, delivers over SMTP.", run))

@@ -1,0 +1,67 @@
+"""The bytes of one attempt: signature, this recipient's own headers, body. Signed in threads; a shared body is read once.
+
+What is signed is what is sent: ``prepend`` and the body, joined, and nothing touches them afterwards. A message whose tenant has no key
+for its From domain goes unsigned only where the tenant says so; a key that cannot be read defers it, loudly.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from services.sender.bodies import BodyMissing, StoredBodies
+from services.sender.dkim.keys import KeyRing, KeyTrouble
+from services.sender.dkim.pool import SigningPool
+from shared.records.grant import Grant
+from shared.runtime.settings import Settings
+
+_SIGNATURE_BYTES: Final = 1200
+
+
+class MessageFailed(Exception):
+    """The message could not be made; ``category``: dkim or body."""
+
+    def __init__(self, category: str, why: str) -> None:
+        """Say what is missing."""
+        super().__init__(why)
+        self.category = category
+
+
+@dataclass(slots=True)
+class Messages:
+    """Make messages for one process."""
+
+    settings: Settings
+    keys: KeyRing
+    signing: SigningPool
+    stored: StoredBodies
+
+    @property
+    def overhead_bytes(self) -> int:
+        """Give the most that a signature adds, for SIZE."""
+        return _SIGNATURE_BYTES
+
+    async def make(self, grant: Grant, body: bytes) -> tuple[bytes, ...]:
+        """Give the message's parts in order; raises MessageFailed."""
+        if grant.body is not None:
+            try:
+                body = await self.stored.get(grant.body)
+            except BodyMissing as error:
+                raise MessageFailed("body", str(error)) from error
+        prepend = grant.prepend.encode("ascii")
+        try:
+            signers = self.keys.signers(grant.tenant, grant.header_domain)
+        except KeyTrouble as error:
+            raise MessageFailed("dkim", str(error)) from error
+        if not signers:
+            if not self.settings.tenants[grant.tenant].unsigned:
+                raise MessageFailed(
+                    "dkim", f"tenant {grant.tenant} has no key for {grant.header_domain}"
+                )
+            return prepend, body
+        signature = await self.signing.sign(signers, prepend, body, grant.body)
+        return signature, prepend, body
+
+    async def close(self) -> None:
+        """Close what it holds."""
+        await asyncio.gather(self.stored.close(), return_exceptions=True)
+        self.signing.close()

@@ -1,0 +1,224 @@
+"""From a grant to a ready connection: MX hosts in order, their addresses, the guard, TLS as required, the source's own address.
+
+RFC 5321 5.1: lowest preference first, equal ones in random order, every address of a host. A host whose address failed a moment ago is
+tried last. Where the name servers now give another MX set than the grant names, nothing is connected to: the grant goes back as
+``moved``, and the scheduler decides again under the right limits. An address that cannot be bound is never replaced by another.
+"""
+
+import random
+import ssl
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from structlog.typing import FilteringBoundLogger
+
+from services.sender.smtp import classify
+from services.sender.smtp.connect import (
+    ConnectFailed,
+    Credentials,
+    Endpoint,
+    Origin,
+    Tls,
+    TlsFailed,
+    connect,
+)
+from services.sender.smtp.connection import Connection, Timeouts
+from services.sender.smtp.reply import Reply
+from shared.net.destinations import Destination, Destinations, Host, NoDomain, NullMX, Unresolved
+from shared.net.guard import Guard
+from shared.net.tls import BrokenTls, Level, context, strictest
+from shared.records.grant import Grant
+from shared.runtime.clock import Clock
+from shared.runtime.settings import Settings, Source
+
+#: RFC 5321 5.1 asks for at least two addresses to be tried; more than this many keep a grant from its lease.
+_TRIES: Final = 4
+_FAILED_NS: Final = 60_000_000_000
+_REMEMBERED: Final = 10_000
+_IMPLICIT_TLS_PORT: Final = 465
+
+
+class Moved(Exception):
+    """The domain's mail goes to other hosts than the grant names."""
+
+    def __init__(self, site: str | None) -> None:
+        """``site``: what was found; None: nothing."""
+        super().__init__(site)
+        self.site = site
+
+
+@dataclass
+class Unreachable(Exception):
+    """No host could be connected to; what the last one tried said."""
+
+    why: str
+    stage: str = "connect"
+    category: str = "connection"
+    host: str = ""
+    address: str = ""
+    source_ip: str = ""
+    reply: Reply | None = None
+
+    def __str__(self) -> str:
+        """Say why."""
+        return self.why
+
+
+@dataclass(slots=True)
+class Common:
+    """What all sources of a process share."""
+
+    settings: Settings
+    destinations: Destinations
+    guard: Guard
+    clock: Clock
+    rng: random.Random
+    log: FilteringBoundLogger
+    broken_tls: BrokenTls = field(default_factory=BrokenTls)
+    contexts: dict[Level, ssl.SSLContext] = field(default_factory=dict)
+    #: address -> until when it is tried last
+    failed: dict[str, int] = field(default_factory=dict)
+
+    def context(self, level: Level) -> ssl.SSLContext:
+        """Give the one context of a level."""
+        if level not in self.contexts:
+            self.contexts[level] = context(level)
+        return self.contexts[level]
+
+
+class Reach:
+    """Connect from one source."""
+
+    def __init__(self, source: Source, common: Common) -> None:
+        """``source`` is bound at each connection, never replaced."""
+        self._source, self._common = source, common
+        sender, rfc = common.settings.sender, Timeouts()
+        command = sender.command_timeout_ns
+        self._timeouts = Timeouts(
+            connect_ns=sender.connect_timeout_ns,
+            banner_ns=command,
+            ehlo_ns=command,
+            starttls_ns=min(command, rfc.starttls_ns),
+            auth_ns=min(command, rfc.auth_ns),
+            mail_ns=command,
+            rcpt_ns=command,
+            data_ns=min(command, rfc.data_ns),
+            block_ns=min(command, rfc.block_ns),
+            dot_ns=sender.dot_timeout_ns,
+        )
+
+    async def connect(self, grant: Grant) -> Connection:
+        """Give a ready connection for ``grant``; raises Moved, Unreachable, SourceUnavailable."""
+        own = self._source.tls if self._source.kind == "smarthost" else "opportunistic"
+        level = strictest((grant.tls, own))
+        last = Unreachable(
+            "the hosts have no address that this source can reach", stage="dns", category="dns"
+        )
+        tries = 0
+        for host, address in await self._endpoints(grant):
+            refusal = self._common.guard.refusal(address)
+            if refusal is not None:
+                last = Unreachable(refusal, category="forbidden", host=host.name, address=address)
+                continue
+            tries += 1
+            if tries > _TRIES:
+                break
+            try:
+                return await self._open(Endpoint(host.name, address, host.port), level)
+            except ConnectFailed as error:
+                self._note(address)
+                last = self._unreachable(error)
+        raise last
+
+    def _note(self, address: str) -> None:
+        now, failed = self._common.clock.mono_ns(), self._common.failed
+        if len(failed) >= _REMEMBERED:
+            failed.clear()
+        failed[address] = now + _FAILED_NS
+
+    def _unreachable(self, error: ConnectFailed) -> Unreachable:
+        if error.reply is not None:
+            category = classify.of_reply(error.stage, error.reply).category
+        else:
+            category = classify.of_loss(error.stage).category
+        return Unreachable(
+            error.why,
+            error.stage,
+            category,
+            error.endpoint.host,
+            error.endpoint.address,
+            self._source.address,
+            error.reply,
+        )
+
+    # -- where to
+
+    async def _endpoints(self, grant: Grant) -> list[tuple[Host, str]]:
+        hosts = await self._hosts(grant)
+        found: list[tuple[Host, str]] = []
+        for host in hosts:
+            if len(found) >= 2 * _TRIES:
+                break
+            addresses = await self._common.destinations.addresses(host.name, self._family())
+            if not isinstance(addresses, Unresolved):
+                found += [(host, address) for address in addresses]
+        now = self._common.clock.mono_ns()
+        # Stable: what failed a moment ago comes last, and the order of preference holds among the rest.
+        return sorted(found, key=lambda each: self._common.failed.get(each[1], 0) > now)
+
+    def _family(self) -> str:
+        return "v6" if ":" in self._source.address else "v4"
+
+    async def _hosts(self, grant: Grant) -> list[Host]:
+        if self._source.kind == "smarthost":
+            return [Host(0, self._source.host, self._source.port)]
+        match await self._common.destinations.resolve(grant.domain):
+            case Destination(hosts=hosts, site=site):
+                if site != grant.site:
+                    raise Moved(site)
+                by_chance = [(host.preference, self._common.rng.random(), host) for host in hosts]
+                return [host for _, _, host in sorted(by_chance, key=lambda each: each[:2])]
+            case NoDomain() | NullMX():
+                raise Moved(None)
+            case Unresolved(reason=reason):
+                raise Unreachable(reason, stage="dns", category="dns")
+
+    # -- how
+
+    async def _open(self, endpoint: Endpoint, level: Level) -> Connection:
+        origin = Origin(
+            self._source.ehlo or "localhost", self._source.address or None, self._credentials()
+        )
+        tls = self._tls(endpoint, level)
+        try:
+            return await connect(
+                endpoint, origin, tls, timeouts=self._timeouts, clock=self._common.clock
+            )
+        except TlsFailed as error:
+            if level != "opportunistic":
+                raise
+            # Nobody requires TLS here: once more, in the clear, and only on a new connection.
+            self._common.broken_tls.remember(endpoint.host, self._common.clock.now_ns())
+            self._common.log.info("tls_fallback", mx=endpoint.host, reason=error.why)
+            plain = Tls("none", fallen_back=error.why)
+            return await connect(
+                endpoint, origin, plain, timeouts=self._timeouts, clock=self._common.clock
+            )
+
+    def _tls(self, endpoint: Endpoint, level: Level) -> Tls:
+        if level == "opportunistic":
+            if self._common.broken_tls.is_broken(endpoint.host, self._common.clock.now_ns()):
+                return Tls("none", fallen_back="TLS was broken here not long ago")
+            return Tls("opportunistic", self._common.context(level))
+        implicit = self._source.kind == "smarthost" and endpoint.port == _IMPLICIT_TLS_PORT
+        return Tls("required", self._common.context(level), implicit=implicit)
+
+    def _credentials(self) -> Credentials | None:
+        if not self._source.username or self._source.password_file is None:
+            return None
+        return Credentials(self._source.username, _secret(self._source.password_file))
+
+
+def _secret(path: Path) -> str:
+    return path.read_text().strip()

@@ -1,0 +1,120 @@
+"""The sender process: the control feed, the journal, one slot for each source that it can serve.
+
+On SIGTERM it stops starting, hands back what it had not begun, finishes what it had, releases its slots, and leaves within the grace time;
+whatever is still under way then is dropped before its dot, or becomes unknown.
+"""
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from structlog.typing import FilteringBoundLogger
+
+from services.sender.bodies import StoredBodies
+from services.sender.dkim.keys import KeyRing
+from services.sender.dkim.pool import SigningPool
+from services.sender.gauges import Gauges
+from services.sender.journal import Journal
+from services.sender.line import Tools
+from services.sender.messages import Messages
+from services.sender.ownership import Identity
+from services.sender.podlock import take
+from services.sender.reach import Common
+from services.sender.slots import Slots
+from shared.kafka.cluster import Cluster
+from shared.kafka.controlfeed import ControlFeed
+from shared.net.destinations import Destinations
+from shared.net.guard import Guard
+from shared.protocol.control import ControlView
+from shared.records.topics import Topics
+from shared.runtime.clock import Clock
+from shared.runtime.metrics import Metrics
+from shared.runtime.settings import Settings
+
+_S: Final = 1_000_000_000
+
+
+@dataclass(slots=True)
+class Sender:
+    """One sender process."""
+
+    settings: Settings
+    cluster: Cluster
+    clock: Clock
+    rng: random.Random
+    log: FilteringBoundLogger
+    metrics: Metrics
+    process: str
+    pod: str
+    #: Where the pod keeps its lock; None: restarts wait as everybody does.
+    locks: Path | None
+    view: ControlView = field(default_factory=ControlView)
+    _slots: Slots | None = None
+
+    def not_ready(self) -> list[str]:
+        """Say why the process is not ready: it owns no slot although there are some for it."""
+        if self._slots is None:
+            return ["starting"]
+        return [] if self._slots.owned() else ["no slot owned yet"]
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until ``stop`` is set, then drain."""
+        topics = Topics(self.settings.kafka.prefix)
+        slots = self._wire(topics)
+        self._slots = slots
+        Gauges(self.metrics, slots, self.clock)
+        async with asyncio.TaskGroup() as tasks:
+            feeding = tasks.create_task(slots.feed.run())
+            journaling = tasks.create_task(slots.tools.journal.run())
+            turning = tasks.create_task(slots.run())
+            await stop.wait()
+            self.log.info("draining", sources=slots.owned())
+            slots.drain()
+            try:
+                async with asyncio.timeout(self.settings.sender.grace_ns / _S):
+                    await asyncio.shield(turning)
+                    await slots.tools.journal.flushed()
+            except TimeoutError:
+                self.log.warning("grace_over", sources=slots.owned())
+            for task in (turning, journaling, feeding):
+                task.cancel()
+        await slots.tools.messages.close()
+
+    def _wire(self, topics: Topics) -> Slots:
+        settings, clock, log = self.settings, self.clock, self.log
+        lock = take(self.locks, self.pod, self.process) if self.locks is not None else None
+        feed = ControlFeed(self.cluster, topics.control, self.view, log)
+        messages = Messages(
+            settings,
+            KeyRing(settings, clock, log),
+            SigningPool(settings.sender.signers, clock),
+            StoredBodies(self.cluster, topics.bodies, settings.sender.body_cache_bytes),
+        )
+        journal = Journal(self.cluster, topics.outcomes, clock, log)
+        own = [source.address for source in settings.sources.values() if source.address]
+        common = Common(
+            settings,
+            Destinations(settings, clock),
+            Guard.of(settings.net.allow, own),
+            clock,
+            self.rng,
+            log,
+        )
+        slots = Slots(
+            settings=settings,
+            cluster=self.cluster,
+            topics=topics,
+            clock=clock,
+            view=self.view,
+            feed=feed,
+            me=Identity(self.process, self.pod, lock.predecessor if lock is not None else None),
+            tools=Tools(settings, clock, journal, messages, log),
+            common=common,
+            log=log,
+        )
+        for source in settings.sources.values():
+            slots.add(source)
+        feed.listeners.append(slots.heard)
+        return slots

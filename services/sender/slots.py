@@ -1,0 +1,281 @@
+"""The shell around the slots that this process can serve: it feeds each ``SlotOwner``, does what it says, and reads its dispatch.
+
+Every slot has its own owner, line and dispatch reader; one loop turns all owners ten times a second. A record that an owner says goes to
+mail.control, and its stamp comes back to it; if the producer breaks, the record is lost, its heartbeat goes stale, and the owner stops
+by itself: nothing here needs to be told.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from structlog.typing import FilteringBoundLogger
+
+from services.sender.line import Line, Tools
+from services.sender.ownership import (
+    Action,
+    Constants,
+    HandBack,
+    Identity,
+    Now,
+    Say,
+    SlotOwner,
+    State,
+    TakeEnd,
+)
+from services.sender.reach import Common, Reach
+from services.sender.sources.binding import can_bind
+from shared.kafka.cluster import Cluster
+from shared.kafka.controlfeed import ControlFeed
+from shared.kafka.errors import KafkaTrouble
+from shared.kafka.producer import Producer
+from shared.kafka.reader import Reader
+from shared.protocol.control import ControlView
+from shared.records.codec import Unreadable, encode, split
+from shared.records.control import Control, SourceState, control_key
+from shared.records.grant import GRANT
+from shared.records.topics import Topics
+from shared.runtime.clock import Clock
+from shared.runtime.settings import Settings, Source
+
+_TURN_S: Final = 0.05
+_MS: Final = 1_000_000
+_READ: Final = 400
+_READ_MS: Final = 100
+#: Grants that wait here beyond this are not read yet: the partition keeps them, and their leases run.
+_WAITING: Final = 4000
+_BIND_NS: Final = 5_000_000_000
+
+
+@dataclass(slots=True)
+class Slot:
+    """One slot and everything that belongs to it."""
+
+    source: Source
+    owner: SlotOwner
+    line: Line
+    reader: Reader | None = None
+    reading: asyncio.Task[None] | None = None
+    epoch: int = -1
+    usable: bool = True
+    looked_ns: int = -_BIND_NS
+
+
+@dataclass(slots=True)
+class Slots:
+    """All slots that this process may own."""
+
+    settings: Settings
+    cluster: Cluster
+    topics: Topics
+    clock: Clock
+    view: ControlView
+    feed: ControlFeed
+    me: Identity
+    tools: Tools
+    common: Common
+    log: FilteringBoundLogger
+    slots: dict[int, Slot] = field(default_factory=dict)
+    _producer: Producer | None = None
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _draining: bool = False
+
+    def add(self, source: Source) -> None:
+        """Serve ``source``, if its address is this machine's."""
+        times = self.settings.timing
+        constants = Constants(
+            times.fresh_ns, times.skew_ns, times.wait_ns, times.silence_ns, times.heartbeat_ns
+        )
+        owner = SlotOwner(source.slot, source.name, self.me, self.view, constants, self._now())
+        self.slots[source.slot] = Slot(
+            source, owner, Line(owner, Reach(source, self.common), self.tools)
+        )
+
+    def heard(self, stamp_ns: int, record: Control) -> None:
+        """Let every owner hear a record of mail.control (a listener of the feed)."""
+        now = self._now()
+        for slot in self.slots.values():
+            slot.owner.on_read(stamp_ns, record, now)
+
+    def owned(self) -> list[str]:
+        """Name the sources that may send now."""
+        mono = self.clock.mono_ns()
+        return [slot.source.name for slot in self.slots.values() if slot.owner.acting(mono)]
+
+    # -- the loop
+
+    async def run(self) -> None:
+        """Turn the owners until every one of them is done (after ``drain``) or the task is cancelled."""
+        try:
+            while not (
+                self._draining
+                and all(slot.owner.state is State.DONE for slot in self.slots.values())
+            ):
+                if self._producer is None or self._producer.broken:
+                    await self._reconnect()
+                for slot in self.slots.values():
+                    self._turn(slot)
+                await self.clock.sleep(_TURN_S)
+        finally:
+            await self._close()
+
+    async def _reconnect(self) -> None:
+        if self._producer is not None:
+            await self._producer.stop()
+            self._producer = None
+        try:
+            self._producer = await self.cluster.producer(linger_ms=0)
+        except KafkaTrouble as error:
+            self.log.warning("control_producer_failed", reason=str(error))
+            await self.clock.sleep(1)
+
+    def _turn(self, slot: Slot) -> None:
+        self._look_at_source(slot)
+        slot.owner.on_busy(idle=slot.line.idle)
+        if slot.usable or slot.owner.state not in (State.WATCHING, State.LISTENING):
+            for action in slot.owner.step(self._now(), at_end=self.feed.at_end):
+                self._act(slot, action)
+        elif self._draining:
+            slot.owner.step(self._now(), at_end=self.feed.at_end)
+        if slot.owner.state is State.READY and slot.epoch != slot.owner.epoch:
+            self._begin_epoch(slot)
+        elif slot.owner.epoch_ended and slot.reading is not None:
+            self._end_epoch(slot)
+
+    def _act(self, slot: Slot, action: Action) -> None:
+        match action:
+            case Say(record=record, token=token):
+                self._spawn(self._say(slot, record, token))
+            case TakeEnd():
+                self._spawn(self._take_end(slot))
+            case HandBack():
+                slot.line.hand_back_all("drain")
+
+    def _spawn(self, what: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(what)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _say(self, slot: Slot, record: Control, token: str) -> None:
+        if self._producer is None:
+            return
+        try:
+            stamped = await self._producer.send(
+                self.topics.control, 0, encode(record), key=control_key(record)
+            )
+        except KafkaTrouble as error:
+            self.log.warning("control_send_failed", slot=slot.source.slot, reason=str(error))
+            return
+        slot.owner.on_stamped(token, stamped.offset, stamped.timestamp_ms * _MS, self._now())
+
+    async def _take_end(self, slot: Slot) -> None:
+        here = (self.topics.dispatch, slot.source.slot)
+        while slot.owner.state is State.ENDING:
+            try:
+                slot.owner.on_end((await self.cluster.end_offsets([here]))[here])
+            except KafkaTrouble as error:
+                self.log.warning("dispatch_end_failed", slot=slot.source.slot, reason=str(error))
+                await self.clock.sleep(0.5)
+            else:
+                return
+
+    # -- an epoch
+
+    def _begin_epoch(self, slot: Slot) -> None:
+        slot.epoch = slot.owner.epoch
+        slot.line.new_epoch()
+        self.log.info(
+            "slot_ready", slot=slot.source.slot, source=slot.source.name, epoch=slot.epoch
+        )
+        if slot.reading is not None:
+            slot.reading.cancel()
+        slot.reading = asyncio.ensure_future(self._read(slot, slot.owner.dispatch_from or 0))
+
+    def _end_epoch(self, slot: Slot) -> None:
+        if slot.reading is not None:
+            slot.reading.cancel()
+            slot.reading = None
+        self.log.info(
+            "slot_given_up", slot=slot.source.slot, source=slot.source.name, epoch=slot.epoch
+        )
+
+    async def _read(self, slot: Slot, start: int) -> None:
+        """Bring the slot's grants to its line; whatever goes wrong with Kafka, read on from where it was."""
+        here, position = (self.topics.dispatch, slot.source.slot), start
+        while True:
+            reader: Reader | None = None
+            try:
+                reader = await self.cluster.reader({here: position})
+                while True:
+                    if slot.line.waiting() > _WAITING:
+                        await self.clock.sleep(_TURN_S)
+                        continue
+                    for record in await reader.poll(max_records=_READ, wait_ms=_READ_MS):
+                        position = record.offset + 1
+                        self._offer(slot, record.value)
+            except KafkaTrouble as error:
+                self.log.warning("dispatch_read_failed", slot=slot.source.slot, reason=str(error))
+                await self.clock.sleep(0.5)
+            finally:
+                if reader is not None:
+                    await reader.stop()
+
+    def _offer(self, slot: Slot, value: bytes | None) -> None:
+        line, body = split(value or b"")
+        grant = GRANT.decode(line)
+        if isinstance(grant, Unreadable):
+            # Its lease settles it; a scheduler that writes such grants is a bug that must be seen.
+            self.log.error("grant_unreadable", slot=slot.source.slot, reason=grant.reason)
+            return
+        slot.line.offer(grant, body)
+
+    # -- the source
+
+    def _look_at_source(self, slot: Slot) -> None:
+        """Suspend a source whose address cannot be bound, and take it back when it can."""
+        now = self.clock.mono_ns()
+        if (
+            slot.source.kind != "bind"
+            or now - slot.looked_ns < _BIND_NS
+            and slot.line.source_trouble is None
+        ):
+            return
+        slot.looked_ns = now
+        slot.line.source_trouble = None
+        trouble = can_bind(slot.source.address)
+        usable = trouble is None
+        if usable == slot.usable:
+            return
+        slot.usable = usable
+        self.log.warning(
+            "source_usable" if usable else "source_suspended",
+            source=slot.source.name,
+            reason=trouble,
+        )
+        if slot.owner.state in (State.READY, State.RELEASING):
+            # Only an owner speaks of its source: others may well be able to bind it.
+            state = SourceState(
+                slot=slot.source.slot, source=slot.source.name, usable=usable, reason=trouble or ""
+            )
+            self._spawn(self._say(slot, state, ""))
+
+    # -- the end
+
+    def drain(self) -> None:
+        """Start nothing more; hand back, finish, release."""
+        self._draining = True
+        for slot in self.slots.values():
+            slot.owner.drain()
+
+    async def _close(self) -> None:
+        for slot in self.slots.values():
+            if slot.reading is not None:
+                slot.reading.cancel()
+            await slot.line.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._producer is not None:
+            await self._producer.stop()
+
+    def _now(self) -> Now:
+        return Now(self.clock.mono_ns(), self.clock.now_ns())
