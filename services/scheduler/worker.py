@@ -43,8 +43,9 @@ GROUP: Final = "postyard-scheduler"
 _MAX_RECORDS: Final = 2000
 _MAX_GRANTS: Final = 1000
 _ROUND_BYTES: Final = 16 << 20
-#: Records that must be read again cost a seek each; a round takes only so many of them.
-_MAX_READ_AGAIN: Final = 400
+#: So many stragglers are appended anew in a round, where less than a tenth of the stretch that they hold still waits.
+_STRAGGLERS: Final = 100
+_SPARSE: Final = 10
 _IDLE_MS: Final = 100
 _MS: Final = 1_000_000
 _S: Final = 1_000_000_000
@@ -105,6 +106,8 @@ class Worker:
         self._paused: set[str] = set()
         self._trimmed: dict[str, int] = {}
         self._trim_ns = 0
+        #: Stragglers whose copy is under way: id -> the offset that it replaces.
+        self._copied: dict[str, int] = {}
         self._answers = shell.resolving.subscribe()
 
     def __repr__(self) -> str:
@@ -213,9 +216,18 @@ class Worker:
         refused = [record for record in rejected if record is not None]
         if not (batch or decided or refused):
             return
-        values = await self._values(decided)
+        again = self._stragglers()
+        values = await self._values(decided, again)
         async with transactor.round() as round_:
             await self._write(round_, decided, values)
+            for state in again:
+                value = _again(state, values[self._place(state)])
+                await round_.send(
+                    shell.topics.deliveries(state.class_),
+                    self.partition,
+                    value,
+                    key=state.id.encode(),
+                )
             for value in refused:
                 await round_.send(shell.topics.rejected, self.partition, value)
             inputs = self._inputs()
@@ -287,8 +299,33 @@ class Worker:
     def _place(self, delivery: DeliveryState) -> Place:
         return self._shell.topics.deliveries(delivery.class_), delivery.offset
 
-    async def _values(self, decided: Decisions) -> Mapping[Place, bytes]:
+    def _stragglers(self) -> list[DeliveryState]:
+        """Choose the few old deliveries that hold a long stretch of the log, to be appended anew.
+
+        What ended in between can only be trimmed when nothing before it is needed. A copy is only worth it where little of the
+        stretch still waits: a backlog is not a straggler.
+        """
+        found: list[DeliveryState] = []
+        for class_ in CLASSES:
+            oldest, end = (
+                self.ledger.oldest_offset(class_),
+                self._positions.get(f"deliveries.{class_}", 0),
+            )
+            if oldest is None or end - oldest < self._shell.settings.scheduler.straggler_span:
+                continue
+            if self.ledger.count(class_) * _SPARSE < end - oldest:
+                found += [
+                    state for state in self.ledger.oldest(class_, _STRAGGLERS) if state.open is None
+                ]
+        fresh = [state for state in found if self._copied.get(state.id) != state.offset]
+        self._copied = {state.id: state.offset for state in found}
+        return fresh
+
+    async def _values(
+        self, decided: Decisions, again: list[DeliveryState]
+    ) -> Mapping[Place, bytes]:
         places = [self._place(granted.delivery) for granted in decided.granted]
+        places += [self._place(state) for state in again]
         places += [self._place(forwarded.delivery) for forwarded in decided.forwarded]
         return await self._bodies.load(places)
 
@@ -378,6 +415,15 @@ def _dispatch(granted: Granted, value: bytes) -> bytes:
         smtputf8=delivery.smtputf8,
     )
     return encode(grant, body)
+
+
+def _again(state: DeliveryState, value: bytes) -> bytes:
+    """Write the record anew, for the same partition; a known id takes the new offset, an unknown one is dropped."""
+    line, body = split(value)
+    delivery = DELIVERY.decode_line(line)
+    if not isinstance(delivery, Delivery):
+        raise TypeError(f"{state.id}: the record at offset {state.offset} is no delivery")
+    return encode(msgspec.structs.replace(delivery, again=True), body)
 
 
 def _forward(state: DeliveryState, value: bytes) -> bytes:

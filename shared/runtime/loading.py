@@ -538,6 +538,7 @@ def _scheduler(table: _Table) -> Scheduler:
     found = Scheduler(
         max_waiting=table.get("max_waiting", _int(10, 10_000_000), base.max_waiting),
         body_cache_bytes=table.get("body_cache", _size, base.body_cache_bytes),
+        straggler_span=table.get("straggler_span", _int(10, 1 << 40), base.straggler_span),
     )
     table.done()
     return found

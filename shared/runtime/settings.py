@@ -212,6 +212,8 @@ class Scheduler:
 
     max_waiting: int = 250_000
     body_cache_bytes: int = 64 << 20
+    #: A delivery that holds more of the log than this is appended anew, where little of that stretch still waits.
+    straggler_span: int = 50_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ The configuration is what an operator writes: a TOML file. Nothing in the servic
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
@@ -55,13 +56,15 @@ class Service:
 
     def ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=2) as answer:  # noqa: S310
-                return bool(answer.status == 200)  # noqa: PLR2004
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.port}/readyz", timeout=2
+            ) as answer:
+                return bool(answer.status == 200)
         except OSError:
             return False
 
     def metrics(self) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:  # noqa: S310
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
             text: str = answer.read().decode()
             return text
 
@@ -98,7 +101,7 @@ class Stack:
 
     def cli(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run `postyard …`."""
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             [sys.executable, "-m", "services.cli", *words],
             cwd=ROOT,
             env=self.environment(),
@@ -108,10 +111,14 @@ class Stack:
             check=False,
         )
         if check and done.returncode:
-            raise AssertionError(f"postyard {' '.join(words)}: {done.returncode}\n{done.stdout}\n{done.stderr}")
+            raise AssertionError(
+                f"postyard {' '.join(words)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+            )
         return done
 
-    def start(self, kind: str, name: str | None = None, *, wait: bool = True, **env: str) -> Service:
+    def start(
+        self, kind: str, name: str | None = None, *, wait: bool = True, **env: str
+    ) -> Service:
         """Start ``python -m services.<kind>``; the same ``name`` again is a restart in the same pod."""
         name = name or f"{kind}-{self._started[kind]}"
         self._started[kind] += 1
@@ -119,9 +126,13 @@ class Stack:
         log = self.directory / f"{name}.log"
         locks = self.directory / "locks"
         locks.mkdir(exist_ok=True)
-        more = {"POSTYARD_HTTP_PORT": str(port), "POSTYARD_POD": name, "POSTYARD_LOCK_DIR": str(locks)}
+        more = {
+            "POSTYARD_HTTP_PORT": str(port),
+            "POSTYARD_POD": name,
+            "POSTYARD_LOCK_DIR": str(locks),
+        }
         with log.open("ab") as out:
-            process = subprocess.Popen(  # noqa: S603
+            process = subprocess.Popen(
                 [sys.executable, "-m", f"services.{kind}"],
                 cwd=ROOT,
                 env=self.environment(**(more | env)),
@@ -140,7 +151,9 @@ class Stack:
         for service in services:
             while not service.ready():
                 if not service.alive or time.monotonic() > end:
-                    raise AssertionError(f"{service.name} is not ready:\n{service.log.read_text()[-4000:]}")
+                    raise AssertionError(
+                        f"{service.name} is not ready:\n{service.log.read_text()[-4000:]}"
+                    )
                 time.sleep(0.1)
 
     def stop(self) -> None:
@@ -159,7 +172,9 @@ class Stack:
 
     async def produce(self, values: Iterable[bytes], class_: str = "bulk") -> int:
         """Produce submissions as a platform would."""
-        producer = AIOKafkaProducer(bootstrap_servers=self.kafka, acks="all", max_request_size=40 << 20)
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self.kafka, acks="all", max_request_size=40 << 20
+        )
         await producer.start()
         count = 0
         try:
@@ -182,7 +197,7 @@ class Events:
     other: list[Event] = field(default_factory=list)
     _consumer: AIOKafkaConsumer | None = None
 
-    async def __aenter__(self) -> "Events":
+    async def __aenter__(self) -> Self:
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=self.stack.kafka,
             enable_auto_commit=False,
@@ -190,7 +205,9 @@ class Events:
             auto_offset_reset="earliest",
         )
         await self._consumer.start()
-        self._consumer.assign([TopicPartition(self.stack.topics.events, p) for p in range(self.partitions)])
+        self._consumer.assign(
+            [TopicPartition(self.stack.topics.events, p) for p in range(self.partitions)]
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -214,7 +231,9 @@ class Events:
         end = time.monotonic() + seconds
         while len(self.finals()) < deliveries:
             if time.monotonic() > end:
-                raise AssertionError(f"{len(self.finals())} of {deliveries} final after {seconds} s: {self.open()[:5]}")
+                raise AssertionError(
+                    f"{len(self.finals())} of {deliveries} final after {seconds} s: {self.open()[:5]}"
+                )
             await self.read()
 
     def finals(self) -> dict[str, Event]:
@@ -224,7 +243,9 @@ class Events:
             final = [event for event in events if event.final]
             assert len(final) <= 1, f"{id_} has {len(final)} final events: {final}"
             if final:
-                assert events[-1].final, f"{id_}: something was said after the final event: {events}"
+                assert events[-1].final, (
+                    f"{id_}: something was said after the final event: {events}"
+                )
                 found[id_] = final[0]
         return found
 
@@ -237,8 +258,6 @@ class Events:
 
 def free_port() -> int:
     """Give a port of 127.0.0.1 that was free a moment ago."""
-    import socket  # noqa: PLC0415
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,0 +1,1 @@
+"""What must hold whatever is killed, stopped or cut off: real processes on real Kafka."""

@@ -1,0 +1,58 @@
+"""A limit holds in the receiving server's own log, whatever is killed or stalls."""
+
+import asyncio
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support.config import config, submission
+from tests.support.receiver import most_in_window, start_receiver
+from tests.support.stack import Stack
+
+
+@pytest.mark.timeout(400)
+async def test_a_rate_and_a_total_hold_over_kills_and_a_stall(
+    tmp_path: Path, kafka: str, prefix: str
+) -> None:
+    receiver = start_receiver(tmp_path, "receiver")
+    limits = '[limits.local]\nconnections = 4\nrate = "60/min"\ntotal_rate = "100/min"'
+    stack = Stack(
+        tmp_path,
+        kafka,
+        prefix,
+        config(
+            tmp_path, kafka, prefix, routes={"*.test": (receiver.target, "local")}, limits=limits
+        ),
+    )
+    try:
+        stack.set_up()
+        stack.start("ingest")
+        scheduler = stack.start("scheduler", "scheduler-0")
+        sender = stack.start("sender", "sender-0")
+        # Three times what the total allows in the test's time.
+        await stack.produce(submission(f"u{at}@a.test") for at in range(700))
+        await asyncio.sleep(25)
+        scheduler.kill()
+        scheduler = stack.start("scheduler", "scheduler-0", wait=False)
+        await asyncio.sleep(20)
+        sender.kill()
+        sender = stack.start("sender", "sender-0", wait=False)
+        await asyncio.sleep(20)
+        sender.signal(signal.SIGSTOP)
+        await asyncio.sleep(20)
+        sender.signal(signal.SIGCONT)
+        await asyncio.sleep(35)
+        rcpts = receiver.seen("rcpt")
+        assert len(rcpts) > 60, "it did send"
+        by_address = {line["peer"] for line in rcpts}
+        assert by_address == {"127.0.0.11", "127.0.0.12"}
+        for address in by_address:
+            times = [line["ns"] for line in rcpts if line["peer"] == address]
+            assert most_in_window(times, 58) <= 60, address
+        total = most_in_window([line["ns"] for line in rcpts], 58)
+        print(f"\nmost in 58 s: {total} of 100 in all, {len(rcpts)} RCPT")
+        assert total <= 100
+    finally:
+        stack.stop()
+        receiver.stop()
