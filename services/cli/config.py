@@ -1,0 +1,93 @@
+"""`postyard config …`: check a configuration, and publish what of it lives in mail.control (the lane map).
+
+Publishing reads back what it wrote: of two operators who publish at once one finds the other's version in force, and grows that one
+instead.
+"""
+
+from pathlib import Path
+from typing import Final
+
+import click
+
+from services.cli.lanes import AsItIs, Grown, Refused, grow
+from services.cli.session import (
+    Failed,
+    Misconfigured,
+    append_control,
+    config_argument,
+    read_control,
+    settings_of,
+    talk,
+)
+from shared.kafka.cluster import Cluster
+from shared.runtime.settings import Settings
+
+_TRIES: Final = 5
+
+
+@click.group()
+def config() -> None:
+    """Check a configuration, or publish what of it lives in Kafka."""
+
+
+@config.command()
+@config_argument
+def check(path: Path) -> None:
+    """Check FILE (a TOML file, or a directory of them) and say everything that is wrong with it.
+
+    Each line begins with the path of the setting. The keys and passwords that it names are read too, so run this where
+    they are. Exit code 78 if anything is wrong; a summary if nothing is.
+    """
+    settings = settings_of(path)
+    click.echo(summary(settings))
+
+
+def summary(settings: Settings) -> str:
+    """Say in a few lines what a configuration amounts to."""
+    kafka = settings.kafka
+    lines = [f"kafka      {kafka.bootstrap}, {kafka.partitions} partitions, {kafka.slots} slots"]
+    for source in sorted(settings.sources.values(), key=lambda source: source.slot):
+        where = source.address or f"{source.host}:{source.port}"
+        lines.append(f"source     {source.name}: slot {source.slot}, {source.kind} {where}")
+    for pool in settings.pools.values():
+        parts = ", ".join(f"{name} x{weight}" for name, weight in pool.sources.items())
+        lines.append(f"pool       {pool.name}: {parts}")
+    for tenant in settings.tenants.values():
+        signed = "unsigned where no key fits" if tenant.unsigned else f"{len(tenant.dkim)} keys"
+        lines.append(f"tenant     {tenant.name}: {', '.join(tenant.domains)}; {signed}")
+    lines.append(f"providers  {', '.join(sorted(settings.providers))}")
+    if settings.routes:
+        lines.append(f"routes     {', '.join(settings.routes)}")
+    return "\n".join(lines)
+
+
+@config.command()
+@config_argument
+def apply(path: Path) -> None:
+    """Publish the lane map that FILE needs.
+
+    The lane map says which partition decides about which mail. Providers and smart hosts that are new get a lane;
+    nothing that is there moves. If nothing is new, nothing is written.
+    """
+    settings = settings_of(path)
+    click.echo(talk(settings, lambda cluster: publish(cluster, settings)))
+
+
+async def publish(cluster: Cluster, settings: Settings) -> str:
+    """Put the lane map of ``settings`` in force, and say what was done."""
+    done: Grown | None = None
+    for _ in range(_TRIES):
+        current = (await read_control(cluster, settings)).lane_map
+        match grow(current, settings):
+            case Refused(reason=reason):
+                raise Misconfigured(reason)
+            case AsItIs(current=current):
+                if done is None:
+                    return f"lane map version {current.version} is in force and has every lane; nothing to do"
+                return (
+                    f"lane map version {current.version} is in force; new: {', '.join(done.added)}"
+                )
+            case Grown() as grown:
+                done = grown
+                await append_control(cluster, settings, grown.proposal)
+    raise Failed("somebody else keeps publishing lane maps; nothing of this one is in force")

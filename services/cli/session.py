@@ -1,0 +1,131 @@
+"""Read the configuration, talk to Kafka once, and end with an exit code that names the cause.
+
+Every command is a short conversation: connect, ask or append, read back, close. What goes wrong becomes one sentence on standard error and
+a code: 69 Kafka does not answer, 78 the configuration or the topics are wrong, 1 the order makes no sense now, 2 wrong usage (click's).
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from shared.kafka.cluster import Cluster
+from shared.kafka.errors import KafkaTrouble, KafkaUnavailable, TopicProblem
+from shared.protocol.control import ControlView
+from shared.records.codec import Unreadable, encode
+from shared.records.control import CONTROL, Control, control_key
+from shared.records.topics import Topics
+from shared.runtime.lifecycle import BUG, CONFIG, UNAVAILABLE
+from shared.runtime.loading import SettingsError, load
+from shared.runtime.settings import Settings
+
+T = TypeVar("T")
+_MS: Final = 1_000_000
+#: A command that says nothing for so long is worse than one that gives up.
+_PATIENCE_S: Final = 45
+_DEFAULT_CONFIG: Final = "postyard.toml"
+
+_CONFIG: Final = click.Path(path_type=Path)
+
+config_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
+    "--config",
+    "path",
+    type=_CONFIG,
+    envvar="POSTYARD_CONFIG",
+    show_envvar=True,
+    default=_DEFAULT_CONFIG,
+    show_default=True,
+    help="The configuration: a TOML file, or a directory of them.",
+)
+
+config_argument: Callable[[Callable[..., Any]], Callable[..., Any]] = click.argument(
+    "path", metavar="FILE", type=_CONFIG, envvar="POSTYARD_CONFIG", default=_DEFAULT_CONFIG
+)
+
+
+class Failed(click.ClickException):
+    """The command could not do what it was asked; its sentences are printed, and the class says the exit code."""
+
+    def show(self, file: Any = None) -> None:
+        """Print every line as it is: each is a sentence that begins with what it is about."""
+        click.echo(self.message, file=file, err=file is None)
+
+
+class Misconfigured(Failed):
+    """The configuration, or the topics, must be changed first."""
+
+    exit_code = CONFIG
+
+
+class Unavailable(Failed):
+    """Kafka does not answer: later it may work."""
+
+    exit_code = UNAVAILABLE
+
+
+class Broken(Failed):
+    """Kafka said what nobody expected."""
+
+    exit_code = BUG
+
+
+def settings_of(path: Path) -> Settings:
+    """Read the configuration; raises Failed with all its problems."""
+    try:
+        return load(path, os.environ)
+    except SettingsError as error:
+        raise Misconfigured("\n".join(error.problems)) from error
+
+
+def talk(settings: Settings, conversation: Callable[[Cluster], Awaitable[T]]) -> T:
+    """Connect, hold ``conversation``, close; raises Failed."""
+    where = settings.kafka.bootstrap
+    try:
+        return asyncio.run(_talk(where, conversation))
+    except KafkaUnavailable as error:
+        raise Unavailable(f"Kafka at {where} does not answer: {error}") from error
+    except TimeoutError as error:
+        raise Unavailable(f"Kafka at {where} did not answer within {_PATIENCE_S} s") from error
+    except TopicProblem as error:
+        raise Misconfigured(str(error)) from error
+    except KafkaTrouble as error:
+        raise Broken(f"Kafka at {where}: {type(error).__name__}: {error}") from error
+
+
+async def _talk(bootstrap: str, conversation: Callable[[Cluster], Awaitable[T]]) -> T:
+    cluster = Cluster(bootstrap, client_id="postyard-cli")
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            return await conversation(cluster)
+    finally:
+        await cluster.close()
+
+
+async def read_control(cluster: Cluster, settings: Settings) -> ControlView:
+    """Read mail.control to the end that it has now."""
+    view, here = ControlView(), (Topics(settings.kafka.prefix).control, 0)
+    end = (await cluster.end_offsets([here]))[here]
+    reader = await cluster.reader({here: "start"})
+    try:
+        while reader.position(here) < end:
+            for record in await reader.poll(max_records=5000, wait_ms=100):
+                read = CONTROL.decode(record.value)
+                # A newer version's kind is none of this one's business.
+                if not isinstance(read, Unreadable):
+                    view.feed(record.offset, record.timestamp * _MS, read)
+    finally:
+        await reader.stop()
+    return view
+
+
+async def append_control(cluster: Cluster, settings: Settings, record: Control) -> None:
+    """Append one record to mail.control; it is acknowledged by all in-sync replicas when this returns."""
+    producer = await cluster.producer(linger_ms=0)
+    try:
+        topic = Topics(settings.kafka.prefix).control
+        await producer.send(topic, 0, encode(record), key=control_key(record))
+    finally:
+        await producer.stop()
