@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from shared.kafka.admin import check_topics
 from shared.kafka.cluster import Cluster
 from shared.kafka.errors import KafkaTrouble, KafkaUnavailable, TopicProblem
 from shared.protocol.control import ControlView
@@ -20,6 +21,7 @@ from shared.records.control import CONTROL, Control, control_key
 from shared.records.topics import Topics
 from shared.runtime.lifecycle import BUG, CONFIG, UNAVAILABLE
 from shared.runtime.loading import SettingsError, load
+from shared.runtime.requirement import declared_topics
 from shared.runtime.settings import Settings
 
 T = TypeVar("T")
@@ -104,9 +106,20 @@ async def _talk(bootstrap: str, conversation: Callable[[Cluster], Awaitable[T]])
         await cluster.close()
 
 
+async def _control(cluster: Cluster, settings: Settings) -> str:
+    """Name mail.control, once it is known to be there: a client waits long for a topic that is not."""
+    name = Topics(settings.kafka.prefix).control
+    problems = await check_topics(
+        cluster, [spec for spec in declared_topics(settings) if spec.name == name]
+    )
+    if problems:
+        raise TopicProblem("\n".join(problems))
+    return name
+
+
 async def read_control(cluster: Cluster, settings: Settings) -> ControlView:
     """Read mail.control to the end that it has now."""
-    view, here = ControlView(), (Topics(settings.kafka.prefix).control, 0)
+    view, here = ControlView(), (await _control(cluster, settings), 0)
     end = (await cluster.end_offsets([here]))[here]
     reader = await cluster.reader({here: "start"})
     try:
@@ -123,9 +136,9 @@ async def read_control(cluster: Cluster, settings: Settings) -> ControlView:
 
 async def append_control(cluster: Cluster, settings: Settings, record: Control) -> None:
     """Append one record to mail.control; it is acknowledged by all in-sync replicas when this returns."""
+    topic = await _control(cluster, settings)
     producer = await cluster.producer(linger_ms=0)
     try:
-        topic = Topics(settings.kafka.prefix).control
         await producer.send(topic, 0, encode(record), key=control_key(record))
     finally:
         await producer.stop()
