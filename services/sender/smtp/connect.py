@@ -76,7 +76,7 @@ class Tls:
     fallen_back: str = ""
 
 
-class SourceUnavailable(Exception):  # noqa: N818 - named for what happened
+class SourceUnavailable(Exception):
     """The source's address cannot be used on this machine."""
 
     def __init__(self, address: str, why: str) -> None:
@@ -85,7 +85,7 @@ class SourceUnavailable(Exception):  # noqa: N818 - named for what happened
         self.address, self.why = address, why
 
 
-class ConnectFailed(Exception):  # noqa: N818
+class ConnectFailed(Exception):
     """No ready connection; ``reply`` is what the peer said, where it said something."""
 
     def __init__(

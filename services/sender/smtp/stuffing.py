@@ -13,7 +13,7 @@ _END: Final = b"\r\n.\r\n"
 _CRLF: Final = b"\r\n"
 
 
-class BareLineEnd(Exception):  # noqa: N818 - named for what it found
+class BareLineEnd(Exception):
     """A CR without its LF, or an LF without its CR."""
 
 
