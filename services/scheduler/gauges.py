@@ -90,9 +90,9 @@ class Gauges:
             label = (str(number),)
             if worker.committed_ns is not None:
                 age.add_metric(label, (now - worker.committed_ns) / _S)
-            if worker.clock_bound is not None:
+            if worker.clock.bound is not None:
                 offset.add_metric(
-                    label, (worker.clock_bound.low_ns + worker.clock_bound.high_ns) / 2 / _S
+                    label, (worker.clock.bound.low_ns + worker.clock.bound.high_ns) / 2 / _S
                 )
             if worker.ledger.log_time_ns:
                 lag.add_metric(label, max(0.0, (now - worker.ledger.log_time_ns) / _S))

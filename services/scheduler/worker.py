@@ -6,7 +6,8 @@ What a crash does: before the commit nothing happened, and the next owner reads 
 failed commit ends the worker: memory may be ahead of the log, so it is thrown away and read back by the next one. Between begin and
 commit nothing is awaited but Kafka; names are resolved beside the rounds, and their answers are an input of a later one.
 
-A clock that the partition's own marks show to be off by more than the skew grants nothing until it fits again.
+While the process's clock is not known to fit (by the partition's own marks) there are no rounds at all: a clock that is ahead would
+expire mail that has time left, and write a ``now`` into mail.state that no later owner may go behind.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ from shared.kafka.cluster import Cluster
 from shared.kafka.producer import Producer
 from shared.kafka.reader import Reader, Received
 from shared.kafka.transactor import Round, Transactor
-from shared.protocol.clockbound import ClockBound, bound
+from shared.protocol.clockbound import HeldClock
 from shared.protocol.control import ControlView
 from shared.records.codec import Unreadable, encode, split
 from shared.records.delivery import DELIVERY, Delivery, Handover, Late
@@ -100,7 +101,7 @@ class Worker:
         self.partition, self._shell, self._suspicion = partition, shell, suspicion
         self.ledger = Ledger(partition, shell.settings, shell.view, shell.rng)
         self.committed_ns: int | None = None
-        self.clock_bound: ClockBound | None = None
+        self.clock = HeldClock()
         self._bodies = Bodies(shell.cluster, partition, shell.settings.scheduler.body_cache_bytes)
         self._positions: dict[str, int] = {}
         self._paused: set[str] = set()
@@ -170,14 +171,16 @@ class Worker:
             stamped = await shell.marks.send(
                 shell.topics.outcomes, self.partition, encode(Mark(sent_ns=sent, owner=shell.owner))
             )
-            self.clock_bound = bound(sent, stamped.timestamp_ms * _MS, shell.clock.now_ns())
+            stamp = stamped.timestamp_ms * _MS
+            self.clock.heard(sent, stamp, shell.clock.now_ns(), shell.clock.mono_ns())
             await shell.clock.sleep(shell.settings.timing.mark_ns / _S)
 
     @property
     def fits(self) -> bool:
-        """Say whether the clock is known and within the skew."""
-        return self.clock_bound is not None and self.clock_bound.within(
-            self._shell.settings.timing.skew_ns
+        """Say whether the clock is known, and within the skew."""
+        shell = self._shell
+        return self.clock.fits(
+            shell.clock.now_ns(), shell.clock.mono_ns(), shell.settings.timing.skew_ns
         )
 
     # -- rounds
@@ -186,6 +189,8 @@ class Worker:
         while True:
             wait_ms = self._patience()
             batch = await reader.poll(max_records=self._suspicion.limit, wait_ms=wait_ms)
+            while not self.fits:
+                await self._shell.clock.sleep(_IDLE_MS / 1000)
             try:
                 await self._round(batch, transactor)
             except BaseException:
@@ -210,8 +215,7 @@ class Worker:
         for domain in ledger.asking():
             shell.resolving.ask(self._answers, domain)
         ledger.judge()
-        if self.fits:
-            ledger.plan(_MAX_GRANTS, _ROUND_BYTES)
+        ledger.plan(_MAX_GRANTS, _ROUND_BYTES)
         decided = ledger.take()
         refused = [record for record in rejected if record is not None]
         if not (batch or decided or refused):
