@@ -1,0 +1,174 @@
+"""intake: one record of mail.submissions.* -> a draft of its deliveries, or a refusal. Pure, and total but for bugs of ours.
+
+    decode -> validate (envelope) -> compose (where the message came as fields) -> normalise -> Draft
+
+Ids come from the record's own place in the log, so that the same record gives the same deliveries whoever reads it, and however often.
+"""
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from typing import Final
+
+from services.ingest.compose import compose
+from services.ingest.normalise import (
+    NO_ONE_CLICK,
+    Normalised,
+    Stamp,
+    message_id,
+    normalise,
+)
+from services.ingest.problem import Problem
+from services.ingest.validate import Envelope, RefusedRecipient, validate
+from shared.records.codec import Unreadable, split
+from shared.records.submission import SUBMISSION, Submission
+from shared.runtime.settings import Settings, Tenant
+
+#: What a delivery and its event cost beside the body, roughly.
+_PER_RECIPIENT_BYTES: Final = 1500
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a submission lies: enough to name it for ever."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    class_: str
+
+    @property
+    def submission(self) -> str:
+        """Name the submission that brought no key of its own."""
+        return f"{self.topic}-{self.partition}-{self.offset}"
+
+    def delivery(self, index: int) -> str:
+        """Name the delivery to ``to[index]``."""
+        return f"{self.class_[0]}{self.partition}-{self.offset}-{index}"
+
+    @property
+    def token(self) -> str:
+        """Give a name that tells strangers nothing: for Message-ID and Received."""
+        place = f"{self.topic}/{self.partition}/{self.offset}/{self.timestamp_ms}"
+        digest = hashlib.blake2b(place.encode(), digest_size=15).digest()
+        return base64.b32encode(digest).decode().lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A submission that is accepted, before anybody knows where its recipients' mail goes."""
+
+    source: Source
+    submission: Submission
+    envelope: Envelope
+    message: Normalised
+    warnings: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        """Name it: by its key, or by its place."""
+        return self.submission.id or self.source.submission
+
+    def prepend(self, index: int) -> str:
+        """Give the header lines of one recipient."""
+        if not self.message.lacks_message_id:
+            return ""
+        return message_id(f"{self.source.token}.{index}", self.message.header_domain)
+
+    def stored(self, inline_max: int) -> bool:
+        """Say whether the body goes to mail.bodies, once, rather than along with each delivery."""
+        return len(self.message.data) * len(self.envelope.recipients) > inline_max
+
+    def cost_bytes(self, inline_max: int) -> int:
+        """Estimate what it adds to a round."""
+        count = len(self.envelope.recipients)
+        copies = 1 if self.stored(inline_max) else count
+        return len(self.message.data) * copies + count * _PER_RECIPIENT_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A record that is rejected; ``submission`` is there where it could be read."""
+
+    source: Source
+    #: As in ``shared.records.rejected``.
+    reason: str
+    problems: tuple[Problem, ...]
+    submission: Submission | None = None
+    #: Where only the recipients were wrong, all of them.
+    refused: tuple[RefusedRecipient, ...] = ()
+
+
+def read(  # noqa: PLR0911 - one for each step
+    source: Source, value: bytes | None, settings: Settings, now_ns: int
+) -> Draft | Refusal:
+    """Read one record."""
+    submission = SUBMISSION.decode(value)
+    if isinstance(submission, Unreadable) or value is None:
+        reason = submission.reason if isinstance(submission, Unreadable) else ""
+        return Refusal(source, "unreadable", (Problem("record", reason[:500]),))
+    envelope = validate(submission, source.class_, settings, now_ns)
+    if isinstance(envelope, tuple):
+        return _refusal(source, submission, envelope)
+    if not envelope.recipients:
+        problems = tuple(one.problem for one in envelope.refused)
+        return Refusal(source, "invalid", problems, submission, envelope.refused)
+    raw = _message(submission, split(value)[1])
+    if isinstance(raw, tuple):
+        return _refusal(source, submission, raw)
+    message = normalise(
+        raw,
+        domains=envelope.tenant.domains,
+        max_bytes=settings.ingest.max_message,
+        stamp=Stamp(
+            date_ns=max(now_ns, envelope.life.not_before_ns),
+            now_ns=now_ns,
+            token=source.token,
+            message_id=source.class_ == "transactional",
+        ),
+    )
+    if isinstance(message, Problem):
+        return _refusal(source, submission, (message,))
+    if not (envelope.tenant.unsigned or signs(envelope.tenant, message.header_domain)):
+        rule = f"the tenant has no DKIM key for {message.header_domain}"
+        return _refusal(source, submission, (Problem("header.from", rule),))
+    return Draft(
+        source,
+        submission,
+        envelope,
+        message,
+        _warnings(envelope, message),
+    )
+
+
+def _refusal(source: Source, submission: Submission, problems: tuple[Problem, ...]) -> Refusal:
+    reason = "too_large" if any(problem.too_large for problem in problems) else "invalid"
+    return Refusal(source, reason, problems, submission)
+
+
+def _message(submission: Submission, body: bytes) -> bytes | tuple[Problem, ...]:
+    if submission.message is None:
+        return body or (Problem("message", "is missing: neither fields nor bytes after the line"),)
+    if body:
+        return (Problem("message", "is there twice: as fields and as bytes after the line"),)
+    return compose(submission.message, submission.to)
+
+
+def signs(tenant: Tenant, domain: str) -> bool:
+    """Say whether a key of the tenant fits: the domain's own, or that of one above it (relaxed alignment)."""
+    return any(domain == key.domain or domain.endswith(f".{key.domain}") for key in tenant.dkim)
+
+
+def _warnings(envelope: Envelope, message: Normalised) -> tuple[str, ...]:
+    found = [text for text in message.warnings if text != NO_ONE_CLICK or envelope.class_ == "bulk"]
+    path = envelope.return_path
+    if path is not None and not _related(path.domain, message.header_domain):
+        found.append("From is not aligned with the return path")
+    if not signs(envelope.tenant, message.header_domain):
+        found.append("not signed: no DKIM key fits the From domain")
+    return tuple(found)
+
+
+def _related(one: str, other: str) -> bool:
+    return one == other or one.endswith(f".{other}") or other.endswith(f".{one}")

@@ -1,0 +1,66 @@
+"""What ingest counts, and what it can be asked: submissions and deliveries, rejections by reason, lag, age of the last commit."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client.core import GaugeMetricFamily
+
+from services.ingest.intake import Draft, Refusal
+from shared.records.topics import CLASSES
+from shared.runtime.clock import Clock
+from shared.runtime.metrics import Metrics, family
+
+if TYPE_CHECKING:
+    from services.ingest.worker import Worker
+
+_S: Final = 1_000_000_000
+_MS: Final = 1_000_000
+
+
+class Meters:
+    """The metrics of one ingest process."""
+
+    def __init__(self, metrics: Metrics, clock: Clock, workers: Mapping[int, "Worker"]) -> None:
+        """Declare them; ``workers`` are asked at each scrape."""
+        self._clock, self._workers = clock, workers
+        self._submissions = metrics.counter(
+            "submissions", "Submissions read, by what became of them", ("class", "result")
+        )
+        self._accepted = metrics.counter("deliveries_accepted", "Deliveries accepted", ("class",))
+        self._rejected = metrics.counter(
+            "rejected", "Records and recipients rejected, by reason", ("class", "reason")
+        )
+        metrics.collect(self._collect)
+
+    def count(self, outcome: Draft | Refusal) -> None:
+        """Count one record, after its round was committed."""
+        class_ = outcome.source.class_
+        match outcome:
+            case Draft():
+                self._submissions.labels(class_, "accepted").inc()
+                self._accepted.labels(class_).inc(len(outcome.envelope.recipients))
+                if outcome.envelope.refused:
+                    self._rejected.labels(class_, "recipient").inc(len(outcome.envelope.refused))
+            case Refusal():
+                self._submissions.labels(class_, "rejected").inc()
+                self._rejected.labels(class_, outcome.reason).inc()
+
+    def _collect(self) -> Iterable[GaugeMetricFamily]:
+        age = family("commit_age_seconds", "Time since the partition's last commit", ("partition",))
+        lag = family(
+            "lag_seconds", "Age of the oldest record not taken yet", ("partition", "class")
+        )
+        behind = family("lag_records", "Records not taken yet", ("partition", "class"))
+        now = self._clock.now_ns()
+        for number, worker in self._workers.items():
+            if worker.committed_ns is not None:
+                age.add_metric((str(number),), (now - worker.committed_ns) / _S)
+            if worker.door is None:
+                continue
+            for class_ in CLASSES:
+                oldest, count = worker.door.oldest_ms(class_), worker.door.behind(class_)
+                label = (str(number), class_)
+                lag.add_metric(label, 0.0 if oldest is None else max(0, now - oldest * _MS) / _S)
+                if count is not None:
+                    behind.add_metric(label, count)
+        return age, lag, behind

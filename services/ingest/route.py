@@ -1,0 +1,33 @@
+"""route: which partition decides about a recipient. Pure; the look-up of its MX hosts was made before.
+
+Only a destination that was found counts. No answer in time, no such domain and null MX all go on with ``site = None`` by the hash of
+the domain: the scheduler asks again, and it is the one that bounces.
+"""
+
+from dataclasses import dataclass
+
+from shared.records.lanemap import LaneMap
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Who takes a domain's mail."""
+
+    site: str
+    provider: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """Where one recipient's delivery goes."""
+
+    site: str | None
+    provider: str | None
+    partition: int
+
+
+def route(lanes: LaneMap, domain: str, resolved: Resolved | None, smarthost: str | None) -> Routed:
+    """Choose the partition; ``smarthost`` is that of the pool, where it is one."""
+    site, provider = (resolved.site, resolved.provider) if resolved is not None else (None, None)
+    lane = lanes.lane(provider, site, domain, smarthost)
+    return Routed(site, provider, lanes.partition(lane))

@@ -1,0 +1,108 @@
+"""The ingest process: membership, one worker for each partition that it owns, the control feed for the lane map.
+
+Kafka's group gives the partitions out (through the empty mail.members); each is fenced and run by a worker of its own. Nothing is shared
+between workers but what is read only: the settings, the view of mail.control, the resolver.
+"""
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from typing import Final
+
+from structlog.typing import FilteringBoundLogger
+
+from services.ingest.intake import read
+from services.ingest.meters import Meters
+from services.ingest.resolving import Resolving
+from services.ingest.suspicion import Suspicion
+from services.ingest.worker import Read, Shell, Worker
+from shared.kafka.cluster import Cluster
+from shared.kafka.controlfeed import ControlFeed
+from shared.kafka.workers import PartitionWorkers
+from shared.net.destinations import Destinations
+from shared.protocol.control import ControlView
+from shared.records.topics import Topics
+from shared.runtime.clock import Clock
+from shared.runtime.metrics import Metrics
+from shared.runtime.settings import Settings
+
+_LOOK_S: Final = 0.2
+
+
+@dataclass(slots=True)
+class Ingest:
+    """One ingest process."""
+
+    settings: Settings
+    cluster: Cluster
+    clock: Clock
+    rng: random.Random
+    log: FilteringBoundLogger
+    metrics: Metrics
+    read: Read = read
+    view: ControlView = field(default_factory=ControlView)
+    workers: dict[int, Worker] = field(default_factory=dict)
+    _suspicions: dict[int, Suspicion] = field(default_factory=dict)
+    _joined: bool = False
+
+    def not_ready(self) -> list[str]:
+        """Say why the process is not ready; empty when it is."""
+        reasons = []
+        if not self._joined:
+            reasons.append("no membership yet")
+        if self.view.lane_map is None:
+            reasons.append("no lane map: run `postyard config apply`")
+        return reasons
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until ``stop`` is set."""
+        topics = Topics(self.settings.kafka.prefix)
+        feed = ControlFeed(self.cluster, topics.control, self.view, self.log)
+        resolving = Resolving(Destinations(self.settings, self.clock), self.log)
+        shell = Shell(
+            settings=self.settings,
+            topics=topics,
+            cluster=self.cluster,
+            view=self.view,
+            resolving=resolving,
+            clock=self.clock,
+            log=self.log,
+            meters=Meters(self.metrics, self.clock, self.workers),
+            read=self.read,
+        )
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                feeding = tasks.create_task(feed.run())
+                await self._lane_map(feed, stop)
+                if not stop.is_set():
+                    await self._work(shell, tasks, stop)
+                feeding.cancel()
+        finally:
+            await resolving.close()
+
+    async def _lane_map(self, feed: ControlFeed, stop: asyncio.Event) -> None:
+        """Wait for the lane map: without one nobody knows who decides."""
+        while not stop.is_set() and not (feed.at_end and self.view.lane_map is not None):
+            await self.clock.sleep(_LOOK_S)
+
+    async def _work(self, shell: Shell, tasks: asyncio.TaskGroup, stop: asyncio.Event) -> None:
+        membership = await self.cluster.membership(shell.group, shell.topics.members)
+        try:
+            self._joined = True
+            partitions = PartitionWorkers(
+                membership, lambda partition: self._run(partition, shell), self.rng, self.log
+            )
+            working = tasks.create_task(partitions.run())
+            await stop.wait()
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+        finally:
+            await membership.stop()
+
+    async def _run(self, partition: int, shell: Shell) -> None:
+        worker = Worker(partition, shell, self._suspicions.setdefault(partition, Suspicion()))
+        self.workers[partition] = worker
+        try:
+            await worker.run()
+        finally:
+            del self.workers[partition]

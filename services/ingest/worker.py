@@ -1,0 +1,245 @@
+"""One ingest partition: fence -> committed offsets -> rounds, each round one transaction.
+
+    take -> read (pure) -> resolve, for at most 1 s -> encode (pure) -> begin, write, commit
+
+It owns its index of both submission topics. What a crash does: before the commit nothing happened, and the next owner reads the same
+records again; after it everything did, the offsets with it. Between begin and commit nothing is awaited but Kafka. A failed commit ends the
+worker; the next one fences anew and begins at what was committed.
+
+No record stops the partition: what cannot be read or accepted goes to mail.rejected in the same transaction, and so does a record that a
+bug of ours cannot digest. A record that breaks the transaction itself is found by halving (``suspicion``).
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from structlog.typing import FilteringBoundLogger
+
+from services.ingest.doors.kafka import Door, open_door
+from services.ingest.intake import Draft, Refusal, Source, read
+from services.ingest.meters import Meters
+from services.ingest.problem import Problem
+from services.ingest.resolving import Resolving
+from services.ingest.route import Resolved
+from services.ingest.suspicion import Mark, Suspicion
+from services.ingest.writes import Writer, Writes
+from shared.kafka.cluster import Cluster, Position
+from shared.kafka.errors import KafkaTrouble, RoundFailed
+from shared.kafka.reader import Place, Received
+from shared.kafka.transactor import Round, Transactor
+from shared.protocol.control import ControlView
+from shared.records.lanemap import LaneMap
+from shared.records.submission import SUBMISSION, Submission
+from shared.records.topics import CLASSES, Topics
+from shared.runtime.clock import Clock
+from shared.runtime.settings import Settings
+
+GROUP: Final = "postyard-ingest"
+#: What a round may write: it must be committed within the transaction's time-out.
+_WRITE_BYTES: Final = 32 << 20
+
+Read = Callable[[Source, bytes | None, Settings, int], Draft | Refusal]
+
+
+@dataclass(slots=True)
+class Shell:
+    """What a worker needs of its process."""
+
+    settings: Settings
+    topics: Topics
+    cluster: Cluster
+    view: ControlView
+    resolving: Resolving
+    clock: Clock
+    log: FilteringBoundLogger
+    meters: Meters
+    #: The pure steps.
+    read: Read = read
+
+    @property
+    def group(self) -> str:
+        """Name the group whose offsets these are."""
+        return f"{self.topics.prefix}{GROUP}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    record: Received
+    source: Source
+    outcome: Draft | Refusal
+
+
+class Worker:
+    """Run one partition until it is cancelled or fails."""
+
+    def __init__(self, partition: int, shell: Shell, suspicion: Suspicion) -> None:
+        """``suspicion`` outlives the worker; everything else begins anew."""
+        self.partition, self._shell, self._suspicion = partition, shell, suspicion
+        self._writer = Writer(shell.settings, shell.topics, partition)
+        self.door: Door | None = None
+        self.committed_ns: int | None = None
+
+    def __repr__(self) -> str:
+        """Name the partition."""
+        return f"<Worker {self.partition}>"
+
+    async def run(self) -> None:
+        """Fence the older owner, go to what it committed, then accept round after round."""
+        shell = self._shell
+        transactor = await shell.cluster.transactor(f"{shell.group}-{self.partition}")
+        try:
+            places = [(shell.topics.submissions(class_), self.partition) for class_ in CLASSES]
+            committed = await shell.cluster.committed(shell.group, places)
+            positions: dict[Place, Position] = {
+                place: "start" if (at := committed[place]) is None else at for place in places
+            }
+            door = self.door = await open_door(
+                shell.cluster, shell.topics, self.partition, positions
+            )
+            try:
+                shell.log.info("partition_running", partition=self.partition)
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(door.pump())
+                    tasks.create_task(self._rounds(door, transactor))
+            finally:
+                self.door = None
+                await door.close()
+        finally:
+            await transactor.stop()
+
+    async def _rounds(self, door: Door, transactor: Transactor) -> None:
+        while True:
+            batch = await door.take(self._suspicion.limit)
+            steps = self._read(batch, door)
+            marks = [(step.record.topic, step.record.offset) for step in steps]
+            try:
+                await self._round(steps, transactor)
+            except BaseException as error:
+                self._learn(marks, error)
+                raise
+            self._suspicion.passed(marks)
+
+    def _learn(self, marks: list[Mark], error: BaseException) -> None:
+        match error:
+            case RoundFailed(too_large=True):
+                self._suspicion.failed(marks, blame=True, sure=True)
+            case RoundFailed():
+                self._suspicion.failed(marks, blame=False)
+            case KafkaTrouble():
+                pass  # The partition is another's now, or Kafka is away.
+            case Exception():
+                self._suspicion.failed(marks, blame=True)
+            case _:
+                pass  # Cancelled.
+
+    # -- before the transaction
+
+    def _read(self, batch: list[Received], door: Door) -> list[_Step]:
+        """Read as many records as one round may write; the others go back."""
+        now, inline_max = self._shell.clock.now_ns(), self._shell.settings.ingest.inline_max
+        steps: list[_Step] = []
+        cost = 0
+        for at, record in enumerate(batch):
+            step = self._step(record, now)
+            cost += step.outcome.cost_bytes(inline_max) if isinstance(step.outcome, Draft) else 0
+            if steps and cost > _WRITE_BYTES:
+                door.put_back(batch[at:])
+                break
+            steps.append(step)
+        return steps
+
+    def _step(self, record: Received, now_ns: int) -> _Step:
+        class_ = self._shell.topics.class_of(record.topic)
+        source = Source(record.topic, record.partition, record.offset, record.timestamp, class_)
+        if (record.topic, record.offset) in self._suspicion.bad:
+            refusal = _internal(source, record.value, "this record alone breaks the round")
+            return _Step(record, source, refusal)
+        try:
+            outcome = self._shell.read(source, record.value, self._shell.settings, now_ns)
+        except Exception as error:  # noqa: BLE001 - a bug of ours on one record must not stop all others behind it
+            outcome = self._bug(source, record.value, error)
+        return _Step(record, source, outcome)
+
+    def _bug(self, source: Source, value: bytes | None, error: Exception) -> Refusal:
+        self._shell.log.error(
+            "record_not_digested",
+            exc_info=error,
+            topic=source.topic,
+            partition=source.partition,
+            offset=source.offset,
+        )
+        return _internal(source, value, type(error).__name__)
+
+    async def _round(self, steps: list[_Step], transactor: Transactor) -> None:
+        shell = self._shell
+        resolved = await shell.resolving.resolve(self._domains(steps))
+        lanes = shell.view.lane_map
+        if lanes is None:
+            raise RuntimeError("a worker runs only where there is a lane map")
+        now = shell.clock.now_ns()
+        encoded = [self._encode(step, lanes, resolved, now) for step in steps]
+        async with transactor.round() as round_:
+            for _, writes in encoded:
+                await self._send(round_, writes)
+            round_.commit_offsets(shell.group, _next(steps))
+        self.committed_ns = shell.clock.now_ns()
+        for outcome, _ in encoded:
+            shell.meters.count(outcome)
+
+    def _domains(self, steps: list[_Step]) -> set[str]:
+        smarthost = self._shell.settings.smarthost
+        return {
+            recipient.address.domain
+            for step in steps
+            if isinstance(step.outcome, Draft) and smarthost(step.outcome.envelope.pool) is None
+            for recipient in step.outcome.envelope.recipients
+        }
+
+    def _encode(
+        self, step: _Step, lanes: LaneMap, resolved: Mapping[str, Resolved], now_ns: int
+    ) -> tuple[Draft | Refusal, Writes]:
+        """Encode what became of a record; a draft that cannot be written becomes a refusal."""
+        outcome, value = step.outcome, step.record.value
+        if isinstance(outcome, Draft):
+            try:
+                writes = self._writer.accepted(outcome, lanes, resolved, now_ns)
+            except Exception as error:  # noqa: BLE001 - as in _step
+                outcome = self._bug(step.source, value, error)
+            else:
+                if not isinstance(writes, Problem):
+                    return outcome, writes
+                outcome = Refusal(step.source, "too_large", (writes,), outcome.submission)
+        self._shell.log.info(
+            "record_rejected",
+            topic=outcome.source.topic,
+            partition=outcome.source.partition,
+            offset=outcome.source.offset,
+            reason=outcome.reason,
+            field=outcome.problems[0].field,
+        )
+        return outcome, self._writer.rejected(outcome, value, now_ns)
+
+    # -- inside the transaction
+
+    async def _send(self, round_: Round, writes: Writes) -> None:
+        if writes.stored is not None:
+            body = writes.stored.body
+            offset = await round_.send_and_place(body.topic, body.partition, body.value, body.key)
+            for write in writes.stored.referring(offset):
+                await round_.send(*write)
+        for write in writes.records:
+            await round_.send(*write)
+
+
+def _internal(source: Source, value: bytes | None, detail: str) -> Refusal:
+    # Its sender should hear of it, where the line at least can be read.
+    line = SUBMISSION.decode(value)
+    submission = line if isinstance(line, Submission) else None
+    return Refusal(source, "internal", (Problem("record", detail),), submission)
+
+
+def _next(steps: list[_Step]) -> dict[Place, int]:
+    """Give the offsets to go on from: the steps are in each topic's order."""
+    return {(step.record.topic, step.record.partition): step.record.offset + 1 for step in steps}
