@@ -47,6 +47,8 @@ _ROUND_BYTES: Final = 16 << 20
 #: So many stragglers are appended anew in a round, where less than a tenth of the stretch that they hold still waits.
 _STRAGGLERS: Final = 100
 _SPARSE: Final = 10
+#: A round may fail once for reasons of the moment.
+_ONCE_MORE: Final = 2
 _IDLE_MS: Final = 100
 _MS: Final = 1_000_000
 _S: Final = 1_000_000_000
@@ -65,7 +67,7 @@ class Suspicion:
     def failed(self, batch: list[Received]) -> None:
         """Halve the round after a second failure; a record that is alone is the one."""
         self.failures += 1
-        if self.failures < 2:
+        if self.failures < _ONCE_MORE:
             return
         if len(batch) == 1:
             self.bad.add((batch[0].topic, batch[0].offset))

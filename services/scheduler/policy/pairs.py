@@ -270,17 +270,27 @@ def _pair_limit(limit: Limit, addresses: int, timing: Timing) -> PairLimit:
     if total is not None:
         spread = limits.spread_ns(timing.total_window_ns, timing.skew_ns)
         total = limits.widened(total, spread)
-    # Two seconds of the rate, so that a stall of the sender cannot pile up more; without a rate the slot's own bound holds.
-    credit = SLOT_GRANTS if rate is None else max(1, HORIZON_NS * rate.count // rate.period_ns)
+    # Two seconds of the rate, so that a stall of the sender cannot pile up more, and never less than its connections could have
+    # under way: a peer that takes ten seconds for a message would else see a tenth of what it allows.
+    credit = SLOT_GRANTS
+    if rate is not None:
+        credit = max(limit.connections, HORIZON_NS * rate.count // rate.period_ns)
     return PairLimit(
         rate=rate,
         total_rate=total,
-        connections=limit.connections,
+        connections=_connections(limit, addresses),
         messages_per_connection=limit.messages_per_connection,
         spacing_ns=limits.interval_ns(rate) if rate else 0,
         burst=rate.burst if rate else 1,
-        credit=credit,
+        credit=min(credit, SLOT_GRANTS),
     )
+
+
+def _connections(limit: Limit, addresses: int) -> int:
+    """Give each address its part of a total: what is not used by one is not lent to another."""
+    if limit.total_connections is None:
+        return limit.connections
+    return max(1, min(limit.connections, limit.total_connections // max(1, addresses)))
 
 
 def _tighter(one: Rate | None, other: Rate) -> Rate:

@@ -163,9 +163,7 @@ class Queues:
         while turn and max_grants > 0 and max_bytes > 0:
             key = turn.popleft()
             group = self._groups[key]
-            served = 0
-            for choice in self._serve(group, entries, now_ns):
-                served += 1
+            for served, choice in enumerate(self._serve(group, now_ns), start=1):
                 max_grants -= 1
                 max_bytes -= entries[choice.id].size_bytes
                 yield choice
@@ -186,9 +184,7 @@ class Queues:
         elif group.wake_ns < FOREVER:
             self._schedule(key, group, group.wake_ns, force=True)
 
-    def _serve(
-        self, group: Group, entries: dict[str, DeliveryState], now_ns: int
-    ) -> Iterator[Choice]:
+    def _serve(self, group: Group, now_ns: int) -> Iterator[Choice]:
         """Grant while the group may; leaves its reason and when to look again."""
         tenants, slots, blocked = self._blocked(group)
         if blocked:
@@ -210,38 +206,37 @@ class Queues:
             window = self.pairs.window_ns(group.provider, group.limit_key, slot)
             t1 = chosen.t0_ns + (self.settings.timing.lease_ns if window is None else window)
             yield Choice(id_, slot, chosen.epoch, chosen.t0_ns, t1, group)
-            candidates = self._candidates(group, slots, now_ns, only=chosen, others=candidates)
+            candidates = self._left(group, chosen, candidates, slots, now_ns)
 
-    def _candidates(
+    def _left(
         self,
         group: Group,
+        chosen: _Candidate,
+        candidates: list[_Candidate],
         blocked: set[int],
         now_ns: int,
-        only: _Candidate | None = None,
-        others: list[_Candidate] | None = None,
     ) -> list[_Candidate]:
-        """List the slots that may take a grant now; after a grant only the slot that took it is looked at again.
+        """List the slots that may take one more after ``chosen`` took a grant: only that one's room has changed.
 
         With a total over slots every slot's earliest time has moved, so all are looked at.
         """
-        if only is not None and others is not None:
-            total = self.pairs.window_ns(group.provider, group.limit_key, only.slot) is not None
-            if not total:
-                room = self.pairs.room(
-                    group.provider, group.limit_key, only.slot, only.epoch, now_ns
-                )
-                if isinstance(room, Room):
-                    only.t0_ns = room.t0_ns
-                    return others
-                left = [candidate for candidate in others if candidate is not only]
-                if left:
-                    return left
+        if self.pairs.window_ns(group.provider, group.limit_key, chosen.slot) is None:
+            room = self.pairs.room(
+                group.provider, group.limit_key, chosen.slot, chosen.epoch, now_ns
+            )
+            if isinstance(room, Room):
+                chosen.t0_ns = room.t0_ns
+                return candidates
+            left = [candidate for candidate in candidates if candidate is not chosen]
+            if left:
+                return left
+        return self._candidates(group, blocked, now_ns)
+
+    def _candidates(self, group: Group, blocked: set[int], now_ns: int) -> list[_Candidate]:
+        """List the slots that may take a grant now; where none may, the group's reason and wake time say why and until when."""
         found: list[_Candidate] = []
         why, wake = "no_source", FOREVER
-        for name, weight in self.settings.pools[group.pool].sources.items():
-            slot = self.settings.sources[name].slot
-            if (group.pinned is not None and slot != group.pinned) or slot in blocked:
-                continue
+        for slot, weight in self._slots(group, blocked):
             epoch = self._live.get(slot)
             if epoch is None:
                 continue
@@ -255,6 +250,12 @@ class Queues:
         if not found:
             group.reason, group.wake_ns = why, wake
         return found
+
+    def _slots(self, group: Group, blocked: set[int]) -> Iterator[tuple[int, int]]:
+        for name, weight in self.settings.pools[group.pool].sources.items():
+            slot = self.settings.sources[name].slot
+            if slot not in blocked and group.pinned in (None, slot):
+                yield slot, weight
 
     def stale_pins(self, entries: dict[str, DeliveryState], now_ns: int) -> list[DeliveryState]:
         """Take out the deliveries whose remembered slot has been away for too long: another may try."""

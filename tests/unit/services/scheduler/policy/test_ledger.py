@@ -1,0 +1,540 @@
+"""The ledger's claims: what becomes of each delivery, and that what is restored is what was."""
+
+import itertools
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.scheduler.policy.decisions import Decisions, Found, Gone, NoAnswer
+from services.scheduler.policy.ledger import Ledger
+from shared.protocol.control import ControlView
+from shared.records.codec import Unreadable, encode
+from shared.records.control import Claim, Directive, Heartbeat
+from shared.records.delivery import Delivery
+from shared.records.event import Event
+from shared.records.grant import Grant
+from shared.records.lanemap import propose
+from shared.records.outcome import Handback, Outcome, Result, Started
+from shared.records.state import STATE
+from shared.runtime import defaults
+from shared.runtime.settings import (
+    LimitRow,
+    Pool,
+    Provider,
+    Rate,
+    Settings,
+    Source,
+    Tenant,
+    Timing,
+    UnknownPolicy,
+)
+
+S = 1_000_000_000
+START = 1_700_000_000 * S
+
+
+def make_settings(**limits: LimitRow) -> Settings:
+    sources = {
+        f"ip-{at}": Source(
+            f"ip-{at}", at, "bind", "none", ehlo=f"m{at}.example.com", address=f"127.0.0.{11 + at}"
+        )
+        for at in range(2)
+    }
+    return Settings(
+        sources=sources,
+        pools={"main": Pool("main", {"ip-0": 1, "ip-1": 1}), "one": Pool("one", {"ip-0": 1})},
+        tenants={
+            "acme": Tenant("acme", ("acme.example",), {"transactional": "main", "bulk": "main"})
+        },
+        classes=defaults.CLASSES,
+        providers={"big": Provider("big", (".big.example",))},
+        limits={**defaults.LIMITS, **limits},
+        timing=Timing(),
+    )
+
+
+@dataclass
+class World:
+    """One partition of one, two slots with owners, and a clock."""
+
+    config: Settings = field(default_factory=make_settings)
+    now: int = START
+    offset: int = 0
+    state: dict[str, bytes] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    grants: list[Grant] = field(default_factory=list)
+    view: ControlView = field(default_factory=ControlView)
+    epochs: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Publish a lane map, claim both slots, say ready."""
+        self.control(propose(1, 1, self.config.providers, []))
+        for slot in (0, 1):
+            self.claim(slot)
+        self.ledger = self.fresh()
+
+    def fresh(self) -> Ledger:
+        return Ledger(0, self.config, self.view, random.Random(7))
+
+    def control(self, record: object) -> int:
+        at = self.view.position
+        self.view.feed(at, self.now, record)  # type: ignore[arg-type]
+        return at
+
+    def claim(self, slot: int) -> None:
+        self.epochs[slot] = self.control(
+            Claim(slot=slot, source=f"ip-{slot}", process="p", pod="p")
+        )
+        self.beat()
+
+    def beat(self) -> None:
+        for slot, epoch in self.epochs.items():
+            self.control(
+                Heartbeat(
+                    slot=slot, epoch=epoch, process="p", ready=True, mono_ns=0, wall_ns=self.now
+                )
+            )
+
+    def deliver(self, id_: str, **more: object) -> Delivery:
+        base = Delivery(
+            id=id_,
+            submission=f"s-{id_}",
+            tenant="acme",
+            class_="bulk",
+            from_="b@acme.example",
+            return_path="b@acme.example",
+            to=f"{id_}@x.example",
+            domain="x.example",
+            provider="big",
+            site="mx.big.example",
+            pool="main",
+            map=1,
+            accepted_ns=self.now,
+            not_before_ns=self.now,
+            expires_ns=self.now + 72 * 3600 * S,
+            size_bytes=1000,
+            header_domain="acme.example",
+        )
+        record = msgspec.structs.replace(base, **more)
+        self.ledger.on_delivery(record.class_, self.offset, record)
+        self.offset += 1
+        return record
+
+    def turn(self, seconds: float = 0, *, beat: bool = True) -> Decisions:
+        """Pass time, run a round, and write what it decided as the changelog would."""
+        self.now += int(seconds * S)
+        if beat:
+            self.beat()
+        self.ledger.begin(self.now)
+        self.ledger.on_log_time(self.now)
+        self.ledger.judge()
+        self.ledger.plan(1000, 1 << 30)
+        return self.commit()
+
+    def commit(self) -> Decisions:
+        decided = self.ledger.take()
+        for id_, entry in decided.deliveries.items():
+            if entry is None:
+                self.state.pop(id_, None)
+            else:
+                self.state[id_] = encode(entry)
+        for pair in decided.pairs:
+            self.state[f"{pair.slot}/{pair.key}"] = encode(pair)
+        for total in decided.totals:
+            self.state[total.key] = encode(total)
+        self.events += decided.events
+        self.grants += [granted.grant for granted in decided.granted]
+        return decided
+
+    def restart(self) -> None:
+        """Throw the memory away and read it back."""
+        self.ledger = self.fresh()
+        for value in self.state.values():
+            record = STATE.decode(value)
+            assert not isinstance(record, Unreadable), record
+            self.ledger.restore(record)
+        self.ledger.restored()
+        self.ledger.begin(self.now)
+
+    def answer(self, grant: Grant, result: Result, category: str = "") -> None:
+        outcome = Outcome(
+            id=grant.id,
+            n=grant.n,
+            slot=grant.slot,
+            epoch=grant.epoch,
+            result=result,
+            category=category,
+        )
+        self.ledger.on_outcome(self.now, outcome)
+
+    def started(self, grant: Grant, stamp: int | None = None) -> None:
+        record = Started(id=grant.id, n=grant.n, slot=grant.slot, epoch=grant.epoch)
+        self.ledger.on_outcome(stamp or self.now, record)
+
+    def only(self) -> Grant:
+        assert len(self.grants) == 1, self.grants
+        return self.grants.pop()
+
+    def said(self) -> list[str]:
+        return [event.type for event in self.events]
+
+
+def test_a_delivery_is_granted_once_and_ends_with_its_outcome() -> None:
+    world = World()
+    world.deliver("d1")
+    world.turn()
+    grant = world.only()
+    assert grant.epoch == world.epochs[grant.slot]
+    world.turn(1)
+    assert world.grants == []
+    world.answer(grant, "delivered")
+    world.commit()
+    assert world.said() == ["delivered"]
+    assert world.events[0].final
+    assert "d1" not in world.state
+
+
+def test_a_deferral_waits_for_its_schedule_and_counts_a_step() -> None:
+    world = World()
+    world.deliver("d1")
+    world.turn()
+    world.answer(world.only(), "deferred", "other")
+    world.turn()
+    world.turn(15 * 60 * 0.7)
+    assert world.grants == []
+    world.turn(15 * 60 * 0.6)
+    assert world.only().n == 2
+    assert world.said() == ["deferred"]
+
+
+def test_greylisting_is_retried_from_the_same_slot_and_never_under_five_minutes() -> None:
+    world = World()
+    for at in range(20):
+        world.deliver(f"d{at}", class_="transactional")
+    world.turn()
+    first = {grant.id: grant.slot for grant in world.grants}
+    for grant in world.grants:
+        world.answer(grant, "deferred", "greylist")
+    world.grants.clear()
+    world.turn(299)
+    assert world.grants == []
+    for _ in range(10):
+        world.turn(30)
+    assert {grant.id: grant.slot for grant in world.grants} == first
+
+
+def test_waiting_for_a_failed_pair_uses_no_attempt_and_no_step() -> None:
+    world = World(make_settings(big=LimitRow(connections=2)))
+    world.deliver("d1", pool="one")
+    world.turn()
+    world.answer(world.only(), "pair_failed")
+    world.turn(1)
+    assert world.grants == []
+    assert world.said() == []
+    assert world.ledger.entries["d1"].steps == 0
+    assert world.ledger.pauses()[0][:2] == ("big", 0)
+    world.turn(70)
+    assert world.only().n == 2
+
+
+def test_a_grant_that_nobody_started_is_planned_again_when_its_lease_is_over_by_log_time() -> None:
+    world = World()
+    world.deliver("d1")
+    world.turn()
+    grant = world.only()
+    world.turn(61)
+    assert world.grants == []
+    world.turn(2)
+    assert world.only().n == grant.n + 1
+    assert world.said() == []
+
+
+def test_a_started_attempt_that_is_never_heard_of_ends_as_unknown() -> None:
+    world = World()
+    world.deliver("d1", class_="transactional")
+    world.turn()
+    grant = world.only()
+    world.turn(1)
+    world.started(grant)
+    for _ in range(30):
+        world.turn(39)
+    assert world.said() == []
+    world.turn(60)
+    assert world.said() == ["unknown"]
+    assert not world.events[0].final
+
+
+def test_a_started_after_the_lease_is_void() -> None:
+    world = World()
+    world.deliver("d1")
+    world.turn()
+    grant = world.only()
+    world.now = grant.t1_ns + 1
+    world.started(grant)
+    world.turn(3)
+    assert world.only().n == 2
+    assert world.said() == []
+
+
+def test_a_newer_epoch_settles_the_older_one_at_once() -> None:
+    world = World()
+    world.deliver("d1", pool="one")
+    world.deliver("d2", pool="one")
+    world.turn()
+    first, second = world.grants
+    world.grants.clear()
+    world.started(first)
+    world.turn(1)
+    world.claim(0)
+    world.turn(3)
+    assert world.said() == ["unknown"]
+    assert [grant.id for grant in world.grants] == [second.id]
+
+
+def test_unknown_ends_a_transactional_delivery_after_two_more_tries() -> None:
+    world = World()
+    world.deliver("d1", class_="transactional")
+    for _ in range(3):
+        world.turn(400)
+        world.answer(world.only(), "unknown")
+    world.commit()
+    assert world.said() == ["unknown"] * 3
+    assert [event.final for event in world.events] == [False, False, True]
+
+
+def test_a_late_delivered_of_an_older_attempt_ends_the_delivery_and_says_that_it_may_be_double() -> (
+    None
+):
+    world = World()
+    world.deliver("d1", class_="transactional")
+    world.turn()
+    first = world.only()
+    world.answer(first, "unknown")
+    world.turn(400)
+    world.started(world.only())
+    world.answer(first, "delivered")
+    world.commit()
+    assert world.said() == ["unknown", "delivered"]
+    assert world.events[-1].maybe_duplicate
+
+
+def test_a_late_bounced_settles_nothing_while_a_newer_attempt_is_started() -> None:
+    world = World()
+    world.deliver("d1", class_="transactional")
+    world.turn()
+    first = world.only()
+    world.answer(first, "unknown")
+    world.turn(400)
+    newer = world.only()
+    world.started(newer)
+    world.answer(first, "bounced")
+    world.answer(newer, "delivered")
+    world.commit()
+    assert world.said() == ["unknown", "delivered"]
+
+
+def test_hold_keeps_an_unknown_delivery_for_an_operator() -> None:
+    base = make_settings()
+    held = replace(base.classes["bulk"], unknown=UnknownPolicy("hold", None, S))
+    world = World(replace(base, classes=dict(base.classes) | {"bulk": held}))
+    world.deliver("d1")
+    world.turn()
+    world.answer(world.only(), "unknown")
+    world.turn(3600)
+    world.restart()
+    world.turn(3600)
+    assert world.grants == []
+    assert world.said() == ["unknown"]
+
+
+def test_a_handback_is_planned_again_without_a_step() -> None:
+    world = World()
+    world.deliver("d1")
+    world.turn()
+    grant = world.only()
+    back = Handback(id=grant.id, n=grant.n, slot=grant.slot, epoch=grant.epoch, reason="drain")
+    world.ledger.on_outcome(world.now, back)
+    world.turn()
+    assert world.only().n == 2
+    assert world.ledger.entries["d1"].steps == 0
+
+
+def test_moved_is_resolved_anew_before_the_next_grant() -> None:
+    world = World()
+    world.deliver("d1")
+    world.turn()
+    grant = world.only()
+    back = Handback(
+        id=grant.id, n=grant.n, slot=grant.slot, epoch=grant.epoch, reason="moved", site="mx.other"
+    )
+    world.ledger.on_outcome(world.now, back)
+    world.turn()
+    assert world.grants == []
+    assert world.ledger.asking() == ["x.example"]
+    world.ledger.on_resolved("x.example", Found("mx.other", None))
+    world.turn()
+    assert world.only().site == "mx.other"
+
+
+def test_a_domain_that_does_not_exist_bounces_after_a_second_answer_a_minute_later() -> None:
+    world = World()
+    world.deliver("d1", site=None, provider=None)
+    world.turn()
+    assert world.ledger.asking() == ["x.example"]
+    world.ledger.on_resolved("x.example", Gone("5.1.2", "no such domain", at_once=False))
+    world.turn(30)
+    assert world.ledger.asking() == []
+    world.turn(31)
+    assert world.ledger.asking() == ["x.example"]
+    world.ledger.on_resolved("x.example", Gone("5.1.2", "no such domain", at_once=False))
+    world.commit()
+    assert world.said() == ["bounced"]
+
+
+def test_name_servers_that_do_not_answer_defer() -> None:
+    world = World()
+    world.deliver("d1", site=None, provider=None)
+    world.turn()
+    world.ledger.asking()
+    world.ledger.on_resolved("x.example", NoAnswer("4.4.3 time-out"))
+    world.turn()
+    assert world.said() == ["deferred"]
+    assert world.grants == []
+
+
+def test_a_delivery_expires_without_a_grant_when_its_time_is_over() -> None:
+    world = World()
+    world.deliver("d1", expires_ns=world.now + 10 * S, not_before_ns=world.now + 20 * S)
+    world.turn(11)
+    assert world.said() == ["expired"]
+    assert world.grants == []
+
+
+def test_a_rate_is_kept_to_the_token_and_over_a_restart() -> None:
+    world = World(make_settings(big=LimitRow(rate=Rate(60, 60 * S))))
+    for at in range(100):
+        world.deliver(f"d{at}", pool="one")
+    for turn in range(40):
+        granted = world.turn(0.5).granted
+        if turn % 7 == 3:
+            world.restart()
+        for one in granted:
+            world.answer(one.grant, "delivered")
+    times = sorted(grant.t0_ns for grant in world.grants)
+    assert 15 <= len(times) <= 24
+    assert all(later - earlier >= S for earlier, later in itertools.pairwise(times))
+
+
+def test_a_pause_holds_a_tenant_a_provider_or_a_source_and_ends() -> None:
+    for selector in ({"tenant": "acme"}, {"provider": "big"}, {"source": "ip-0"}):
+        world = World()
+        order = Directive(
+            id="x",
+            action="pause",
+            reason="r",
+            author="a",
+            expires_ns=world.now + 60 * S,
+            **selector,
+        )
+        world.control(order)
+        world.deliver("d1", pool="one")
+        world.turn(1)
+        assert world.grants == [], selector
+        world.turn(60)
+        assert world.only().id == "d1"
+
+
+def test_a_slot_whose_owner_is_not_heard_of_gets_nothing() -> None:
+    world = World()
+    world.deliver("d1")
+    world.turn(6, beat=False)
+    assert world.grants == []
+    world.turn(1)
+    assert world.only().id == "d1"
+
+
+def test_mail_is_shared_by_weight() -> None:
+    base = make_settings()
+    world = World(replace(base, pools={"main": Pool("main", {"ip-0": 3, "ip-1": 1})}))
+    for at in range(400):
+        world.deliver(f"d{at}")
+    world.turn()
+    assert len(world.grants) == 400
+    assert sum(grant.slot == 0 for grant in world.grants) == 300
+
+
+def test_the_log_is_needed_from_the_oldest_delivery_on() -> None:
+    world = World()
+    for at in range(3):
+        world.deliver(f"d{at}")
+    world.turn()
+    assert world.ledger.oldest_offset("bulk") == 0
+    by_id = {grant.id: grant for grant in world.grants}
+    world.answer(by_id["d0"], "delivered")
+    assert world.ledger.oldest_offset("bulk") == 1
+    copy = world.deliver("d1", again=True)
+    assert copy.again
+    assert world.ledger.oldest_offset("bulk") == 2
+    world.deliver("d0", again=True)
+    assert "d0" not in world.ledger.entries
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            [
+                "deliver",
+                "delivered",
+                "deferred",
+                "bounced",
+                "pair_failed",
+                "unknown",
+                "started",
+                "time",
+                "claim",
+            ]
+        ),
+        st.integers(0, 7),
+    ),
+    max_size=40,
+)
+
+
+@given(STEPS)
+@settings(max_examples=150, deadline=None)
+def test_what_is_restored_decides_as_what_was(steps: list[tuple[str, int]]) -> None:
+    world = World()
+    for what, number in steps:
+        match what:
+            case "deliver":
+                world.deliver(f"d{world.offset}", class_="transactional" if number % 2 else "bulk")
+            case "time":
+                world.turn(float(10**number) / 100)
+            case "claim":
+                world.claim(number % 2)
+            case "started" if world.grants:
+                world.started(world.grants[number % len(world.grants)])
+            case "delivered" | "deferred" | "bounced" | "pair_failed" | "unknown" if world.grants:
+                world.answer(world.grants[number % len(world.grants)], what)
+            case _:
+                pass
+        world.turn()
+    before = {id_: encode(entry) for id_, entry in world.ledger.entries.items()}
+    world.restart()
+    assert {id_: encode(entry) for id_, entry in world.ledger.entries.items()} == before
+    finals = [event.delivery for event in world.events if event.final]
+    assert len(finals) == len(set(finals)), "no delivery has two final events"
+    open_ids = {id_ for id_, entry in world.ledger.entries.items() if entry.open is not None}
+    assert open_ids | set(waiting(world)) == set(world.ledger.entries)
+
+
+def waiting(world: World) -> Iterator[str]:
+    """Give the deliveries that are not open: each has one reason."""
+    for entry, reason in world.ledger.reasons():
+        assert reason
+        if entry.open is None:
+            yield entry.id
