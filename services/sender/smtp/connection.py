@@ -206,7 +206,8 @@ class Connection:
     async def _hear(self, script: Script, watch: "_Watch") -> None:
         stage = script.stage
         wait_ns = self._timeouts.of(stage)
-        if not await self._wire.wait(wait_ns / _S):
+        # Where the peer has answered in part, it has the whole time again for the rest.
+        if not await self._wire.wait(wait_ns / _S) and script.stage == stage:
             script.lost(f"no reply to {stage.upper()} within {wait_ns // _S} s")
         watch.lap(stage)
 
@@ -356,7 +357,8 @@ class _Wire(asyncio.Protocol):
             return
         self.script.receive(data)
         self.flush(self.script)
-        self._wake()
+        if self.script.phase is not Phase.COMMANDS:
+            self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.open = False

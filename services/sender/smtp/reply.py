@@ -5,6 +5,7 @@ The peer is whoever a stranger's DNS names, so everything is bounded and nothing
 text is made harmless here, once, for logs, events and screens: one line, no control characters, at most 1 KiB.
 """
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -83,8 +84,25 @@ def of_text(code: int, text: str) -> Reply:
 
 def harmless(text: str) -> str:
     """Replace what could break a log, a terminal or a table, and cut to 1 KiB."""
+    if len(text) <= MAX_TEXT_BYTES // 4 and text.isprintable():
+        return text
     cleaned = _UNSAFE.sub("?", text[:MAX_TEXT_BYTES])
     return cleaned.encode("utf-8", "replace")[:MAX_TEXT_BYTES].decode("utf-8", "ignore")
+
+
+def _check(line: bytes) -> None:
+    code, mark = line[:3], line[3:4]
+    if len(code) != 3 or not code.isdigit() or code[0] not in _CLASSES:  # noqa: PLR2004
+        raise ProtocolError(f"not a reply: {harmless(repr(line[:80]))}")
+    if mark not in (b"", b" ", b"-"):
+        raise ProtocolError(f"not a reply: {harmless(repr(line[:80]))}")
+
+
+# Three of four replies of a transaction are the same bytes as those of the one before.
+@functools.lru_cache(maxsize=256)
+def _single(line: bytes) -> Reply:
+    _check(line)
+    return of_text(int(line[:3]), line[4:].decode("utf-8", "replace"))
 
 
 class ReplyParser:
@@ -125,16 +143,14 @@ class ReplyParser:
             line = bytes(self._buffer[:end]).removesuffix(b"\r")
             del self._buffer[: end + 1]
             self._seen = 0
+            if not self._lines and line[3:4] != b"-":
+                return _single(line)
             if self._take(line):
                 return self._finish()
 
     def _take(self, line: bytes) -> bool:
         """Keep a line; True where it is the last of its reply."""
-        code, mark = line[:3], line[3:4]
-        if len(code) != 3 or not code.isdigit() or code[0] not in _CLASSES:  # noqa: PLR2004
-            raise ProtocolError(f"not a reply: {harmless(repr(line[:80]))}")
-        if mark not in (b"", b" ", b"-"):
-            raise ProtocolError(f"not a reply: {harmless(repr(line[:80]))}")
+        _check(line)
         self._size += len(line)
         if self._size > MAX_REPLY_BYTES:
             raise ProtocolError(f"a reply of more than {MAX_REPLY_BYTES} bytes")
@@ -142,7 +158,7 @@ class ReplyParser:
             # Codes should be the same on all lines (RFC 5321 4.2.1). A mixture of yes and no is neither.
             raise ProtocolError("the lines of a reply contradict each other")
         self._lines.append(line)
-        return mark != b"-"
+        return line[3:4] != b"-"
 
     def _finish(self) -> Reply:
         lines, self._lines, self._size = self._lines, [], 0

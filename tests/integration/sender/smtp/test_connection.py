@@ -544,6 +544,35 @@ async def test_a_host_name_that_is_none_is_a_failure_of_tls(
             await opened(endpoint, tls=Tls("required", certificates.trusting, server_name=name))
 
 
+async def test_what_a_slow_peer_leaves_below_tls_keeps_the_gate_shut(
+    certificates: Certificates,
+) -> None:
+    async def upgrade(talk: Talk) -> None:
+        talk.writer.write(b"220 go\r\n")
+        await talk.writer.start_tls(certificates.server)
+
+    async def stop(talk: Talk) -> None:
+        talk.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await asyncio.sleep(0.8)
+
+    asked: list[bool] = []
+
+    async def gate() -> bool:
+        asked.append(True)
+        return True
+
+    steps: list[Step] = [b"220 peer\r\n", LINE, OFFER, LINE, upgrade, LINE, EHLO, DATA, ENVELOPE]
+    async with peer(*steps, stop) as (endpoint, _):
+        connection = await opened(
+            endpoint, tls=Tls("required", certificates.trusting), timeouts=SHORT
+        )
+        message = [b"x" * 76 + b"\r\n"] * 200_000
+        report = await connection.send(WHAT, message, gate, within_ns=20 * S)
+    assert isinstance(report.result, Lost)
+    assert not report.result.after_dot
+    assert not asked
+
+
 async def test_required_tls_that_is_not_offered_is_never_done_without() -> None:
     async with peer(*GREETING) as (endpoint, talks):
         with pytest.raises(TlsFailed):
