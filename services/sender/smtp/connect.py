@@ -230,7 +230,8 @@ class _Opening:
         self._raw.set_write_buffer_limits(high=0)
 
     async def _authenticate(self, client: aiosmtplib.SMTP, credentials: Credentials) -> None:
-        if self._tls.mode != "none" and client.get_transport_info("ssl_object") is None:
+        clear = self._tls.mode == "none" and not self._tls.fallen_back
+        if not clear and client.get_transport_info("ssl_object") is None:
             raise ConnectFailed(self._endpoint, "auth", "a password is not sent without TLS")
         offered = Capabilities.of(client.esmtp_extensions).auth | set(client.server_auth_methods)
         wait = self._timeouts.auth_ns / _S

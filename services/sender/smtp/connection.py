@@ -30,7 +30,6 @@ from services.sender.smtp.session import (
     Stage,
     Transaction,
 )
-from services.sender.smtp.stuffing import BareLineEnd
 from shared.records.outcome import Wire
 from shared.runtime.clock import Clock
 
@@ -214,16 +213,15 @@ class Connection:
     async def _write_body(self, script: Script, message: Message, watch: "_Watch") -> None:
         chunks = message if isinstance(message, Sequence) else await message
         watch.lap("message")
-        try:
-            for block in _blocks(chunks):
-                pieces = script.body(block)
-                if pieces:
-                    self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-                    await self._drain(script)
-                if script.result is not None:
-                    return
-        except BareLineEnd:
-            script.drop("the message holds a bare CR or LF")
+        if script.result is not None:  # The peer went while the message was made.
+            return
+        for block in _blocks(chunks):
+            pieces = script.body(block)
+            if pieces:
+                self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+                await self._drain(script)
+            if script.result is not None:
+                return
         watch.lap("body")
 
     async def _drain(self, script: Script) -> None:

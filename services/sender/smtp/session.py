@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from services.sender.smtp.reply import ProtocolError, Reply, ReplyParser
-from services.sender.smtp.stuffing import Piece, Stuffer
+from services.sender.smtp.stuffing import BareLineEnd, Piece, Stuffer
 
 Stage = Literal["local", "rset", "mail", "rcpt", "data", "body", "dot"]
 
@@ -212,19 +212,31 @@ class Script:
         return events
 
     def body(self, chunk: bytes) -> list[Piece]:
-        """Give the pieces to write for the next chunk of the message; ``BareLineEnd`` means ``drop``."""
+        """Give the pieces to write for the next chunk of the message; none where the script has ended over it."""
         assert self.phase is Phase.BODY, self.phase  # noqa: S101 - a bug of the shell
-        return self._stuffer.push(chunk)
+        try:
+            return self._stuffer.push(chunk)
+        except BareLineEnd:
+            self._spoilt()
+            return []
 
     def release_dot(self) -> list[Event]:
         """Complete the message: the output then holds the dot, unless the peer has broken in meanwhile."""
         assert self.phase is Phase.BODY, self.phase  # noqa: S101 - a bug of the shell
         if not self._parser.empty:
             return self._break("the peer spoke before the end of the message")
-        self._output.append(self._stuffer.end())
+        try:
+            self._output.append(self._stuffer.end())
+        except BareLineEnd:
+            return self._spoilt()
         self.phase = Phase.DOT
         self._expected.append("dot")
         return []
+
+    def _spoilt(self) -> list[Event]:
+        # Refused, not dropped: it would come back, and be the same again.
+        self.closing = True
+        return self._end(Refused("local", Reply(554, "5.6.0", "the message holds a bare CR or LF")))
 
     def drop(self, why: str) -> list[Event]:
         """Give up; after the dot this is a loss like any other."""

@@ -290,12 +290,26 @@ async def test_a_message_that_cannot_be_made_sends_no_dot() -> None:
     assert talks[0].heard.endswith(b"DATA\r\n")
 
 
-async def test_a_bare_line_end_sends_no_dot() -> None:
+async def test_a_peer_that_goes_while_the_message_is_made_is_lost_before_the_dot() -> None:
+    async def message() -> Sequence[bytes]:
+        await asyncio.sleep(0.1)
+        return MESSAGE
+
+    async with peer(*GREETING, DATA, ENVELOPE, close) as (endpoint, _):
+        connection = await opened(endpoint)
+        report = await connection.send(WHAT, message(), yes, within_ns=S)
+    assert isinstance(report.result, Lost)
+    assert (report.result.stage, report.result.after_dot) == ("body", False)
+
+
+@pytest.mark.parametrize("message", [[b"a\r\n", b"b\nc\r\n"], [b"a\r\n", b"b\r"]])
+async def test_a_bare_line_end_sends_no_dot(message: list[bytes]) -> None:
     async with peer(*GREETING, DATA, ENVELOPE) as (endpoint, talks):
         connection = await opened(endpoint)
-        report = await connection.send(WHAT, [b"a\r\n", b"b\nc\r\n"], yes, within_ns=S)
+        report = await connection.send(WHAT, message, yes, within_ns=S)
         await talks[0].ended.wait()
-    assert isinstance(report.result, Dropped)
+    assert isinstance(report.result, Refused)
+    assert (report.result.stage, report.result.reply.enhanced) == ("local", "5.6.0")
     assert b"\r\n.\r\n" not in talks[0].heard
 
 
@@ -662,16 +676,14 @@ async def test_a_smart_host_is_told_the_password_over_tls(
     assert caught.value.reply.code == 535
 
 
-async def test_a_password_is_not_sent_in_the_clear() -> None:
+@pytest.mark.parametrize(
+    "tls",
+    [Tls("opportunistic", ssl.create_default_context()), Tls("none", fallen_back="it was broken")],
+)
+async def test_a_password_is_not_sent_in_the_clear(tls: Tls) -> None:
     async with peer(b"220 peer\r\n", LINE, b"250-peer\r\n250 AUTH PLAIN\r\n") as (endpoint, talks):
         origin = Origin("sender.example.com", None, Credentials("user", "secret"))
         with pytest.raises(ConnectFailed) as caught:
-            await connect(
-                endpoint,
-                origin,
-                Tls("opportunistic", ssl.create_default_context()),
-                timeouts=SHORT,
-                clock=SystemClock(),
-            )
+            await connect(endpoint, origin, tls, timeouts=SHORT, clock=SystemClock())
     assert caught.value.stage == "auth"
     assert b"AUTH" not in talks[0].heard
