@@ -1,0 +1,204 @@
+"""The project's code with one rule taken out: what the hunt and the scenes must catch.
+
+Each mutant names in its first line the rule that it lacks. A mutant that nothing catches means that the rule is not tested.
+"""
+
+from typing import Final
+
+from services.scheduler.policy.lease import Verdict, judge
+from services.scheduler.policy.ledger import Ledger
+from services.scheduler.policy.pairs import Pair, PairLimit, Pairs
+from services.scheduler.policy.queues import Queues
+from services.sender.attempt import Answer, AttemptGate, Go, Hold, Stop
+from services.sender.ownership import Action, Now, SlotOwner, State
+from shared.protocol.control import Claimed
+from shared.protocol.spacing import WireLimiter
+from shared.records.control import Control, Heartbeat
+from shared.records.outcome import Handback, Mark, Outcome, Started
+from shared.records.state import DeliveryState, Open
+from tests.protocol.variant import Variant
+
+
+class IgnoresLaterClaims(SlotOwner):
+    """The epoch of a slot is its last claim."""
+
+    def on_read(self, stamp_ns: int, record: Control, now: Now) -> None:
+        super().on_read(stamp_ns, record, now)
+        if (
+            isinstance(record, Heartbeat)
+            and record.process == self._me.process
+            and record.epoch == self.epoch
+        ):
+            self.fresh_until_ns = record.mono_ns + self._times.fresh_ns
+            self.beat_stamp_ns = stamp_ns
+
+    def acting(self, mono_ns: int) -> bool:
+        return self.state is State.READY and mono_ns < self.fresh_until_ns
+
+    def _own(self, now: Now) -> list[Action]:
+        if self._view.epoch(self.slot) == self.epoch or self._draining:
+            return super()._own(now)
+        if now.mono_ns < self._beat_ns + self._times.heartbeat_ns:
+            return []
+        self._beat_ns = now.mono_ns
+        return [self._say(self._heartbeat(now, leaving=False), now)]
+
+
+class WaitsForNobody(SlotOwner):
+    """A claimant starts only after the wait, or when its predecessor has vouched for its end."""
+
+    def _need_not_wait(self, before: Claimed | None) -> bool:
+        return True
+
+
+class FreshFromReading(SlotOwner):
+    """``fresh`` counts from sending the heartbeat, not from reading it back."""
+
+    def on_read(self, stamp_ns: int, record: Control, now: Now) -> None:
+        before = self.fresh_until_ns
+        super().on_read(stamp_ns, record, now)
+        if self.fresh_until_ns != before:
+            self.fresh_until_ns = now.mono_ns + self._times.fresh_ns
+
+
+class NeverStale(SlotOwner):
+    """An owner acts only while a heartbeat that it has read back is fresh."""
+
+    def acting(self, mono_ns: int) -> bool:
+        return super().acting(min(mono_ns, self.fresh_until_ns - 1))
+
+
+class TakesVoidStarted(AttemptGate):
+    """A `started` that is stamped after t1 is void for the sender too."""
+
+    def started(self, stamp_ns: int) -> None:
+        super().started(min(stamp_ns, self._grant.t1_ns))
+
+
+class CannotSeeAStun(AttemptGate):
+    """`started` must not be stamped later than ``fresh`` after the last heartbeat."""
+
+    def may_dot(self, now: Now) -> Answer:
+        answer = super().may_dot(now)
+        stale = isinstance(answer, Hold) or (isinstance(answer, Stop) and answer.reason == "stale")
+        return (
+            Go()
+            if stale and self._stamp_ns is not None and self._owner.acting(now.mono_ns)
+            else answer
+        )
+
+
+class DotBeforeStarted(AttemptGate):
+    """The dot needs `started` acknowledged."""
+
+    def may_dot(self, now: Now) -> Answer:
+        if self._stamp_ns is None and self._owner.acting(now.mono_ns):
+            return Go()
+        return super().may_dot(now)
+
+
+class JudgesByItsClock(Ledger):
+    """Leases are judged by what has been read of mail.outcomes, not by a clock."""
+
+    def begin(self, now_ns: int) -> None:
+        super().begin(now_ns)
+        self.log_time_ns = max(self.log_time_ns, self.now_ns)
+
+
+class JudgesOnSight(Ledger):
+    """A newer epoch settles the older one only once log time has passed its `ready`."""
+
+    def judge(self) -> None:
+        for slot, epoch in list(self._open):
+            if self._view.newer_ready_ns(slot, epoch) is not None:
+                for id_ in list(self._open[slot, epoch]):
+                    entry = self.entries[id_]
+                    if entry.open is not None:
+                        self._judge(entry, entry.open)
+        super().judge()
+
+    def _judge(self, entry: DeliveryState, grant: Open) -> None:
+        now = self.log_time_ns
+        if self._view.newer_ready_ns(grant.slot, grant.epoch) is not None:
+            self.log_time_ns = 1 << 62
+        super()._judge(entry, grant)
+        self.log_time_ns = now
+
+
+class ForgetsStarted(Ledger):
+    """What has started and got no outcome is unknown, not unstarted."""
+
+    def _judge(self, entry: DeliveryState, grant: Open) -> None:
+        newer = self._view.newer_ready_ns(grant.slot, grant.epoch)
+        if judge(grant, self.log_time_ns, newer, self._times) is Verdict.UNKNOWN:
+            grant.started_ns = None
+        super()._judge(entry, grant)
+
+
+class LosesStarted(Ledger):
+    """`started` belongs to the state that is written."""
+
+    def on_outcome(self, stamp_ns: int, record: Started | Outcome | Handback | Mark) -> None:
+        known = record.id in self._dirty if not isinstance(record, Mark) else True
+        super().on_outcome(stamp_ns, record)
+        if isinstance(record, Started) and not known:
+            self._dirty.discard(record.id)
+
+
+class SettlesByAnyOutcome(Ledger):
+    """An outcome settles the attempt that it names, not another one."""
+
+    def on_outcome(self, stamp_ns: int, record: Started | Outcome | Handback | Mark) -> None:
+        entry = None if isinstance(record, Mark) else self.entries.get(record.id)
+        if entry is not None and entry.open is not None and isinstance(record, Outcome | Handback):
+            entry.open.n = record.n
+        super().on_outcome(stamp_ns, record)
+
+
+class _UnspentPairs(Pairs):
+    def _pair(self, key: str, slot: int, epoch: int, limit: PairLimit | None = None) -> Pair:
+        limiter = self._pairs[key, slot].limiter if (key, slot) in self._pairs else 0
+        pair = super()._pair(key, slot, epoch, limit)
+        pair.limiter = limiter
+        return pair
+
+
+class GrantsAtOnce(Ledger):
+    """A new epoch counts its pairs as just used."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self._pairs = _UnspentPairs(self._settings, self._view, self._rng)
+        self._queues = Queues(self._settings, self._view, self._pairs, self._rng)
+
+
+class StartsAtOnce(WireLimiter):
+    """A new owner counts its pairs as just used."""
+
+    def __post_init__(self) -> None:
+        self._state = 0
+
+
+class CatchesUp(WireLimiter):
+    """A stall is never caught up."""
+
+    def earliest(self, now_ns: int) -> int:
+        return max(now_ns, min(self._state, now_ns))
+
+
+MUTANTS: Final = (
+    Variant("ignores later claims", owner=IgnoresLaterClaims),
+    Variant("waits for nobody", owner=WaitsForNobody),
+    Variant("fresh from reading", owner=FreshFromReading),
+    Variant("never stale", owner=NeverStale),
+    Variant("takes void `started`", gate=TakesVoidStarted),
+    Variant("cannot see a stun", gate=CannotSeeAStun),
+    Variant("dot before `started`", gate=DotBeforeStarted),
+    Variant("judges by its clock", ledger=JudgesByItsClock),
+    Variant("judges on sight", ledger=JudgesOnSight),
+    Variant("forgets `started`", ledger=ForgetsStarted),
+    Variant("loses `started`", ledger=LosesStarted),
+    Variant("settles by any outcome", ledger=SettlesByAnyOutcome),
+    Variant("starts at once", ledger=GrantsAtOnce, wire=StartsAtOnce),
+    Variant("catches up", wire=CatchesUp),
+)

@@ -1,0 +1,160 @@
+"""The known interleavings, at the shipped times: each a plan in which a delivery is submitted at 20 s, and something goes wrong.
+
+``breaks`` names the mutants that fall into it: the rule that they lack is what keeps the scene harmless.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from shared.runtime.settings import Rate
+from tests.protocol.faults import (
+    Action,
+    At,
+    ClockStep,
+    Crash,
+    Cut,
+    Fault,
+    Hold,
+    Lag,
+    Slow,
+    Stop,
+    Strike,
+    Stun,
+    Term,
+)
+from tests.protocol.variant import REAL, Variant
+from tests.protocol.world import SHIPPED, Shape, World, build, submit
+
+_S: Final = 1_000_000_000
+OUT: Final = ("outcomes/0",)
+CONTROL: Final = ("control",)
+DISPATCH: Final = "dispatch/0"
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One interleaving."""
+
+    faults: tuple[Fault, ...]
+    senders: int = 1
+    every_ms: int = 1_000
+    receiver: str = "ok"
+    offsets: dict[str, int] = field(default_factory=dict)
+    #: By then, in s, everything must be settled.
+    settled: int = 400
+    breaks: tuple[str, ...] = ()
+
+
+def _on(ms: int, who: str, action: Action) -> At:
+    return At(ms, who, action)
+
+
+# The grant is seen a second before t1.
+_LATE: Final = _on(19_000, "s0", Lag(DISPATCH, 70_000, 59_000))
+
+SCENES: Final = {
+    "`started` comes after t1": Scene(
+        (Strike("taken", 1, Cut(OUT, 66_000)),),
+        breaks=("takes void `started`",),
+    ),
+    "`started` is never acknowledged": Scene(
+        (Strike("taken", 1, Cut(OUT, 90_000)),),
+        breaks=("dot before `started`",),
+    ),
+    "two clocks at the ends of the skew": Scene(
+        (_on(19_000, "s0", Lag(DISPATCH, 70_000, 62_800)),),
+        offsets={"s0": -1_990, "sched0": 1_990},
+    ),
+    "a follower lags while `started` is written": Scene(
+        (_LATE, Strike("taken", 1, Slow(OUT[0], 15_000))),
+        breaks=("judges by its clock",),
+    ),
+    "a hung transaction hides `started`": Scene(
+        (_LATE, Strike("taken", 1, Hold(OUT[0], 9_000))),
+        breaks=("judges by its clock",),
+    ),
+    "a stun between `started` and the dot": Scene(
+        (
+            _on(20_050, "s0", Stun(65_000)),
+            _on(20_050, "s0", Cut(CONTROL, 68_000)),
+        ),
+        senders=2,
+        breaks=("cannot see a stun",),
+    ),
+    "the outcome is not read yet when the slot changes its owner": Scene(
+        (
+            Strike("replied", 1, Cut(OUT, 70_000)),
+            _on(85_000, "s0", Term()),
+            _on(89_000, "sched0", Lag(OUT[0], 10_000, 5_000)),
+        ),
+        senders=2,
+    ),
+    "two releases in a row": Scene(
+        (
+            _on(25_000, "s0", Term()),
+            _on(24_000, "s2", Lag("control", 6_000, 3_000)),
+            submit(27_500, 1),
+            _on(25_500, "s1", Lag(DISPATCH, 10_000, 4_500)),
+            _on(28_000, "s1", Cut(CONTROL, 9_500)),
+        ),
+        senders=3,
+    ),
+    "an owner dies with a grant": Scene(
+        (Strike("taken", 1, Crash(10_000_000)),),
+        senders=3,
+        settled=180,
+    ),
+    "a stopped owner is replaced under the same name": Scene(
+        (Strike("taken", 1, Stop(15_000, 2_000)),),
+        settled=180,
+    ),
+    "a new owner right after the old one's last RCPT": Scene(
+        (
+            submit(22_000, 1),
+            _on(19_000, "s0", Lag(DISPATCH, 30_000, 26_000)),
+            _on(47_300, "s0", Term()),
+        ),
+        senders=2,
+        every_ms=30_000,
+        breaks=("starts at once",),
+    ),
+    "the owner's clock is out of the skew": Scene(
+        (_on(25_000, "s0", ClockStep(-2_500)), submit(22_000, 1), submit(30_000, 2)),
+        senders=2,
+        settled=180,
+    ),
+    "the scheduler's clock is ten minutes ahead": Scene(
+        (
+            _on(10, "sched0", ClockStep(600_000)),
+            _on(25_000, "sched0", Crash(2_000)),
+            submit(22_000, 1),
+            submit(30_000, 2),
+        ),
+        settled=180,
+    ),
+    "the receiver accepts and never answers": Scene((), receiver="tarpit", settled=1_500),
+    "the scheduler is away for five minutes": Scene(
+        (
+            _on(19_000, "s0", Lag(DISPATCH, 9_000, 5_000)),
+            _on(21_000, "s0", Crash(2_000)),
+            _on(22_000, "sched0", Crash(300_000)),
+        ),
+        settled=800,
+    ),
+}
+
+
+def play(scene: Scene, variant: Variant = REAL, *, trace: bool = False) -> World:
+    """Run a scene to the time when all must be settled."""
+    shape = Shape(
+        senders=scene.senders,
+        rate=Rate(1, scene.every_ms * 1_000_000),
+        receiver=scene.receiver,
+        timing=SHIPPED,
+        retry_ns=300 * _S,
+    )
+    plan = (submit(20_000, 0), *scene.faults)
+    world = build(shape, 1, plan, scene.offsets, variant=variant, trace=trace)
+    world.sim.run(scene.settled * 1_000)
+    world.checker.end()
+    return world
