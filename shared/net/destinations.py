@@ -2,23 +2,26 @@
 
 RFC 5321 5.1: MX first; only where there is no MX record at all is the domain its own host; MX records that cannot be used never fall
 back to it. RFC 7505: a single MX "." takes no mail. Names are absolute: no search list is ever tried. What DNS says is a stranger's
-word, so it is bounded: 20 MX hosts, 5 addresses a host, and a total time for each question.
+word, so it is bounded: 20 MX hosts, 5 addresses a host, 16 CNAMEs (dnspython's own bound), and a total time for each question.
 
-Nobody waits twice: look-ups of the same name share one question. An answer that says *nothing* (SERVFAIL, a time-out) is kept for a
-few seconds only.
+Nobody waits twice: look-ups of the same name share one question. "There is no such domain" is kept for less than the minute after
+which the scheduler asks for a second opinion, whatever the zone's SOA says, so that the second answer is a new one. An answer that says
+*nothing* (SERVFAIL, a time-out) is kept for a few seconds only.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Final, Generic, TypeVar
+import ipaddress
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Final, TypeVar
 
 import dns.asyncresolver
 import dns.exception
+import dns.message
 import dns.name
-import dns.rdatatype
 import dns.resolver
 
+from shared.net.cache import Cache
 from shared.net.providers import provider_of, site_of
 from shared.runtime.clock import Clock
 from shared.runtime.settings import Dns, Settings
@@ -30,8 +33,11 @@ MAX_ADDRESSES: Final = 5
 _S: Final = 1_000_000_000
 _KEEP_AT_MOST_NS: Final = 3600 * _S
 _KEEP_AT_LEAST_NS: Final = 5 * _S
+_KEEP_NOTHING_AT_MOST_NS: Final = 30 * _S
 _KEEP_FAILURE_NS: Final = 10 * _S
 _CACHE: Final = 200_000
+#: One name server that is dead does not use up the time of the next one.
+_TRY_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,11 @@ class Destination:
     hosts: tuple[Host, ...]
     site: str
     provider: str | None
+
+    @property
+    def limit_key(self) -> str:
+        """Name what limits count by: the provider where there is one, else the site."""
+        return self.provider or self.site
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,33 +86,12 @@ Answer = Destination | NoDomain | NullMX | Unresolved
 Addresses = tuple[str, ...] | Unresolved
 
 
-@dataclass(slots=True)
-class _Cache(Generic[T]):
-    """Answers until they are too old, and the questions that are under way."""
+@dataclass(frozen=True, slots=True)
+class _Nothing:
+    """There is no such record; ``exists``: the name that was found without one, None if there is no such name."""
 
-    clock: Clock
-    answers: dict[str, tuple[int, T]] = field(default_factory=dict)
-    asking: dict[str, asyncio.Task[T]] = field(default_factory=dict)
-
-    async def get(self, key: str, ask: Callable[[], Awaitable[tuple[T, int]]]) -> T:
-        """Give the answer for ``key``; ``ask`` gives one with its life, ns."""
-        kept = self.answers.get(key)
-        if kept is not None and kept[0] > self.clock.mono_ns():
-            return kept[1]
-        task = self.asking.get(key)
-        if task is None:
-            task = self.asking[key] = asyncio.create_task(self._ask(key, ask))
-            task.add_done_callback(lambda _: self.asking.pop(key, None))
-        return await asyncio.shield(task)
-
-    async def _ask(self, key: str, ask: Callable[[], Awaitable[tuple[T, int]]]) -> T:
-        answer, life = await ask()
-        now = self.clock.mono_ns()
-        if len(self.answers) >= _CACHE:
-            self.answers = {name: kept for name, kept in self.answers.items() if kept[0] > now}
-        if len(self.answers) < _CACHE:
-            self.answers[key] = now + life, answer
-        return answer
+    exists: str | None
+    life_ns: int
 
 
 class Destinations:
@@ -111,17 +101,19 @@ class Destinations:
         """Ask the name servers of the settings, else the machine's."""
         self._settings = settings
         self._resolver = _resolver(settings.dns)
-        self._domains: _Cache[Answer] = _Cache(clock)
-        self._hosts: _Cache[Addresses] = _Cache(clock)
+        self._domains: Cache[Answer] = Cache(clock, _CACHE)
+        self._hosts: Cache[Addresses] = Cache(clock, _CACHE)
+
+    def __repr__(self) -> str:
+        """Show what is known."""
+        return f"<Destinations [domains {self._domains!r}, hosts {self._hosts!r}]>"
 
     async def resolve(self, domain: str) -> Answer:
         """Say where the mail of ``domain`` (an A-label name) goes."""
         routed = self.routed(domain)
-        return (
-            routed
-            if routed is not None
-            else await self._domains.get(domain, lambda: self._mx(domain))
-        )
+        if routed is not None:
+            return routed
+        return await self._domains.get(domain, lambda: self._mx(domain))
 
     def routed(self, domain: str) -> Destination | None:
         """Give the destination that the operator's routes set, without any look-up."""
@@ -135,28 +127,37 @@ class Destinations:
 
     async def addresses(self, host: str, family: str) -> Addresses:
         """Give the addresses of ``host`` for a source of ``family`` ("v4" or "v6"), as the resolver orders them."""
-        if _is_address(host):
-            return (host,)
+        literal = _literal(host)
+        if literal is not None:
+            return (host,) if family == f"v{literal.version}" else ()
         return await self._hosts.get(f"{family} {host}", lambda: self._addresses(host, family))
 
+    # -- MX
+
     async def _mx(self, domain: str) -> tuple[Answer, int]:
-        try:
-            answer = await self._resolver.resolve(_absolute(domain), "MX", search=False)
-        except dns.resolver.NXDOMAIN:
-            return NoDomain("there is no such domain"), _KEEP_FAILURE_NS
-        except dns.resolver.NoAnswer:
-            return await self._implicit(domain)
-        except (dns.exception.DNSException, OSError) as error:
-            return Unresolved(_why(error)), _KEEP_FAILURE_NS
-        records = sorted(
-            (int(r.preference), r.exchange.to_text(omit_final_dot=True).lower()) for r in answer
-        )
-        if records == [(records[0][0], ".")] or records == [(records[0][0], "")]:
-            return NullMX(), _life(answer)
-        hosts = tuple(
-            Host(preference, name) for preference, name in records if name not in (".", "")
-        )[:MAX_HOSTS]
-        return self._found(domain, hosts), _life(answer)
+        """Ask within the total time: the address look-ups that may follow count, too."""
+        unresolved = Unresolved("the name servers did not answer in time"), _KEEP_FAILURE_NS
+        return await self._within(self._ask_mx(domain), unresolved)
+
+    async def _ask_mx(self, domain: str) -> tuple[Answer, int]:
+        match await self._ask(domain, "MX"):
+            case Unresolved() as unresolved:
+                return unresolved, _KEEP_FAILURE_NS
+            case _Nothing(exists=name, life_ns=life):
+                if name is None:
+                    return NoDomain("there is no such domain"), life
+                return await self._implicit(name)
+            case dns.resolver.Answer() as found:
+                return self._explicit(domain, found)
+
+    def _explicit(self, domain: str, found: dns.resolver.Answer) -> tuple[Answer, int]:
+        hosts, null = _usable(found)
+        if null:
+            return NullMX(), _life_ns(found)
+        if not hosts:
+            nothing = NoDomain("none of the domain's MX records names a host")
+            return nothing, min(_life_ns(found), _KEEP_NOTHING_AT_MOST_NS)
+        return self._found(domain, hosts), _life_ns(found)
 
     async def _implicit(self, domain: str) -> tuple[Answer, int]:
         """RFC 5321 5.1: without any MX record the domain itself is the host, if it has an address."""
@@ -165,24 +166,59 @@ class Destinations:
             if isinstance(found, Unresolved):
                 return found, _KEEP_FAILURE_NS
             if found:
-                return self._found(domain, (Host(0, domain),)), _KEEP_FAILURE_NS
-        return NoDomain("the domain has neither MX nor address records"), _KEEP_FAILURE_NS
+                return self._found(domain, (Host(0, domain),)), _KEEP_NOTHING_AT_MOST_NS
+        nothing = NoDomain("the domain has neither MX nor address records")
+        return nothing, _KEEP_FAILURE_NS
 
     def _found(self, domain: str, hosts: tuple[Host, ...]) -> Destination:
         names = [host.name for host in hosts]
-        return Destination(
-            hosts, site_of(names), provider_of(domain, names, self._settings.providers)
-        )
+        provider = provider_of(domain, names, self._settings.providers)
+        return Destination(hosts, site_of(names), provider)
+
+    # -- addresses
 
     async def _addresses(self, host: str, family: str) -> tuple[Addresses, int]:
-        kind = "A" if family == "v4" else "AAAA"
+        unresolved = Unresolved("the name servers did not answer in time"), _KEEP_FAILURE_NS
+        return await self._within(self._ask_addresses(host, family), unresolved)
+
+    async def _ask_addresses(self, host: str, family: str) -> tuple[Addresses, int]:
+        match await self._ask(host, "A" if family == "v4" else "AAAA"):
+            case Unresolved() as unresolved:
+                return unresolved, _KEEP_FAILURE_NS
+            case _Nothing(life_ns=life):
+                return (), life
+            case dns.resolver.Answer() as found:
+                return tuple(each.address for each in found)[:MAX_ADDRESSES], _life_ns(found)
+
+    # -- one question
+
+    async def _ask(self, name: str, kind: str) -> dns.resolver.Answer | _Nothing | Unresolved:
         try:
-            answer = await self._resolver.resolve(_absolute(host), kind, search=False)
-        except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
-            return (), _KEEP_FAILURE_NS
+            absolute = dns.name.from_text(name.rstrip(".") + ".")
+        except (dns.exception.DNSException, UnicodeError):
+            # No zone can hold such a name, so nobody needs to be asked.
+            return _Nothing(None, _KEEP_NOTHING_AT_MOST_NS)
+        try:
+            answer = await self._resolver.resolve(
+                absolute, kind, search=False, raise_on_no_answer=False
+            )
+        except dns.resolver.NXDOMAIN as error:
+            return _Nothing(None, _life_of_nxdomain_ns(error, absolute))
         except (dns.exception.DNSException, OSError) as error:
-            return Unresolved(_why(error)), _KEEP_FAILURE_NS
-        return tuple(r.address for r in answer)[:MAX_ADDRESSES], _life(answer)
+            return Unresolved(_why(error))
+        if answer.rrset is None:
+            # The name where a chain of CNAMEs ends counts as the name that was asked for (RFC 5321 5.1).
+            return _Nothing(
+                _text(answer.canonical_name), _brief_ns(answer.chaining_result.minimum_ttl)
+            )
+        return answer
+
+    async def _within(self, asking: Awaitable[T], otherwise: T) -> T:
+        try:
+            async with asyncio.timeout(self._settings.dns.timeout_ns / _S):
+                return await asking
+        except TimeoutError:
+            return otherwise
 
 
 def _resolver(settings: Dns) -> dns.asyncresolver.Resolver:
@@ -191,28 +227,56 @@ def _resolver(settings: Dns) -> dns.asyncresolver.Resolver:
         resolver.nameservers = list(settings.nameservers)
         resolver.port = settings.port
     resolver.lifetime = settings.timeout_ns / _S
-    resolver.timeout = min(2.0, resolver.lifetime)
+    resolver.timeout = min(_TRY_S, resolver.lifetime)
     # The cluster's ndots:5 would ask for five other names first, and one of them may exist.
     resolver.search = []
     return resolver
 
 
-def _absolute(name: str) -> dns.name.Name:
-    return dns.name.from_text(name.rstrip(".") + ".")
+def _usable(answer: dns.resolver.Answer) -> tuple[tuple[Host, ...], bool]:
+    """Give the hosts that the records name, each once, and whether the answer is the null MX."""
+    records = sorted((int(each.preference), _text(each.exchange)) for each in answer)
+    if len(records) == 1 and not records[0][1]:
+        return (), True
+    best: dict[str, int] = {}
+    for preference, name in records:
+        # An address is no host name (RFC 1035 3.3.9); "." beside other records says nothing (RFC 7505 3).
+        if name and _literal(name) is None:
+            best.setdefault(name, preference)
+    return tuple(Host(preference, name) for name, preference in best.items())[:MAX_HOSTS], False
 
 
-def _life(answer: dns.resolver.Answer) -> int:
-    ttl = answer.rrset.ttl if answer.rrset is not None else 0
+def _text(name: dns.name.Name) -> str:
+    """Write a name as everything here does: lower case, no final dot; the root is empty."""
+    return name.to_text(omit_final_dot=True).lower().rstrip(".")
+
+
+def _life_ns(answer: dns.resolver.Answer) -> int:
+    ttl = answer.chaining_result.minimum_ttl
     return max(_KEEP_AT_LEAST_NS, min(ttl * _S, _KEEP_AT_MOST_NS))
+
+
+def _brief_ns(ttl: int) -> int:
+    return max(_KEEP_AT_LEAST_NS, min(ttl * _S, _KEEP_NOTHING_AT_MOST_NS))
+
+
+def _life_of_nxdomain_ns(error: dns.resolver.NXDOMAIN, name: dns.name.Name) -> int:
+    """RFC 2308: the SOA in the answer says how long the name may be taken for missing."""
+    response: dns.message.QueryMessage = error.response(name)  # type: ignore[no-untyped-call]
+    return _brief_ns(response.resolve_chaining().minimum_ttl)
 
 
 def _why(error: BaseException) -> str:
     if isinstance(error, dns.resolver.NoNameservers):
+        # Each of them failed, refused, sent rubbish, or an endless chain of CNAMEs.
         return "the name servers gave no usable answer (SERVFAIL)"
     if isinstance(error, dns.exception.Timeout):
         return "the name servers did not answer in time"
     return type(error).__name__
 
 
-def _is_address(host: str) -> bool:
-    return host.replace(".", "").isdigit() or ":" in host
+def _literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None

@@ -1,8 +1,11 @@
 """Where never to connect: the destination is whatever a stranger's DNS says. Pure.
 
-The check is on the final socket address, after all resolution, so that nothing can be rebound between. Loopback, private, link-local
-(the clouds' metadata), carrier-grade NAT, unique local, unspecified, multicast, reserved and documentation networks are refused, in
-their IPv4-mapped, NAT64 and 6to4 forms too, and so are this sender's own addresses; an operator may allow networks.
+The check is on the final socket address, after all resolution, so that nothing can be rebound between. The networks are a table of our
+own, after IANA's registries of special-purpose addresses: what Python calls global differs between its versions. Of IPv6 only
+2000::/3 is given out to anybody, so everything outside of it is refused without a row; an address that stands for an IPv4 one (mapped,
+NAT64, 6to4) is judged by that, too.
+
+An operator may allow networks. That never allows the sender's own addresses: mail that is sent to oneself is a loop.
 """
 
 import ipaddress
@@ -13,9 +16,38 @@ from typing import Final
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-_CGNAT: Final = ipaddress.ip_network("100.64.0.0/10")
-_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
-_NAT64_LOCAL: Final = ipaddress.ip_network("64:ff9b:1::/48")
+_FORBIDDEN: Final[tuple[tuple[Network, str], ...]] = tuple(
+    (ipaddress.ip_network(network), why)
+    for network, why in (
+        ("0.0.0.0/8", "unspecified"),
+        ("10.0.0.0/8", "private"),
+        ("100.64.0.0/10", "carrier-grade NAT"),
+        ("127.0.0.0/8", "loopback"),
+        ("169.254.0.0/16", "link-local"),  # among them the clouds' metadata
+        ("172.16.0.0/12", "private"),
+        ("192.0.0.0/24", "protocol assignment"),
+        ("192.0.2.0/24", "documentation"),
+        ("192.88.99.0/24", "6to4 relay"),
+        ("192.168.0.0/16", "private"),
+        ("198.18.0.0/15", "benchmarking"),
+        ("198.51.100.0/24", "documentation"),
+        ("203.0.113.0/24", "documentation"),
+        ("224.0.0.0/4", "multicast"),
+        ("240.0.0.0/4", "reserved"),
+        ("::/128", "unspecified"),
+        ("::1/128", "loopback"),
+        ("::ffff:0:0/96", "IPv4-mapped"),
+        ("64:ff9b:1::/48", "local NAT64"),
+        ("fc00::/7", "unique local"),
+        ("fe80::/10", "link-local"),
+        ("ff00::/8", "multicast"),
+        ("2001::/23", "protocol assignment"),  # Teredo too
+        ("2001:db8::/32", "documentation"),
+        ("3fff::/20", "documentation"),
+    )
+)
+_GIVEN_OUT: Final = ipaddress.IPv6Network("2000::/3")
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +68,30 @@ class Guard:
     def refusal(self, address: str) -> str | None:
         """Say why ``address`` must not be connected to; None: it may."""
         try:
-            found: Address = ipaddress.ip_address(address)
+            found = ipaddress.ip_address(address)
         except ValueError:
             return f"{address} is no IP address"
-        if any(found in network for network in self.allowed if network.version == found.version):
+        meant = [found, *_inner(found)]
+        if any(each in self.own for each in meant):
+            return f"{address} is an address of this sender"
+        if any(found in network for network in self.allowed):
             return None
-        for each in (found, *_inner(found)):
-            if each in self.own:
-                return f"{address} is an address of this sender"
-            if not each.is_global or each.is_multicast or each in _CGNAT:
-                return f"{address} is not a public address"
+        for each in meant:
+            why = _special(each)
+            if why is not None:
+                return f"{address} is not a public address ({why})"
         return None
+
+
+def _special(address: Address) -> str | None:
+    for network, why in _FORBIDDEN:
+        if address in network:
+            return why
+    if isinstance(address, ipaddress.IPv6Address) and not (
+        address in _GIVEN_OUT or address in _NAT64
+    ):
+        return "not given out"
+    return None
 
 
 def _inner(address: Address) -> list[Address]:
@@ -56,6 +101,6 @@ def _inner(address: Address) -> list[Address]:
     inner: list[Address] = [
         each for each in (address.ipv4_mapped, address.sixtofour) if each is not None
     ]
-    if address in _NAT64 or address in _NAT64_LOCAL:
+    if address in _NAT64:
         inner.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
     return inner

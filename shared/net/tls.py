@@ -1,5 +1,6 @@
-"""What TLS must be for a destination, decided in one place; DANE and MTA-STS will be further sources of the same decision. Pure but for
-the contexts, of which there is one for each level and process.
+"""What TLS must be for a destination, decided in one place; DANE and MTA-STS will be further sources of the same decision.
+
+Pure but for the contexts, of which there is one for each level and process.
 """
 
 import ssl
@@ -22,26 +23,38 @@ def strictest(levels: Iterable[Level]) -> Level:
 
 def context(level: Level) -> ssl.SSLContext:
     """Make the context of a level: verified checks chain and name; the others encrypt towards whoever answers."""
-    made = ssl.create_default_context()
+    if level == "verified":
+        made = ssl.create_default_context()
+        made.minimum_version = ssl.TLSVersion.TLSv1_2
+        return made
+    # Nothing is checked, so nothing of the system's certificates is loaded.
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
-    if level != "verified":
-        made.check_hostname = False
-        made.verify_mode = ssl.CERT_NONE
+    made.check_hostname = False
+    made.verify_mode = ssl.CERT_NONE
+    if level == "opportunistic":
+        # Small keys and old hashes are still better than the plain text that would follow (RFC 7435 3).
+        made.set_ciphers("DEFAULT:@SECLEVEL=1")
     return made
 
 
 @dataclass(slots=True)
 class BrokenTls:
-    """Hosts whose TLS did not work, for opportunistic delivery alone."""
+    """Hosts whose TLS did not work, for opportunistic delivery alone; when there are too many the oldest are forgotten."""
 
+    bound: int = _REMEMBERED
     _until: dict[str, int] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Show how many there are."""
+        return f"<BrokenTls [{len(self._until)} hosts]>"
 
     def remember(self, host: str, now_ns: int) -> None:
         """Note that TLS with ``host`` failed."""
-        if len(self._until) >= _REMEMBERED:
-            self._until = {name: until for name, until in self._until.items() if until > now_ns}
-        if len(self._until) < _REMEMBERED:
-            self._until[host] = now_ns + REMEMBER_NS
+        self._until.pop(host, None)
+        while len(self._until) >= self.bound:
+            del self._until[next(iter(self._until))]
+        self._until[host] = now_ns + REMEMBER_NS
 
     def is_broken(self, host: str, now_ns: int) -> bool:
         """Say whether ``host`` is tried without TLS for now."""
