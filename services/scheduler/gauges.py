@@ -3,14 +3,17 @@
 Counting looks at every waiting delivery, so a scrape within two seconds of the last gets the same answer.
 """
 
-from collections import Counter, defaultdict
+import collections
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from prometheus_client import Counter
 from prometheus_client.core import GaugeMetricFamily
 
 from services.scheduler.worker import Worker
+from shared.records.event import Event
 from shared.runtime.clock import Clock
 from shared.runtime.metrics import Metrics, family
 from shared.runtime.settings import Settings
@@ -27,12 +30,19 @@ class Gauges:
     settings: Settings
     clock: Clock
     workers: Mapping[int, Worker]
+    _events: Counter = field(init=False)
     _families: list[GaugeMetricFamily] = field(default_factory=list)
     _counted_ns: int = -_KEEP_NS
 
     def __post_init__(self) -> None:
         """Register."""
         self.metrics.collect(self._collect)
+        labels = ("type", "class", "provider", "source")
+        self._events = self.metrics.counter("events", "Events said, by type", labels)
+
+    def count(self, event: Event) -> None:
+        """Count an event that was committed."""
+        self._events.labels(event.type, event.class_, event.provider or "other", event.source).inc()
 
     def _collect(self) -> Iterable[GaugeMetricFamily]:
         now = self.clock.mono_ns()
@@ -42,9 +52,9 @@ class Gauges:
         return self._families
 
     def _deliveries(self) -> Iterable[GaugeMetricFamily]:
-        counts: Counter[tuple[str, str, str]] = Counter()
+        counts: collections.Counter[tuple[str, str, str]] = collections.Counter()
         oldest: defaultdict[tuple[str, str, str], int] = defaultdict(lambda: 1 << 62)
-        out: Counter[tuple[str, str]] = Counter()
+        out: collections.Counter[tuple[str, str]] = collections.Counter()
         unknown = 0
         for worker in self.workers.values():
             for entry, reason in worker.ledger.reasons():

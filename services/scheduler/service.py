@@ -12,6 +12,7 @@ from typing import Final
 from structlog.typing import FilteringBoundLogger
 
 from services.scheduler.gauges import Gauges
+from services.scheduler.marks import Marks
 from services.scheduler.resolving import Resolving
 from services.scheduler.worker import GROUP, Shell, Suspicion, Worker
 from shared.kafka.cluster import Cluster
@@ -57,7 +58,8 @@ class Scheduler:
         topics = Topics(self.settings.kafka.prefix)
         feed = ControlFeed(self.cluster, topics.control, self.view, self.log)
         resolving = Resolving(Destinations(self.settings, self.clock))
-        marks = await self.cluster.producer(linger_ms=0)
+        marks = Marks(self.cluster, topics.outcomes, self.owner)
+        gauges = Gauges(self.metrics, self.settings, self.clock, self.workers)
         shell = Shell(
             settings=self.settings,
             topics=topics,
@@ -68,9 +70,8 @@ class Scheduler:
             clock=self.clock,
             rng=self.rng,
             log=self.log,
-            owner=self.owner,
+            count=gauges.count,
         )
-        Gauges(self.metrics, self.settings, self.clock, self.workers)
         try:
             async with asyncio.TaskGroup() as tasks:
                 feeding = tasks.create_task(feed.run())
@@ -89,7 +90,7 @@ class Scheduler:
                 feeding.cancel()
         finally:
             await resolving.close()
-            await marks.stop()
+            await marks.close()
 
     async def _lane_map(self, feed: ControlFeed, stop: asyncio.Event) -> None:
         """Wait for the lane map: without one nobody knows who decides."""

@@ -12,7 +12,7 @@ expire mail that has time left, and write a ``now`` into mail.state that no late
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -21,18 +21,20 @@ from structlog.typing import FilteringBoundLogger
 
 from services.scheduler import changelog
 from services.scheduler.bodies import Bodies, Place
+from services.scheduler.marks import Marks
 from services.scheduler.policy.decisions import Decisions, Granted
 from services.scheduler.policy.ledger import Ledger
 from services.scheduler.resolving import Resolving
 from shared.kafka.cluster import Cluster
-from shared.kafka.producer import Producer
+from shared.kafka.errors import KafkaTrouble
 from shared.kafka.reader import Reader, Received
 from shared.kafka.transactor import Round, Transactor
 from shared.protocol.clockbound import HeldClock
 from shared.protocol.control import ControlView
 from shared.records.codec import Unreadable, encode, split
 from shared.records.delivery import DELIVERY, Delivery, Handover, Late
-from shared.records.outcome import OUTCOME, Mark
+from shared.records.event import Event
+from shared.records.outcome import OUTCOME
 from shared.records.rejected import KEEP_BYTES, Rejected
 from shared.records.state import DeliveryState
 from shared.records.times import rfc3339
@@ -86,13 +88,14 @@ class Shell:
     settings: Settings
     topics: Topics
     cluster: Cluster
-    marks: Producer
+    marks: Marks
     view: ControlView
     resolving: Resolving
     clock: Clock
     rng: random.Random
     log: FilteringBoundLogger
-    owner: str
+    #: Is told of every event that was committed.
+    count: Callable[[Event], None]
 
 
 class Worker:
@@ -170,11 +173,13 @@ class Worker:
         shell = self._shell
         while True:
             sent = shell.clock.now_ns()
-            stamped = await shell.marks.send(
-                shell.topics.outcomes, self.partition, encode(Mark(sent_ns=sent, owner=shell.owner))
-            )
-            stamp = stamped.timestamp_ms * _MS
-            self.clock.heard(sent, stamp, shell.clock.now_ns(), shell.clock.mono_ns())
+            try:
+                stamped = await shell.marks.append(self.partition, sent)
+            except KafkaTrouble as error:
+                shell.log.warning("mark_failed", partition=self.partition, reason=str(error))
+            else:
+                stamp = stamped.timestamp_ms * _MS
+                self.clock.heard(sent, stamp, shell.clock.now_ns(), shell.clock.mono_ns())
             await shell.clock.sleep(shell.settings.timing.mark_ns / _S)
 
     @property
@@ -245,6 +250,8 @@ class Worker:
                 },
             )
         self.committed_ns = shell.clock.now_ns()
+        for event in decided.events:
+            shell.count(event)
         self._forget(decided)
 
     def _feed(self, record: Received) -> bytes | None:

@@ -4,6 +4,7 @@ One feed a process. Whoever wants each record as it comes (a slot's owner) liste
 to its end when the reader has no lag: only then is silence silence.
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -11,12 +12,14 @@ from typing import Final
 from structlog.typing import FilteringBoundLogger
 
 from shared.kafka.cluster import Cluster
+from shared.kafka.errors import KafkaTrouble
 from shared.protocol.control import ControlView
 from shared.records.codec import Unreadable
 from shared.records.control import CONTROL, Control
 
 _MS: Final = 1_000_000
 _WAIT_MS: Final = 100
+_PAUSE_S: Final = 0.5
 
 Listener = Callable[[int, Control], None]
 
@@ -33,9 +36,17 @@ class ControlFeed:
     at_end: bool = False
 
     async def run(self) -> None:
-        """Read until cancelled."""
+        """Read until cancelled; whatever goes wrong with Kafka, read on from where it was."""
+        while True:
+            try:
+                await self._read()
+            except KafkaTrouble as error:
+                self.log.warning("control_read_failed", reason=str(error))
+                await asyncio.sleep(_PAUSE_S)
+
+    async def _read(self) -> None:
         here = (self.topic, 0)
-        reader = await self.cluster.reader({here: "start"})
+        reader = await self.cluster.reader({here: self.view.position or "start"})
         try:
             while True:
                 for record in await reader.poll(max_records=5000, wait_ms=_WAIT_MS):
