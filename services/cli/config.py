@@ -20,6 +20,7 @@ from services.cli.session import (
     talk,
 )
 from shared.kafka.cluster import Cluster
+from shared.runtime.credentials import unusable
 from shared.runtime.settings import Settings
 
 _TRIES: Final = 5
@@ -39,6 +40,9 @@ def check(path: Path) -> None:
     they are. Exit code 78 if anything is wrong; a summary if nothing is.
     """
     settings = settings_of(path)
+    problems = unusable(settings)
+    if problems:
+        raise Misconfigured("\n".join(problems))
     click.echo(summary(settings))
 
 

@@ -17,6 +17,9 @@ _UNITS: Final = {
 _PERIODS: Final = {"s": _S, "min": 60 * _S, "h": 3600 * _S, "d": 86400 * _S}
 _SIZES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
+#: Longer is a slip, and would not fit where times are added.
+_LONGEST_NS: Final = 366 * _UNITS["d"]
+
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(ms|s|min|m|h|d)")
 _RATE = re.compile(r"(\d{1,9})(?:\+(\d{1,9}))?/(s|min|h|d)")
 _SIZE = re.compile(r"(\d{1,12})(B|KiB|MiB|GiB)")
@@ -34,6 +37,8 @@ def duration_ns(text: str) -> int:
         at = part.end()
     if not text or at != len(text):
         raise ValueError(f'expected a duration such as "90s" or "5m", got "{text}"')
+    if total > _LONGEST_NS:
+        raise ValueError(f'expected at most 366d, got "{text}"')
     return total
 
 

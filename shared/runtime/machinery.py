@@ -1,0 +1,161 @@
+"""Reads how the processes work: Kafka, times, names, networks, bounds, logs.
+
+A section is a dataclass of ``shared.runtime.settings``: a field's key is its name without the unit, and its default is the field's own.
+What differs for each pod comes from the environment, which wins.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+from shared.runtime import values
+from shared.runtime.settings import (
+    SLOTS_PER_GROUP,
+    Dns,
+    Http,
+    Ingest,
+    Kafka,
+    Log,
+    Net,
+    Scheduler,
+    Sender,
+    Timing,
+)
+from shared.runtime.table import Table
+
+S = TypeVar("S", Dns, Http, Ingest, Kafka, Log, Net, Scheduler, Sender, Timing)
+Read = Callable[[Any], Any]
+
+_COUNT: Final = values.number(1, 1024)
+_COPIES: Final = values.number(1, 9)
+
+_KAFKA: Final[Mapping[str, Read]] = {
+    "bootstrap": values.bootstrap,
+    "prefix": values.prefix,
+    "partitions": _COUNT,
+    "slots": values.number(1, 1 << 16),
+    "replication": _COPIES,
+    "min_insync": _COPIES,
+}
+_TIMING: Final[Mapping[str, Read]] = {
+    field.name: values.some_time for field in dataclasses.fields(Timing)
+}
+_DNS: Final[Mapping[str, Read]] = {
+    "nameservers": values.addresses,
+    "port": values.port,
+    "timeout_ns": values.some_time,
+}
+_NET: Final[Mapping[str, Read]] = {"allow": values.networks}
+_HTTP: Final[Mapping[str, Read]] = {"host": values.listen, "port": values.any_port}
+_INGEST: Final[Mapping[str, Read]] = {
+    "inline_max": values.size,
+    "max_message": values.size,
+    "max_lifetime_ns": values.some_time,
+    "max_recipients": values.number(1, 100_000),
+}
+_SCHEDULER: Final[Mapping[str, Read]] = {
+    "max_waiting": values.number(10, 10_000_000),
+    "body_cache_bytes": values.size,
+    "straggler_span": values.number(10, 1 << 40),
+}
+_SENDER: Final[Mapping[str, Read]] = {
+    "signers": values.number(1, 64),
+    "body_cache_bytes": values.size,
+    "idle_ns": values.some_time,
+    "connect_timeout_ns": values.some_time,
+    "dot_timeout_ns": values.some_time,
+    "command_timeout_ns": values.some_time,
+    "grace_ns": values.some_time,
+}
+_LOG: Final[Mapping[str, Read]] = {
+    "level": values.one_of("debug", "info", "warning", "error"),
+    "recipients": values.flag,
+}
+
+
+def key_of(field: str) -> str:
+    """Give the key of a field: its name without the unit."""
+    return field.removesuffix("_ns").removesuffix("_bytes")
+
+
+def _section(top: Table, name: str, base: S, readers: Mapping[str, Read]) -> S:
+    table = top.table(name)
+    found = {
+        field: table.get(key_of(field), read, getattr(base, field))
+        for field, read in readers.items()
+    }
+    table.done()
+    return dataclasses.replace(base, **found)
+
+
+def kafka(top: Table, env: Mapping[str, str]) -> Kafka:
+    """Read where Kafka is and how its topics are cut."""
+    found = _section(top, "kafka", Kafka(), _KAFKA)
+    if found.slots > SLOTS_PER_GROUP:
+        top.problems.say(
+            "kafka.slots",
+            f"expected at most {SLOTS_PER_GROUP}, got {found.slots}: a slot group has no more, and there is one group",
+        )
+    bootstrap = _environment(
+        top, env, "POSTYARD_KAFKA_BOOTSTRAP", values.bootstrap, found.bootstrap
+    )
+    return dataclasses.replace(found, bootstrap=bootstrap)
+
+
+def http(top: Table, env: Mapping[str, str]) -> Http:
+    """Read where the probes and metrics answer."""
+    found = _section(top, "http", Http(), _HTTP)
+    port = _environment(
+        top,
+        env,
+        "POSTYARD_HTTP_PORT",
+        lambda value: values.any_port(int(value) if value.isdecimal() else value),
+        found.port,
+    )
+    return dataclasses.replace(found, port=port)
+
+
+def _environment(top: Table, env: Mapping[str, str], name: str, read: Read, default: Any) -> Any:
+    """Read what the environment says; an empty variable says nothing."""
+    if not env.get(name):
+        return default
+    try:
+        return read(env[name])
+    except ValueError as error:
+        top.problems.say(name, str(error))
+        return default
+
+
+def timing(top: Table) -> Timing:
+    """Read the protocol's times."""
+    return _section(top, "timing", Timing(), _TIMING)
+
+
+def dns(top: Table) -> Dns:
+    """Read who is asked for names."""
+    return _section(top, "dns", Dns(), _DNS)
+
+
+def net(top: Table) -> Net:
+    """Read which networks are allowed although they are private."""
+    return _section(top, "net", Net(), _NET)
+
+
+def ingest(top: Table) -> Ingest:
+    """Read the bounds of what is accepted."""
+    return _section(top, "ingest", Ingest(), _INGEST)
+
+
+def scheduler(top: Table) -> Scheduler:
+    """Read the bounds of the scheduler."""
+    return _section(top, "scheduler", Scheduler(), _SCHEDULER)
+
+
+def sender(top: Table) -> Sender:
+    """Read how a sender works."""
+    return _section(top, "sender", Sender(), _SENDER)
+
+
+def log(top: Table) -> Log:
+    """Read what is logged."""
+    return _section(top, "log", Log(), _LOG)

@@ -1,0 +1,250 @@
+"""Reads who sends and to whom: sources, pools, tenants, classes, providers, limits, routes.
+
+What is shipped (``shared.runtime.defaults``) is the ground that a configuration lays its fields on, each alone. Whether what these sections
+name exists is for ``shared.runtime.relations``, which sees all of them. Files that hold secrets are only named here: a service that needs
+none of them does not have them either.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from shared.runtime import defaults, values
+from shared.runtime.settings import (
+    SLOTS_PER_GROUP,
+    ClassPolicy,
+    DkimKey,
+    LimitRow,
+    Pool,
+    Provider,
+    Route,
+    Source,
+    Tenant,
+    UnknownPolicy,
+)
+from shared.runtime.table import Table
+
+T = TypeVar("T")
+_TLS: Final = values.one_of("opportunistic", "encrypted", "verified")
+
+
+def _named(top: Table, key: str, read: Callable[[str, Table], T]) -> dict[str, T]:
+    """Read the tables inside ``key``; their names are names of ours."""
+    found = {}
+    for name, table in top.tables(key):
+        try:
+            values.name(name)
+        except ValueError as error:
+            top.problems.say(table.path, str(error))
+        found[name] = read(name, table)
+        table.done()
+    return found
+
+
+# -- sources and pools
+
+
+def sources(top: Table, base: Path) -> dict[str, Source]:
+    """Read the sources; paths are relative to ``base``."""
+    return _named(top, "sources", lambda name, table: _source(name, table, base))
+
+
+def _source(name: str, table: Table, base: Path) -> Source:
+    kind: Any = table.need("kind", values.one_of("bind", "smarthost"), "")
+    slot = table.need("slot", values.number(0, SLOTS_PER_GROUP - 1), 0)
+    warmup = table.need("warmup", _warmup, "none")
+    if kind == "bind":
+        return Source(
+            name,
+            slot,
+            kind,
+            warmup,
+            ehlo=table.need("ehlo", values.ehlo, ""),
+            address=table.need("address", values.address, ""),
+        )
+    if kind == "smarthost":
+        return _smarthost(table, base, Source(name, slot, kind, warmup))
+    # Its kind is not known, so neither is what else it may say.
+    table.asked += table.raw
+    return Source(name, slot, "bind", warmup)
+
+
+def _smarthost(table: Table, base: Path, source: Source) -> Source:
+    username = table.get("username", values.text, "")
+    password = table.get("password_file", values.text, "")
+    if username and "password_file" not in table.raw:
+        table.say("password_file", "is required where there is a username")
+    if password and "username" not in table.raw:
+        table.say("username", "is required where there is a password_file")
+    return Source(
+        source.name,
+        source.slot,
+        source.kind,
+        source.warmup,
+        ehlo=table.get("ehlo", values.ehlo, ""),
+        host=table.need("host", values.host, ""),
+        port=table.get("port", values.port, source.port),
+        username=username,
+        password_file=base / password if password else None,
+        tls=table.get("tls", _TLS, source.tls),
+    )
+
+
+def _warmup(value: Any) -> str:
+    if value != "none":
+        raise ValueError(
+            f'expected "none", got {values.shown(value)}: warm-up schedules come with a later version'
+        )
+    return "none"
+
+
+def pools(top: Table) -> dict[str, Pool]:
+    """Read the pools."""
+    return _named(top, "pools", _pool)
+
+
+def _pool(name: str, table: Table) -> Pool:
+    given = "sources" in table.raw
+    raw: dict[str, Any] = table.need("sources", values.table, dict[str, Any]())
+    inner = Table(table.at("sources"), raw, table.problems)
+    weights = {source: inner.get(source, values.number(1, 1000), 1) for source in inner.raw}
+    if given and not weights and table.problems.sound(inner.path):
+        table.say("sources", "expected at least one source, such as { ip-1 = 1 }")
+    return Pool(name, weights)
+
+
+# -- tenants and classes
+
+
+def tenants(top: Table, base: Path) -> dict[str, Tenant]:
+    """Read the tenants; paths are relative to ``base``."""
+    return _named(top, "tenants", lambda name, table: _tenant(name, table, base))
+
+
+def _tenant(name: str, table: Table, base: Path) -> Tenant:
+    given: tuple[str, ...] = table.need("domains", values.domains, ())
+    if "domains" in table.raw and not given and table.problems.sound(table.at("domains")):
+        table.say("domains", "expected at least one domain")
+    chosen = {}
+    if "pools" in table.raw:
+        inner = table.table("pools")
+        chosen = {class_: inner.need(class_, values.text, "") for class_ in defaults.CLASSES}
+        inner.done()
+    else:
+        table.need("pools", values.table, dict[str, Any]())
+    return Tenant(
+        name=name,
+        domains=given,
+        pools=chosen,
+        dkim=tuple(_dkim(row, base) for row in table.rows("dkim")),
+        unsigned=table.get("unsigned", values.flag, False),
+    )
+
+
+def _dkim(table: Table, base: Path) -> DkimKey:
+    found = DkimKey(
+        domain=table.need("domain", values.domain, ""),
+        selector=table.need("selector", values.domain, ""),
+        key_file=base / table.need("key_file", values.text, ""),
+    )
+    table.done()
+    return found
+
+
+def classes(top: Table) -> dict[str, ClassPolicy]:
+    """Read the policies of the classes; there are these two, and no more."""
+    outer = top.table("classes")
+    found = {name: _class(outer.table(name), base) for name, base in defaults.CLASSES.items()}
+    outer.done()
+    return found
+
+
+def _class(table: Table, base: ClassPolicy) -> ClassPolicy:
+    unknown = table.table("unknown")
+    policy = UnknownPolicy(
+        policy=unknown.get(
+            "policy", values.one_of("retry", "hold", "assume_sent"), base.unknown.policy
+        ),
+        retry=unknown.get("retry", values.cap, base.unknown.retry),
+        delay_ns=unknown.get("delay", values.duration, base.unknown.delay_ns),
+    )
+    unknown.done()
+    found = ClassPolicy(
+        name=base.name,
+        retry=table.get("retry", values.durations, base.retry),
+        expires_ns=table.get("expires", values.some_time, base.expires_ns),
+        unknown=policy,
+        jitter=table.get("jitter", values.share, base.jitter),
+    )
+    table.done()
+    return found
+
+
+# -- destinations
+
+
+def providers(top: Table) -> dict[str, Provider]:
+    """Read the providers, on the ground of those that are shipped."""
+
+    def read(name: str, table: Table) -> Provider:
+        base = defaults.PROVIDERS.get(name, Provider(name))
+        if name in ("default", "other"):
+            top.problems.say(table.path, "this name means every destination without a provider")
+        return Provider(
+            name=name,
+            mx=table.get("mx", values.mx_suffixes, base.mx),
+            domains=table.get("domains", values.domains, base.domains),
+            tls=table.get("tls", _TLS, base.tls),
+            families=table.get("families", _families, base.families),
+        )
+
+    return {**defaults.PROVIDERS, **_named(top, "providers", read)}
+
+
+def _families(value: Any) -> tuple[str, ...]:
+    found = values.texts(value)
+    if not found or set(found) - {"v4", "v6"}:
+        raise ValueError(f'expected "v4", "v6" or both, got {values.shown(value)}')
+    return found
+
+
+def limits(top: Table) -> dict[str, LimitRow]:
+    """Read the limits, on the ground of those that are shipped."""
+    found = dict(defaults.LIMITS)
+    for name, table in top.tables("limits"):
+        base = found.get(name, LimitRow())
+        found[name] = LimitRow(
+            connections=table.get("connections", values.number(1, 10_000), base.connections),
+            messages_per_connection=table.get(
+                "messages_per_connection",
+                values.number(1, 1_000_000),
+                base.messages_per_connection,
+            ),
+            rate=table.get("rate", values.rate, base.rate),
+            total_rate=table.get("total_rate", values.rate, base.total_rate),
+            total_connections=table.get(
+                "total_connections", values.number(1, 100_000), base.total_connections
+            ),
+        )
+        table.done()
+    return found
+
+
+def routes(top: Table) -> dict[str, Route]:
+    """Read the routes."""
+    found: dict[str, Route] = {}
+    for written, table in top.tables("routes"):
+        try:
+            pattern = values.pattern(written)
+        except ValueError as error:
+            top.problems.say(table.path, str(error))
+            pattern = written
+        if pattern in found:
+            top.problems.say(table.path, f"said twice: it is {pattern} once more")
+        found[pattern] = Route(
+            pattern=pattern,
+            to=table.need("to", values.targets, ()),
+            provider=table.get("provider", values.text, None),
+        )
+        table.done()
+    return found

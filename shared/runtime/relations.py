@@ -1,0 +1,186 @@
+"""What must fit together: names that must exist, slots and addresses that must differ, times that must leave room for each other.
+
+Only what is sound by itself is compared: a source whose slot could not be read is not also said to share slot 0 with another.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from shared.runtime.files import shown
+from shared.runtime.settings import Ingest, Settings, Source, Tenant, Timing
+from shared.runtime.table import Problems, suggestion
+
+_DAY_NS: Final = 24 * 3600 * 1_000_000_000
+#: RFC 5321 4.5.4.1: the give-up time is generally at least 4-5 days; nobody waits longer for mail.
+_EXPIRES_MAX_NS: Final = 5 * _DAY_NS
+
+
+def relate(settings: Settings, problems: Problems) -> None:
+    """Add every relation that does not hold."""
+    _kafka(settings, problems)
+    _sources(settings, problems)
+    _pools(settings, problems)
+    for name, tenant in settings.tenants.items():
+        _tenant(f"tenants.{shown(name)}", tenant, settings, problems)
+    _classes(settings, problems)
+    _limits(settings, problems)
+    for pattern, route in settings.routes.items():
+        if route.provider is not None:
+            path = f"routes.{shown(pattern)}.provider"
+            _exists(path, "provider", route.provider, settings.providers, problems)
+    _timing(settings.timing, problems)
+    _ingest(settings.ingest, problems)
+
+
+def _exists(
+    path: str, kind: str, name: str, known: Mapping[str, object], problems: Problems
+) -> None:
+    if name not in known and problems.sound(path):
+        hint = f"; {suggestion(name, known, 'there are')}" if known else ""
+        problems.say(path, f"no such {kind}: {name}{hint}")
+
+
+def _kafka(settings: Settings, problems: Problems) -> None:
+    kafka = settings.kafka
+    known = problems.sound("kafka.min_insync", "kafka.replication")
+    if known and kafka.min_insync > kafka.replication:
+        problems.say(
+            "kafka.min_insync",
+            f"expected at most kafka.replication = {kafka.replication}, got {kafka.min_insync}",
+        )
+
+
+# -- sources
+
+
+def _sources(settings: Settings, problems: Problems) -> None:
+    slots: dict[int, str] = {}
+    addresses: dict[str, str] = {}
+    for name, source in settings.sources.items():
+        path = f"sources.{shown(name)}"
+        if problems.sound(f"{path}.slot", f"{path}.kind"):
+            _slot(f"{path}.slot", source, settings, slots, problems)
+        if source.address and problems.sound(f"{path}.address"):
+            if source.address in addresses:
+                said = f"{source.address} is already the address of {addresses[source.address]}"
+                problems.say(f"{path}.address", said)
+            addresses.setdefault(source.address, name)
+
+
+def _slot(
+    path: str, source: Source, settings: Settings, slots: dict[int, str], problems: Problems
+) -> None:
+    count = settings.kafka.slots
+    if source.slot >= count and problems.sound("kafka.slots"):
+        problems.say(
+            path, f"expected at most {count - 1}, since kafka.slots = {count}; got {source.slot}"
+        )
+    if source.slot in slots:
+        problems.say(path, f"{source.slot} is already the slot of {slots[source.slot]}")
+    slots.setdefault(source.slot, source.name)
+
+
+def _pools(settings: Settings, problems: Problems) -> None:
+    for name, pool in settings.pools.items():
+        for source in pool.sources:
+            path = f"pools.{shown(name)}.sources.{shown(source)}"
+            _exists(path, "source", source, settings.sources, problems)
+            found = settings.sources.get(source)
+            if found is not None and found.kind == "smarthost" and len(pool.sources) > 1:
+                problems.say(
+                    path,
+                    "a smart host is a lane of its own: a pool that has one has no other source",
+                )
+
+
+# -- tenants and classes
+
+
+def _tenant(path: str, tenant: Tenant, settings: Settings, problems: Problems) -> None:
+    for class_, pool in tenant.pools.items():
+        _exists(f"{path}.pools.{class_}", "pool", pool, settings.pools, problems)
+    for number, key in enumerate(tenant.dkim):
+        at = f"{path}.dkim[{number}].domain"
+        fits = any(d == key.domain or d.endswith(f".{key.domain}") for d in tenant.domains)
+        if not fits and problems.sound(at, f"{path}.domains"):
+            problems.say(at, f"{key.domain} is none of the tenant's domains, nor above one of them")
+
+
+def _classes(settings: Settings, problems: Problems) -> None:
+    for name, policy in settings.classes.items():
+        path = f"classes.{name}.expires"
+        if not problems.sound(path):
+            continue
+        if policy.expires_ns > _EXPIRES_MAX_NS:
+            problems.say(path, "expected at most 5d")
+        elif policy.expires_ns > settings.ingest.max_lifetime_ns:
+            problems.say(path, "expected at most ingest.max_lifetime: bodies are kept no longer")
+
+
+# -- limits
+
+
+def _limits(settings: Settings, problems: Problems) -> None:
+    addresses = sum(1 for source in settings.sources.values() if source.kind == "bind")
+    for name, row in settings.limits.items():
+        path = f"limits.{shown(name)}"
+        key, slash, source = name.partition("/")
+        if slash:
+            _exists(path, "source", source, settings.sources, problems)
+            if row.total_rate is not None or row.total_connections is not None:
+                problems.say(path, f"a total counts over all sources: it belongs to limits.{key}")
+        _limit_key(path, key, settings, problems)
+        if row.total_connections is not None and row.total_connections < addresses:
+            problems.say(
+                f"{path}.total_connections",
+                f"expected at least {addresses}, one for each source with an address, got {row.total_connections}",
+            )
+
+
+def _limit_key(path: str, key: str, settings: Settings, problems: Problems) -> None:
+    """Accept "default", a provider, a smart host, or a site: the MX hosts, sorted, with commas."""
+    if key == "default" or "." in key:
+        return
+    if key.startswith("smarthost:"):
+        hosts = {name: s for name, s in settings.sources.items() if s.kind == "smarthost"}
+        _exists(path, "smart host", key.removeprefix("smarthost:"), hosts, problems)
+    else:
+        _exists(path, "provider", key, settings.providers, problems)
+
+
+# -- times and bounds
+
+
+def _timing(timing: Timing, problems: Problems) -> None:
+    rules = (
+        ("wait", "fresh skew", timing.wait_ns >= timing.fresh_ns + timing.skew_ns, "fresh + skew"),
+        ("silence", "fresh", timing.silence_ns > timing.fresh_ns, "more than fresh"),
+        ("fresh", "heartbeat", timing.fresh_ns >= 3 * timing.heartbeat_ns, "3 x heartbeat"),
+        ("lease", "fresh", timing.lease_ns > timing.fresh_ns, "more than fresh"),
+        ("lease", "total_window", timing.lease_ns >= timing.total_window_ns, "total_window"),
+        ("attempt_max", "lease", timing.attempt_max_ns >= timing.lease_ns, "lease"),
+        (
+            "pair_pause_max",
+            "pair_pause_first",
+            timing.pair_pause_max_ns >= timing.pair_pause_first_ns,
+            "pair_pause_first",
+        ),
+    )
+    for key, others, holds, least in rules:
+        known = problems.sound(*(f"timing.{name}" for name in (key, *others.split())))
+        if known and not holds:
+            word = "" if least.startswith("more") else "at least "
+            problems.say(f"timing.{key}", f"expected {word}{least}")
+
+
+def _ingest(ingest: Ingest, problems: Problems) -> None:
+    if not problems.sound("ingest"):
+        return
+    most = Ingest().max_message
+    if ingest.max_message > most:
+        problems.say(
+            "ingest.max_message",
+            f"expected at most {most >> 20}MiB: a record with it must fit into a topic's max.message.bytes",
+        )
+    if ingest.inline_max > ingest.max_message:
+        problems.say("ingest.inline_max", "expected at most ingest.max_message")
