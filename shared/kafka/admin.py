@@ -1,19 +1,27 @@
 """Topics as they are declared: created where they are missing, checked where they are there. Nothing is changed silently.
 
-A partition count is never raised here: which partition decides about a delivery depends on it.
+A partition count is never raised here: which partition decides about a delivery depends on it. What an operator has set on a topic beside
+what is declared stays as it is.
 """
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from shared.kafka.cluster import Cluster
-from shared.kafka.errors import TopicProblem, translate
+from shared.kafka.errors import THEIRS, KafkaUnavailable, TopicProblem, translate
 from shared.records.topics import TopicSpec
+
+_APPLY: Final = "run `postyard topics apply`"
+_APPEAR_S: Final = 15.0
+_LOOK_S: Final = 0.1
+# Of a topic's settings as the broker lists them: set on the topic itself, not on the broker and not by default.
+_OF_THE_TOPIC: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,52 +33,109 @@ class Applied:
     problems: list[str]
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A topic as it is."""
+
+    partitions: int
+    replication: int
+    leaderless: int
+    config: Mapping[str, str]
+    own: Mapping[str, str]
+
+
 async def apply_topics(cluster: Cluster, declared: Iterable[TopicSpec]) -> Applied:
     """Create the missing topics and set the configurations; a wrong partition count stays a problem."""
     declared = list(declared)
     admin = await cluster.admin()
     try:
-        known = set(await admin.list_topics())
-        missing = [spec for spec in declared if spec.name not in known]
+        found = await _look(admin, declared)
+        missing = [spec for spec in declared if spec.name not in found]
         if missing:
             await _create(admin, missing)
+            await _appear(admin, missing)
         altered = []
         for spec in declared:
-            if spec.name in known and (wrong := await _differences(admin, spec)):
-                await _alter(admin, spec)
+            if spec.name in found and (wrong := _differences(spec, found[spec.name])):
+                await _alter(admin, spec, found[spec.name])
                 altered.append(f"{spec.name}: {', '.join(wrong)}")
-    except KafkaError as error:
+    except (*THEIRS, TimeoutError) as error:
         raise translate(error) from error
     return Applied([spec.name for spec in missing], altered, await check_topics(cluster, declared))
 
 
 async def check_topics(cluster: Cluster, declared: Iterable[TopicSpec]) -> list[str]:
     """Say what is not as declared, and what to do about it; empty: all is well."""
-    declared, problems = list(declared), []
+    declared = list(declared)
     admin = await cluster.admin()
     try:
-        found = {
-            topic["topic"]: topic
-            for topic in await admin.describe_topics([spec.name for spec in declared])
-            if not topic["error_code"]
-        }
-        for spec in declared:
-            if spec.name not in found:
-                problems.append(f"{spec.name}: there is no such topic; run `postyard topics apply`")
-                continue
-            count = len(found[spec.name]["partitions"])
-            if count != spec.partitions:
-                problems.append(
-                    f"{spec.name}: has {count} partitions, {spec.partitions} are declared; set kafka.partitions (or kafka.slots, "
-                    f"for mail.dispatch) to what is there, or create the topic anew while it is empty"
-                )
-            problems += [
-                f"{spec.name}: {wrong}; run `postyard topics apply`"
-                for wrong in await _differences(admin, spec)
-            ]
-    except KafkaError as error:
+        found = await _look(admin, declared)
+    except (*THEIRS, TimeoutError) as error:
         raise translate(error) from error
-    return problems
+    return [problem for spec in declared for problem in _problems(spec, found.get(spec.name))]
+
+
+def _problems(spec: TopicSpec, found: _Found | None) -> Iterable[str]:
+    if found is None:
+        yield f"{spec.name}: there is no such topic; {_APPLY}"
+        return
+    if found.partitions != spec.partitions:
+        yield (
+            f"{spec.name}: has {found.partitions} partitions, {spec.partitions} are declared; set kafka.partitions (or kafka.slots, "
+            f"for mail.dispatch) to what is there, or create the topic anew while it is empty"
+        )
+    if found.replication != spec.replication:
+        yield (
+            f"{spec.name}: has {found.replication} replicas, {spec.replication} are declared; set kafka.replication to what is there, "
+            f"or move the replicas with kafka-reassign-partitions"
+        )
+    if found.leaderless:
+        yield (
+            f"{spec.name}: {found.leaderless} of {found.partitions} partitions have no leader, a leader each is needed; "
+            f"start the brokers that hold them"
+        )
+    for wrong in _differences(spec, found):
+        yield f"{spec.name}: {wrong}; {_APPLY}"
+
+
+def _differences(spec: TopicSpec, found: _Found) -> list[str]:
+    return [
+        f"{key} is {found.config.get(key)}, {value} is declared"
+        for key, value in spec.config.items()
+        if found.config.get(key) != value
+    ]
+
+
+async def _look(admin: Any, declared: list[TopicSpec]) -> dict[str, _Found]:
+    described = {
+        topic["topic"]: topic["partitions"]
+        for topic in await admin.describe_topics([spec.name for spec in declared])
+        # A topic without a leader is there all the same.
+        if topic["partitions"]
+    }
+    configs: dict[str, dict[str, str]] = {name: {} for name in described}
+    own: dict[str, dict[str, str]] = {name: {} for name in described}
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in described]
+    for response in await admin.describe_configs(resources) if resources else ():
+        for code, message, _type, name, entries, *_rest in response.resources:
+            if code:
+                raise KafkaUnavailable(
+                    f"{name}: its settings cannot be read: {for_code(code).__name__} {message}"
+                )
+            for key, value, _read_only, source, *_more in entries:
+                configs[name][key] = value
+                if source == _OF_THE_TOPIC:
+                    own[name][key] = value
+    return {
+        name: _Found(
+            len(partitions),
+            min(len(partition["replicas"]) for partition in partitions),
+            sum(partition["leader"] < 0 for partition in partitions),
+            configs[name],
+            own[name],
+        )
+        for name, partitions in described.items()
+    }
 
 
 async def _create(admin: Any, missing: list[TopicSpec]) -> None:
@@ -84,31 +149,30 @@ async def _create(admin: Any, missing: list[TopicSpec]) -> None:
         for spec in missing
     ]
     response = await admin.create_topics(new)
-    for name, code, *message in response.topic_errors:
+    refused = [
+        f"{name}: cannot be created: {for_code(code).__name__} {' '.join(map(str, message))}"
+        for name, code, *message in response.topic_errors
         # Somebody else may have been faster.
-        if code and for_code(code).__name__ != "TopicAlreadyExistsError":
-            raise TopicProblem(
-                f"{name}: cannot be created: {for_code(code).__name__} {' '.join(map(str, message))}"
-            )
-
-
-async def _differences(admin: Any, spec: TopicSpec) -> list[str]:
-    resource = ConfigResource(
-        ConfigResourceType.TOPIC, spec.name, configs=dict.fromkeys(spec.config)
-    )
-    found: dict[str, str] = {}
-    for response in await admin.describe_configs([resource]):
-        for _error, _message, _type, _name, entries, *_ in response.resources:
-            found |= {entry[0]: entry[1] for entry in entries}
-    return [
-        f"{key} is {found.get(key)}, {value} is declared"
-        for key, value in spec.config.items()
-        if found.get(key) != value
+        if code and for_code(code) is not TopicAlreadyExistsError
     ]
+    if refused:
+        raise TopicProblem("\n".join(refused))
 
 
-async def _alter(admin: Any, spec: TopicSpec) -> None:
-    resource = ConfigResource(ConfigResourceType.TOPIC, spec.name, configs=dict(spec.config))
+async def _appear(admin: Any, created: list[TopicSpec]) -> None:
+    """Wait until the broker that we ask knows them, with leaders: it hears of them after the controller has answered."""
+    async with asyncio.timeout(_APPEAR_S):
+        while True:
+            found = await _look(admin, created)
+            if len(found) == len(created) and not any(one.leaderless for one in found.values()):
+                return
+            await asyncio.sleep(_LOOK_S)
+
+
+async def _alter(admin: Any, spec: TopicSpec, found: _Found) -> None:
+    # aiokafka has only the request that replaces a topic's settings as a whole: what is not in it is reset.
+    settings = dict(found.own) | dict(spec.config)
+    resource = ConfigResource(ConfigResourceType.TOPIC, spec.name, configs=settings)
     for response in await admin.alter_configs([resource]):
         for error, message, *_ in response.resources:
             if error:

@@ -2,36 +2,44 @@
 
 No auto commit, no silent reset of offsets, read_committed, acks=all and idempotence, lz4, batches large enough for a round, short
 back-offs, and room for a message of 25 MiB. The session of a group member is long enough for a loop that was blocked for a while.
+
+aiokafka waits for ever for a topic that is not there, and for a coordinator that does not answer: here both end in an error.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final, Literal, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
-from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from aiokafka.errors import KafkaError
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 
-from shared.kafka.errors import KafkaUnavailable, translate
-from shared.kafka.membership import Membership
+from shared.kafka.closing import close_consumer, close_producer
+from shared.kafka.errors import THEIRS, KafkaUnavailable, TopicProblem, translate
+from shared.kafka.membership import SESSION_S, Membership
 from shared.kafka.producer import Producer
-from shared.kafka.reader import Reader
+from shared.kafka.reader import STUCK_S, Place, Reader
 from shared.kafka.transactor import Transactor
 
 T = TypeVar("T")
-Place = tuple[str, int]
 Position = int | Literal["start", "end"]
 
 MAX_RECORD_BYTES: Final = 36 << 20
 FETCH_BYTES: Final = 16 << 20
 _BATCH_BYTES: Final = 512 << 10
-_BACKOFF_MS: Final = 5
+# Between two tries. In transactions it is waited for several times a round; elsewhere only while something is wrong.
+_ROUND_BACKOFF_MS: Final = 5
+_BACKOFF_MS: Final = 50
 _TRANSACTION_MS: Final = 10_000
-_SESSION_MS: Final = 30_000
 _HEARTBEAT_MS: Final = 1_000
 _POLL_INTERVAL_MS: Final = 300_000
+_START_S: Final = 30.0
+_ASK_S: Final = 15.0
+_ASK_AGAIN_S: Final = 0.1
 _STOP_S: Final = 5.0
+# A topic that was just created is not known to every broker yet.
+_APPEARS_S: Final = 3.0
 
 
 class Cluster:
@@ -46,7 +54,9 @@ class Cluster:
         }
         self._admin: AIOKafkaAdminClient | None = None
         self._offsets: AIOKafkaConsumer | None = None
-        self._lock = asyncio.Lock()
+        self._known: set[Place] = set()
+        self._admin_lock = asyncio.Lock()
+        self._offsets_lock = asyncio.Lock()
 
     # -- clients
 
@@ -56,10 +66,19 @@ class Cluster:
         *,
         fetch_wait_ms: int = 100,
         fetch_max_bytes: int = FETCH_BYTES,
+        stuck_s: float = STUCK_S,
     ) -> Reader:
-        """Make a reader of these partitions, each from its position."""
+        """Make a reader of these partitions, each from its position; raises TopicProblem, KafkaUnavailable.
+
+        A new record ends the broker's wait: a long ``fetch_wait_ms`` delays only ``seek`` and ``resume`` while others are being read.
+        """
         known = await self._resolve(positions)
-        reader = Reader(lambda: self._consumer(fetch_wait_ms, fetch_max_bytes), known)
+        reader = Reader(
+            lambda: self._consumer(fetch_wait_ms, fetch_max_bytes),
+            known,
+            self.end_offsets,
+            stuck_s=stuck_s,
+        )
         return await reader.start()
 
     async def producer(self, *, linger_ms: int = 5) -> Producer:
@@ -73,23 +92,34 @@ class Cluster:
                 linger_ms=0,
                 transactional_id=transactional_id,
                 transaction_timeout_ms=_TRANSACTION_MS,
+                # What takes longer is aborted by the broker anyhow.
+                request_timeout_ms=_TRANSACTION_MS,
+                retry_backoff_ms=_ROUND_BACKOFF_MS,
             )
         )
 
-    async def membership(self, group: str, members_topic: str) -> Membership:
+    async def membership(
+        self, group: str, members_topic: str, *, session_s: float = SESSION_S
+    ) -> Membership:
         """Join ``group`` on the empty topic that carries membership."""
-        consumer = AIOKafkaConsumer(
-            **self._common,
-            group_id=group,
-            enable_auto_commit=False,
-            auto_offset_reset="latest",
-            session_timeout_ms=_SESSION_MS,
-            heartbeat_interval_ms=_HEARTBEAT_MS,
-            max_poll_interval_ms=_POLL_INTERVAL_MS,
-            rebalance_timeout_ms=_SESSION_MS,
-            partition_assignment_strategy=(RoundRobinPartitionAssignor,),
-        )
-        return await Membership(consumer, members_topic).start()
+        await self._see_topics([(members_topic, 0)])
+
+        def make() -> AIOKafkaConsumer:
+            # aiokafka keeps what a member had in the assignor's class: one of its own for each member.
+            sticky = type("Sticky", (StickyPartitionAssignor,), {})
+            return AIOKafkaConsumer(
+                **self._common,
+                group_id=group,
+                enable_auto_commit=False,
+                auto_offset_reset="latest",
+                session_timeout_ms=int(session_s * 1000),
+                heartbeat_interval_ms=_HEARTBEAT_MS,
+                max_poll_interval_ms=_POLL_INTERVAL_MS,
+                rebalance_timeout_ms=int(session_s * 1000),
+                partition_assignment_strategy=(sticky,),
+            )
+
+        return await Membership(make, members_topic, session_s=session_s).start()
 
     def _consumer(
         self, fetch_wait_ms: int = 100, fetch_max_bytes: int = FETCH_BYTES
@@ -105,19 +135,20 @@ class Cluster:
         )
 
     async def _start_producer(self, **more: Any) -> AIOKafkaProducer:
+        settings = self._common | more
         producer = AIOKafkaProducer(
-            **self._common,
+            **settings,
             acks="all",
             enable_idempotence=True,
             compression_type="lz4",
             max_batch_size=_BATCH_BYTES,
             max_request_size=MAX_RECORD_BYTES,
-            **more,
         )
         try:
-            await producer.start()
+            async with asyncio.timeout(_START_S):
+                await producer.start()
         except BaseException as error:
-            await _quietly(producer.stop)
+            await close_producer(producer, polite_s=0)
             raise translate(error) from error
         return producer
 
@@ -125,39 +156,42 @@ class Cluster:
 
     async def end_offsets(self, places: Iterable[Place]) -> dict[Place, int]:
         """Give the last stable offsets: where a read_committed reader has read everything."""
-        return await self._ask(lambda consumer, tps: consumer.end_offsets(tps), places)
+        return await self._offsets_of(places, lambda consumer, tps: consumer.end_offsets(tps))
 
     async def start_offsets(self, places: Iterable[Place]) -> dict[Place, int]:
         """Give the first offsets that are still there."""
-        return await self._ask(lambda consumer, tps: consumer.beginning_offsets(tps), places)
+        return await self._offsets_of(places, lambda consumer, tps: consumer.beginning_offsets(tps))
 
-    async def _ask(
+    async def _offsets_of(
         self,
-        what: Callable[[AIOKafkaConsumer, list[TopicPartition]], Awaitable[Any]],
         places: Iterable[Place],
+        what: Callable[[AIOKafkaConsumer, list[TopicPartition]], Awaitable[Any]],
     ) -> dict[Place, int]:
-        async with self._lock:
-            try:
-                if self._offsets is None:
-                    consumer = self._consumer()
-                    await consumer.start()
-                    self._offsets = consumer
-                found = await what(self._offsets, [TopicPartition(*place) for place in places])
-            except KafkaError as error:
-                raise translate(error) from error
+        places = list(places)
+        if not places:
+            return {}
+        await self._see_topics(places)
+        async with self._offsets_lock:
+            found = await self._ask(
+                lambda: self._with_consumer(lambda c: what(c, [TopicPartition(*p) for p in places]))
+            )
         return {(tp.topic, tp.partition): int(offset) for tp, offset in found.items()}
 
+    async def _with_consumer(self, what: Callable[[AIOKafkaConsumer], Awaitable[T]]) -> T:
+        if self._offsets is None:
+            consumer = self._consumer()
+            try:
+                await consumer.start()
+            except BaseException:
+                await close_consumer(consumer, polite_s=0)
+                raise
+            self._offsets = consumer
+        return await what(self._offsets)
+
     async def _resolve(self, positions: Mapping[Place, Position]) -> dict[Place, int]:
-        starts = (
-            await self.start_offsets([p for p, at in positions.items() if at == "start"])
-            if "start" in positions.values()
-            else {}
-        )
-        ends = (
-            await self.end_offsets([p for p, at in positions.items() if at == "end"])
-            if "end" in positions.values()
-            else {}
-        )
+        await self._see_topics(positions)
+        starts = await self.start_offsets([p for p, at in positions.items() if at == "start"])
+        ends = await self.end_offsets([p for p, at in positions.items() if at == "end"])
         return {
             place: at if isinstance(at, int) else (starts | ends)[place]
             for place, at in positions.items()
@@ -166,12 +200,11 @@ class Cluster:
     async def committed(self, group: str, places: Iterable[Place]) -> dict[Place, int | None]:
         """Give a group's committed offsets; the partition must be fenced before, else they may be old."""
         admin, places = await self.admin(), list(places)
-        try:
-            found = await admin.list_consumer_group_offsets(
+        found = await self._ask(
+            lambda: admin.list_consumer_group_offsets(
                 group, partitions=[TopicPartition(*p) for p in places]
             )
-        except KafkaError as error:
-            raise translate(error) from error
+        )
         offsets = {(tp.topic, tp.partition): meta.offset for tp, meta in found.items()}
         return {
             place: None if offsets.get(place, -1) < 0 else int(offsets[place]) for place in places
@@ -180,39 +213,69 @@ class Cluster:
     async def delete_before(self, offsets: Mapping[Place, int]) -> None:
         """Delete the records before each offset (delete_records)."""
         admin = await self.admin()
+        await self._see_topics(offsets)
         wanted = {
             TopicPartition(*place): RecordsToDelete(before_offset=at)
             for place, at in offsets.items()
         }
-        try:
-            await admin.delete_records(wanted)
-        except KafkaError as error:
-            raise translate(error) from error
+        await self._ask(lambda: admin.delete_records(wanted))
 
     async def admin(self) -> AIOKafkaAdminClient:
         """Give the admin client of this process; for ``shared.kafka`` alone."""
-        async with self._lock:
+        async with self._admin_lock:
             if self._admin is None:
                 admin = AIOKafkaAdminClient(**self._common)
                 try:
                     await admin.start()
                 except BaseException as error:
-                    await _quietly(admin.close)
+                    with suppress(*THEIRS):
+                        await admin.close()
                     raise translate(error) from error
                 self._admin = admin
         return self._admin
 
+    async def _ask(self, question: Callable[[], Awaitable[T]]) -> T:
+        """Ask until there is an answer, for a while: coordinators and leaders move."""
+        last: BaseException = TimeoutError()
+        try:
+            async with asyncio.timeout(_ASK_S):
+                while True:
+                    try:
+                        return await question()
+                    except THEIRS as error:
+                        last = translate(error)
+                        if not isinstance(last, KafkaUnavailable):
+                            raise last from error
+                        await asyncio.sleep(_ASK_AGAIN_S)
+        except TimeoutError as error:
+            raise translate(last) from error
+
+    async def _see_topics(self, places: Iterable[Place]) -> None:
+        """Raise TopicProblem for a partition that is not there; aiokafka would wait for it for ever."""
+        missing = set(places) - self._known
+        admin = await self.admin() if missing else None
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + _APPEARS_S
+        while missing and admin is not None:
+            names = sorted({topic for topic, _ in missing})
+            for topic in await self._ask(lambda: admin.describe_topics(names)):  # noqa: B023 - awaited here
+                self._known |= {
+                    (topic["topic"], partition["partition"]) for partition in topic["partitions"]
+                }
+            missing -= self._known
+            if missing and loop.time() > until_s:
+                what = ", ".join(f"{topic}/{partition}" for topic, partition in sorted(missing))
+                raise TopicProblem(f"there is no {what}: run `postyard topics apply`")
+            if missing:
+                await asyncio.sleep(_ASK_AGAIN_S)
+
     async def close(self) -> None:
         """Close what the process shares; readers, producers and members are closed by their owners."""
         if self._admin is not None:
-            await _quietly(self._admin.close)
+            admin, self._admin = self._admin, None
+            with suppress(*THEIRS, TimeoutError):
+                async with asyncio.timeout(_STOP_S):
+                    await admin.close()
         if self._offsets is not None:
-            await _quietly(self._offsets.stop)
-
-
-async def _quietly(close: Callable[[], Awaitable[object]]) -> None:
-    try:
-        async with asyncio.timeout(_STOP_S):
-            await close()
-    except (KafkaError, TimeoutError, KafkaUnavailable):
-        return
+            consumer, self._offsets = self._offsets, None
+            await close_consumer(consumer)

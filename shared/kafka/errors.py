@@ -18,7 +18,10 @@ class Fenced(KafkaTrouble):
 
 
 class RoundFailed(KafkaTrouble):
-    """A round was not committed: nothing of it happened, and its transactor is of no more use."""
+    """A round is not known to be committed, and its transactor is of no more use.
+
+    Nothing of it happened, but where the answer to the commit itself was lost: the next owner fences, which settles it, and then reads.
+    """
 
     def __init__(self, cause: BaseException, *, too_large: bool = False) -> None:
         """``too_large``: a record was refused for its size, so the same round would fail again."""
@@ -42,39 +45,45 @@ class TopicProblem(KafkaTrouble):
     """A topic is not there, or not as it was declared."""
 
 
-_FENCED: Final = (
-    theirs.ProducerFenced,
-    theirs.InvalidProducerEpoch,
-    theirs.InvalidProducerIdMapping,
-)
-TOO_LARGE: Final = (theirs.MessageSizeTooLargeError, theirs.RecordListTooLargeError)
-_AWAY: Final = (
-    theirs.KafkaConnectionError,
-    theirs.KafkaTimeoutError,
-    theirs.RequestTimedOutError,
-    theirs.NodeNotReadyError,
-    theirs.LeaderNotAvailableError,
-    theirs.NotLeaderForPartitionError,
-    theirs.CoordinatorNotAvailableError,
-    theirs.CoordinatorLoadInProgressError,
-    theirs.NotCoordinatorError,
-    theirs.NoBrokersAvailable,
-    ConnectionError,
-    TimeoutError,
+# What aiokafka raises: IllegalOperation is none of its own KafkaErrors.
+THEIRS: Final = (theirs.KafkaError, theirs.IllegalOperation)
+# The first row that fits.
+_TABLE: Final[tuple[tuple[tuple[type[BaseException], ...], type[KafkaTrouble]], ...]] = (
+    (
+        # The last: the broker has forgotten the id. Like the others it ends this owner, and the next one starts afresh.
+        (theirs.ProducerFenced, theirs.InvalidProducerEpoch, theirs.InvalidProducerIdMapping),
+        Fenced,
+    ),
+    ((theirs.MessageSizeTooLargeError, theirs.RecordListTooLargeError), RecordTooLarge),
+    ((theirs.OffsetOutOfRangeError, theirs.NoOffsetForPartitionError), OffsetOutOfRange),
+    ((theirs.UnknownTopicOrPartitionError, theirs.InvalidTopicError), TopicProblem),
+    (
+        (
+            theirs.KafkaConnectionError,
+            theirs.KafkaTimeoutError,
+            theirs.KafkaUnavailableError,
+            # Error codes above 79 come as UnknownError: nothing can be told from them but that it did not work.
+            theirs.UnknownError,
+            # The admin client looks at the wrong field of the answer and raises "no error" for an error.
+            theirs.NoError,
+            ConnectionError,
+            TimeoutError,
+        ),
+        KafkaUnavailable,
+    ),
 )
 
 
 def translate(error: BaseException) -> BaseException:
     """Give our error for one of aiokafka's; what is not in the table is left as it is (a bug, or the caller's own)."""
-    if isinstance(error, _FENCED):
-        return Fenced(str(error))
-    if isinstance(error, TOO_LARGE):
-        return RecordTooLarge(str(error))
-    if isinstance(error, theirs.OffsetOutOfRangeError | theirs.NoOffsetForPartitionError):
-        return OffsetOutOfRange(str(error))
-    if isinstance(error, theirs.UnknownTopicOrPartitionError):
-        return TopicProblem(f"{error}: run `postyard topics apply`")
-    # Error codes above 79 come as UnknownError: nothing can be told from them but that it did not work.
-    if isinstance(error, (*_AWAY, theirs.UnknownError)):
+    # Tasks inside aiokafka wrap what they did not expect.
+    if type(error) is theirs.KafkaError and isinstance(error.__cause__, Exception):
+        return translate(error.__cause__)
+    for kinds, ours in _TABLE:
+        if isinstance(error, kinds):
+            return ours(
+                f"{type(error).__name__}: {error}" if ours is KafkaUnavailable else str(error)
+            )
+    if isinstance(error, theirs.KafkaError) and error.retriable:
         return KafkaUnavailable(f"{type(error).__name__}: {error}")
     return error

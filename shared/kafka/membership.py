@@ -1,89 +1,160 @@
-"""Group membership without records: a consumer of the empty topic mail.members, polled every second.
+"""Group membership without records: a consumer of the empty topic mail.members, polled every second by a task of its own.
 
 Ownership is what the rebalance callbacks said last, never ``assignment()``: a member that was thrown out still lists its partitions
-there. ``wait_confirmed`` answers the question that a worker has after it fenced the older owner: is the partition still mine?
+there. ``wait_confirmed`` answers the question that a worker has after it was fenced: is the partition still mine?
+
+While the group rebalances, what was owned stays owned until the new generation says otherwise: a partition that does not move is not
+restarted. One that moves is fenced by its new owner, so a moment of two owners costs the old one a round and nothing else. Everything is
+lost at once when the group no longer knows this member, or when it has not answered for a session: then others have it, or nobody.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import KafkaError
 
-from shared.kafka.errors import translate
+from shared.kafka.closing import close_consumer
+from shared.kafka.errors import THEIRS, translate
 
+SESSION_S: Final = 30.0
 _POLL_S: Final = 1.0
+# While the group rebalances, a poll waits for its end.
+_POLL_MOST_S: Final = 0.5
+_NOBODY: Final[frozenset[int]] = frozenset()
 
 
 class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
     """This process's place in a group."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, topic: str) -> None:
-        """``start`` joins."""
-        self._consumer, self._topic = consumer, topic
-        self._owned: frozenset[int] = frozenset()
-        self._confirmed_s = 0.0
+    def __init__(
+        self, make: Callable[[], AIOKafkaConsumer], topic: str, *, session_s: float = SESSION_S
+    ) -> None:
+        """``make`` builds a consumer that is in the group; ``start`` joins."""
+        self._make, self._topic, self._session_s = make, topic, session_s
+        self._consumer: AIOKafkaConsumer | None = None
+        self._assigned = self._owned = _NOBODY
+        #: Since when this member has been joining the next generation.
+        self._rejoining_s: float | None = None
+        #: When the last question was sent that the group answered; and the last that confirmed what is owned.
+        self._heard_s = self._confirmed_s = 0.0
         self._changed = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
         self.generation = 0
+        #: What Kafka complained about last, for the log.
+        self.trouble: str | None = None
+
+    def __repr__(self) -> str:
+        """Say what is owned."""
+        state = "rejoining" if self._rejoining_s is not None else f"generation {self.generation}"
+        return f"<Membership {sorted(self._owned)} [{state} | {self.trouble or 'no trouble'}]>"
 
     async def start(self) -> "Membership":
-        """Join the group and keep polling."""
+        """Join the group and keep polling; raises KafkaUnavailable."""
         try:
-            await self._consumer.start()
-        except BaseException as error:
-            await self._consumer.stop()
+            await self._join()
+        except THEIRS as error:
             raise translate(error) from error
-        self._consumer.subscribe([self._topic], listener=self)
-        self._watch_heartbeats()
-        self._task = asyncio.create_task(self._poll())
+        self._task = asyncio.create_task(self._run())
         return self
 
-    def _watch_heartbeats(self) -> None:
+    async def _join(self) -> None:
+        consumer = self._make()
+        try:
+            await consumer.start()
+        except BaseException:
+            await close_consumer(consumer, polite_s=0)
+            raise
+        self._consumer = consumer
+        self._heard_s = asyncio.get_running_loop().time()
+        consumer.subscribe([self._topic], listener=self)
+        self._watch_heartbeats(consumer)
+
+    def _watch_heartbeats(self, consumer: AIOKafkaConsumer) -> None:
         # aiokafka tells nobody when a heartbeat succeeded; wrapped here, in this one place. A heartbeat that was *sent* after a
         # fence and came back says that the group still counts this member, and so that its partitions are still its own.
-        coordinator: Any = self._consumer._coordinator  # noqa: SLF001
+        coordinator: Any = consumer._coordinator  # noqa: SLF001
         theirs = coordinator._do_heartbeat  # noqa: SLF001
 
         async def beat() -> bool:
-            sent = asyncio.get_running_loop().time()
+            sent_s = asyncio.get_running_loop().time()
             alive: bool = await theirs()
             if alive:
-                await self._confirm(sent)
+                # "Rebalance in progress" is an answer too, but confirms nothing: the next generation may say otherwise.
+                again = coordinator._rejoin_needed_fut.done()  # noqa: SLF001
+                await self._hear(sent_s, None if again else sent_s)
             return alive
 
         coordinator._do_heartbeat = beat  # noqa: SLF001
 
-    async def _poll(self) -> None:
+    async def _run(self) -> None:
         while True:
-            try:
-                # The topic is empty: this only tells the client that its user is alive.
-                await self._consumer.getmany(timeout_ms=0)
-            except KafkaError as error:
-                # No membership without Kafka: the session decides when others take over.
-                del error
+            if self._consumer is None:
+                try:
+                    await self._join()
+                except THEIRS as error:
+                    self.trouble = str(translate(error))
+            else:
+                await self._poll(self._consumer)
             await asyncio.sleep(_POLL_S)
 
+    async def _poll(self, consumer: AIOKafkaConsumer) -> None:
+        coordinator: Any = consumer._coordinator  # noqa: SLF001
+        if coordinator._coordination_task.done():  # noqa: SLF001
+            # The task inside aiokafka that rejoins has itself ended: this client will never be in a group again.
+            self.trouble = "the client's coordination ended"
+            await self._lose(for_good=True)
+            self._consumer = None
+            await close_consumer(consumer)
+            return
+        try:
+            async with asyncio.timeout(_POLL_MOST_S):
+                # The topic is empty: this only tells the client that its user is alive.
+                await consumer.getmany(timeout_ms=0)
+        except TimeoutError:
+            pass
+        except THEIRS as error:
+            # Told once; aiokafka then goes on trying to join.
+            self.trouble = str(translate(error))
+        silent_s = asyncio.get_running_loop().time() - self._heard_s
+        if coordinator.generation < 0:
+            # The group has said that it does not know this member.
+            await self._lose(for_good=True)
+        elif silent_s > self._session_s * (1 if self._rejoining_s is None else 2):
+            # While the members of a group come together, which may take as long as a session, none is answered.
+            await self._lose(for_good=False)
+
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Lose everything: what is kept comes back with the assignment."""
+        """Keep what is owned until the next generation, unless this member was thrown out."""
         del revoked
-        await self._set(frozenset())
+        self._rejoining_s = asyncio.get_running_loop().time()
+        if self._consumer is None or self._consumer._coordinator.generation < 0:  # noqa: SLF001
+            await self._lose(for_good=True)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Own what the new generation gives."""
+        now_s = asyncio.get_running_loop().time()
+        asked_s, self._rejoining_s = self._rejoining_s, None
+        self._assigned = frozenset(tp.partition for tp in assigned)
         self.generation += 1
-        await self._set(frozenset(tp.partition for tp in assigned))
-        await self._confirm(asyncio.get_running_loop().time())
+        self.trouble = None
+        # The answer may have lain here while the loop was blocked: it confirms what was so when it was asked for.
+        await self._hear(now_s, now_s if asked_s is None else asked_s)
 
-    async def _set(self, owned: frozenset[int]) -> None:
+    async def _hear(self, heard_s: float, confirmed_s: float | None) -> None:
         async with self._changed:
-            self._owned = owned
+            self._heard_s = max(self._heard_s, heard_s)
+            if confirmed_s is not None:
+                self._confirmed_s = max(self._confirmed_s, confirmed_s)
+                # Also what a silent session had taken away, where the group has been more patient.
+                self._owned = self._assigned
             self._changed.notify_all()
 
-    async def _confirm(self, sent_s: float) -> None:
+    async def _lose(self, *, for_good: bool) -> None:
         async with self._changed:
-            self._confirmed_s = max(self._confirmed_s, sent_s)
+            self._owned = _NOBODY
+            if for_good:
+                self._assigned = _NOBODY
             self._changed.notify_all()
 
     def owned(self) -> frozenset[int]:
@@ -91,10 +162,15 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         return self._owned
 
     async def changed(self, known: frozenset[int]) -> frozenset[int]:
-        """Wait until what is owned differs from ``known``."""
+        """Wait until what is owned differs from ``known``, and give it."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._owned != known)
             return self._owned
+
+    async def wait_owned(self, partition: int) -> None:
+        """Wait until ``partition`` is owned."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: partition in self._owned)
 
     async def wait_confirmed(self, partition: int, since_s: float) -> bool:
         """Wait for a heartbeat or a generation after ``since_s`` (the loop's time); False: the partition is no longer owned."""
@@ -109,4 +185,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        await self._consumer.stop()
+        await self._lose(for_good=True)
+        if self._consumer is not None:
+            consumer, self._consumer = self._consumer, None
+            await close_consumer(consumer)

@@ -1,16 +1,21 @@
-"""An idempotent producer, acks=all. One failed batch poisons it: the sequence of its records has a hole, so it sends no more."""
+"""An idempotent producer, acks=all. One failed batch poisons it: the sequence of its records has a hole, so it sends no more.
+
+With the first failure everything that is not acknowledged fails with ProducerBroken. Some of it may be in the log all the same: who sends
+it again through a new producer sends it at least once. While Kafka is merely away nothing fails: it is sent when Kafka is back, once and
+in order.
+"""
 
 import asyncio
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 
-from shared.kafka.errors import TOO_LARGE, ProducerBroken, RecordTooLarge, translate
+from shared.kafka.closing import POLITE_S, close_producer
+from shared.kafka.errors import THEIRS, ProducerBroken, RecordTooLarge, TopicProblem, translate
 
-# A poisoned aiokafka producer may wait for ever for batches that can no longer be sent.
-_STOP_S: Final = 5.0
+_STOPPED: Final = "stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,11 @@ class Producer:
         """``producer`` was started."""
         self._producer = producer
         self._broken: str | None = None
+        self._open: set[asyncio.Future[Stamped]] = set()
+
+    def __repr__(self) -> str:
+        """Say how it is and what it waits for."""
+        return f"<Producer [{self._broken or 'whole'} | {len(self._open)} not acknowledged]>"
 
     @property
     def broken(self) -> bool:
@@ -39,52 +49,77 @@ class Producer:
     ) -> "Sending":
         """Hand a record over, in order; the result is its acknowledgement.
 
-        Raises ProducerBroken, and RecordTooLarge for what could never be sent (the producer stays whole: nothing was).
+        Raises ProducerBroken; and, with nothing sent and the producer still whole, RecordTooLarge or TopicProblem.
         """
         if self._broken is not None:
             raise ProducerBroken(self._broken)
         try:
-            future = await self._producer.send(topic, value, key=key, partition=partition)
-        except TOO_LARGE as error:
-            raise RecordTooLarge(str(error)) from error
-        except KafkaError as error:
+            theirs = await self._producer.send(topic, value, key=key, partition=partition)
+        except THEIRS as error:
+            ours = translate(error)
+            if isinstance(ours, RecordTooLarge | TopicProblem):
+                raise ours from error
             raise self._break(error) from error
-        return Sending(self, future)
+        except AssertionError as error:
+            # All that aiokafka says of a partition that is not there.
+            raise TopicProblem(f"{topic}/{partition}: {error}") from error
+        ours_future: asyncio.Future[Stamped] = theirs.get_loop().create_future()
+        self._open.add(ours_future)
+        theirs.add_done_callback(partial(self._acknowledged, ours_future))
+        return Sending(ours_future)
 
     async def send(
         self, topic: str, partition: int, value: bytes | None, key: bytes | None = None
     ) -> Stamped:
-        """Append a record and wait for its acknowledgement; raises ProducerBroken."""
+        """Append a record and wait for its acknowledgement; raises ProducerBroken, RecordTooLarge, TopicProblem."""
         return await (await self.put(topic, partition, value, key)).done()
 
-    def _break(self, error: BaseException) -> ProducerBroken:
-        self._broken = self._broken or f"{type(error).__name__}: {error}"
+    def _acknowledged(self, ours: "asyncio.Future[Stamped]", theirs: "asyncio.Future[Any]") -> None:
+        self._open.discard(ours)
+        error = theirs.exception()
+        if error is None:
+            if not ours.done():
+                meta = theirs.result()
+                ours.set_result(Stamped(meta.offset, meta.timestamp))
+            return
+        translated = translate(error)
+        if isinstance(translated, RecordTooLarge):
+            # The culprit is told so: sent again it would break the next producer as well.
+            _fail(ours, translated)
+        self._break(error)
+        _fail(ours, ProducerBroken(self._broken))
+
+    def _break(self, error: BaseException | str) -> ProducerBroken:
+        if self._broken is None:
+            self._broken = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+        for future in self._open:
+            _fail(future, ProducerBroken(self._broken))
+        self._open.clear()
         return ProducerBroken(self._broken)
 
     async def stop(self) -> None:
         """Send what is left, where that is still possible, and close."""
-        try:
-            async with asyncio.timeout(_STOP_S):
-                await self._producer.stop()
-        except (TimeoutError, KafkaError):
-            self._broken = self._broken or "stopped"
+        await close_producer(self._producer, polite_s=0 if self.broken else POLITE_S)
+        self._break(_STOPPED)
 
 
-@dataclass(slots=True)
+def _fail(future: "asyncio.Future[Stamped]", error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
+        # Nobody need have asked.
+        future.exception()
+
+
 class Sending:
     """A record on its way."""
 
-    producer: Producer
-    future: "asyncio.Future[object]"
+    __slots__ = ("_future",)
+
+    def __init__(self, future: "asyncio.Future[Stamped]") -> None:
+        """``future`` is its acknowledgement."""
+        self._future = future
 
     async def done(self) -> Stamped:
-        """Wait for the acknowledgement; raises ProducerBroken."""
-        try:
-            # Shielded: the record is on its way whoever waits for it.
-            meta = await asyncio.shield(self.future)
-        except KafkaError as error:
-            translated = translate(error)
-            if isinstance(translated, RecordTooLarge):
-                raise translated from error
-            raise self.producer._break(error) from error  # noqa: SLF001
-        return Stamped(int(meta.offset), int(meta.timestamp))  # type: ignore[attr-defined]
+        """Wait for the acknowledgement; raises ProducerBroken, or RecordTooLarge where it was this record."""
+        # Shielded: the record is on its way whoever waits for it.
+        return await asyncio.shield(self._future)

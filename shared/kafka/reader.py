@@ -1,19 +1,22 @@
 """A reader of partitions that were assigned by hand: read_committed, from positions that are known, never reset silently.
 
-A watchdog looks at position against high water: a consumer that should get records and gets none is made anew at the same position.
+Stuck consumers exist (broker restarts, long stalls). So a watchdog compares positions with the log's end, which another client asks the
+broker for: a partition that stood still although there is more has its client made anew, at the same positions. If that changes nothing,
+``poll`` raises KafkaUnavailable, and whoever owns the reader starts over.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 
-from shared.kafka.errors import translate
+from shared.kafka.closing import close_consumer
+from shared.kafka.errors import THEIRS, KafkaUnavailable, translate
 
-# Without a record for so long although the broker has some: the consumer is stuck (seen after broker restarts and long stalls).
-_STUCK_S: Final = 30.0
+# Standing still for so long although the broker has more: the consumer is stuck.
+STUCK_S: Final = 30.0
+_STUCK_CLOSE_S: Final = 1.0
 
 Place = tuple[str, int]
 
@@ -22,80 +25,140 @@ class Received(Protocol):
     """One record, as aiokafka's ConsumerRecord has it."""
 
     @property
-    def topic(self) -> str: ...
+    def topic(self) -> str:
+        """Where it lies."""
+        ...
+
     @property
-    def partition(self) -> int: ...
+    def partition(self) -> int:
+        """Where it lies."""
+        ...
+
     @property
-    def offset(self) -> int: ...
+    def offset(self) -> int:
+        """Where it lies."""
+        ...
+
     @property
     def timestamp(self) -> int:
         """The broker's or the producer's stamp, ms since the epoch."""
         ...
 
     @property
-    def key(self) -> bytes | None: ...
+    def key(self) -> bytes | None:
+        """None: it has none."""
+        ...
+
     @property
-    def value(self) -> bytes | None: ...
+    def value(self) -> bytes | None:
+        """None: a tombstone."""
+        ...
 
 
 class Reader:
     """Read the partitions that it was given."""
 
     def __init__(
-        self, make: Callable[[], AIOKafkaConsumer], positions: Mapping[Place, int]
+        self,
+        make: Callable[[], AIOKafkaConsumer],
+        positions: Mapping[Place, int],
+        ends: Callable[[Iterable[Place]], Awaitable[Mapping[Place, int]]],
+        *,
+        stuck_s: float = STUCK_S,
     ) -> None:
-        """``make`` builds a consumer; ``start`` begins at ``positions``."""
+        """``make`` builds a consumer; ``start`` begins at ``positions``; ``ends`` asks the broker where the logs end."""
         self._make = make
+        self._ends = ends
         self._consumer: AIOKafkaConsumer | None = None
         self._positions = dict(positions)
         self._paused: set[Place] = set()
-        self._heard_s = 0.0
+        self._stuck_s = stuck_s
+        self._polled_s = 0.0
+        self._looked_s = 0.0
+        self._looked_at: dict[Place, int] = {}
+        #: Partitions for which the client was made anew, at which position.
+        self._remade: dict[Place, int] = {}
+
+    def __repr__(self) -> str:
+        """Say where it is."""
+        where = ", ".join(
+            f"{topic}/{partition}@{self._positions[topic, partition] if self._consumer is None else self.position((topic, partition))}"
+            for topic, partition in self._positions
+        )
+        return f"<Reader {where} [{len(self._paused)} paused]>"
 
     async def start(self) -> "Reader":
-        """Connect and go to the positions."""
+        """Connect and go to the positions; raises KafkaUnavailable."""
         consumer = self._make()
         try:
             await consumer.start()
         except BaseException as error:
-            await consumer.stop()
+            await close_consumer(consumer)
             raise translate(error) from error
         consumer.assign([TopicPartition(*place) for place in self._positions])
         for place, offset in self._positions.items():
             consumer.seek(TopicPartition(*place), offset)
         if self._paused:
             consumer.pause(*(TopicPartition(*place) for place in self._paused))
-        # aiokafka's stop() breaks off half-way when a task of its own has not had its first step yet.
-        await asyncio.sleep(0)
         self._consumer = consumer
-        self._heard_s = asyncio.get_running_loop().time()
+        self._look()
         return self
 
     async def poll(self, *, max_records: int = 1000, wait_ms: int = 20) -> list[Received]:
         """Give what has come, waiting at most ``wait_ms``; raises OffsetOutOfRange, KafkaUnavailable."""
-        consumer = self._running()
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._polled_s > self._stuck_s / 3:
+            # Whoever does not ask is not given anything.
+            self._look()
+        self._polled_s = now_s
+        if now_s - self._looked_s >= self._stuck_s:
+            await self._watch()
         try:
-            batches = await consumer.getmany(timeout_ms=wait_ms, max_records=max_records)
-        except KafkaError as error:
+            batches = await self._running().getmany(timeout_ms=wait_ms, max_records=max_records)
+        except THEIRS as error:
             raise translate(error) from error
         found: list[Received] = []
         for records in batches.values():
             found.extend(records)
-        now = asyncio.get_running_loop().time()
-        if found:
-            self._heard_s = now
-        elif now - self._heard_s > _STUCK_S:
-            self._heard_s = now
-            if any(
-                (self.lag(place) or 0) > 0 for place in self._positions if place not in self._paused
-            ):
-                await self._again()
         return found
+
+    def _look(self) -> None:
+        self._looked_s = asyncio.get_running_loop().time()
+        self._looked_at = {
+            place: self.position(place) for place in self._positions if place not in self._paused
+        }
+
+    async def _watch(self) -> None:
+        """Make the client anew if a partition has stood still although the broker has more for it."""
+        still = [
+            place
+            for place, before in self._looked_at.items()
+            if place not in self._paused and self.position(place) == before
+        ]
+        self._look()
+        if not still:
+            return
+        try:
+            # The client's own high water is as old as its last answer: a stuck one believes that there is no more.
+            ends = await self._ends(still)
+        except KafkaUnavailable:
+            # Nobody gets anything: that is no sign of a client that is stuck.
+            return
+        stuck = [place for place in still if self.position(place) < ends[place]]
+        if not stuck:
+            return
+        again = [place for place in stuck if self._remade.get(place) == self.position(place)]
+        if again:
+            raise KafkaUnavailable(f"a new client does not get on either: {again}")
+        self._remade = {place: self.position(place) for place in stuck}
+        await self._again()
 
     async def _again(self) -> None:
         for place in self._positions:
             self._positions[place] = self.position(place)
-        await self._running().stop()
+        stuck = self._running()
         await self.start()
+        await close_consumer(stuck, polite_s=_STUCK_CLOSE_S)
 
     def position(self, place: Place) -> int:
         """Give the next offset: past the markers of transactions, so that it can reach the log's end."""
@@ -107,11 +170,13 @@ class Reader:
     def seek(self, place: Place, offset: int) -> None:
         """Read on from ``offset``; what was fetched from elsewhere is dropped."""
         self._positions[place] = offset
+        self._looked_at.pop(place, None)
         self._running().seek(TopicPartition(*place), offset)
 
     def pause(self, place: Place) -> None:
         """Read nothing of this partition until ``resume``."""
         self._paused.add(place)
+        self._looked_at.pop(place, None)
         self._running().pause(TopicPartition(*place))
 
     def resume(self, place: Place) -> None:
@@ -128,8 +193,7 @@ class Reader:
         """Close the consumer."""
         if self._consumer is not None:
             consumer, self._consumer = self._consumer, None
-            # Gathered: a CancelledError of a task inside aiokafka is not a cancellation of ours.
-            await asyncio.gather(consumer.stop(), return_exceptions=True)
+            await close_consumer(consumer)
 
     def _running(self) -> AIOKafkaConsumer:
         if self._consumer is None:

@@ -2,55 +2,152 @@
 
 aiokafka commits although a send in the transaction failed, so nothing is committed before each record's own future said yes. After one
 failure, or any abort, the transactor is dead: its owner fences anew and reads its state back, since memory may be ahead of the log.
+
+A crash before the commit leaves an open transaction, which the next owner's start aborts, or the broker after ``transaction_timeout_ms``;
+until then nobody reads past it. A crash after the commit was sent leaves a round that happened or not; the next owner's fence settles it.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
-from aiokafka.producer import sender as aiokafka_sender
+from aiokafka.client import CoordinationType
+from aiokafka.errors import IllegalOperation
+from aiokafka.producer.sender import AddPartitionsToTxnHandler
 
-from shared.kafka.errors import Fenced, RecordTooLarge, RoundFailed, translate
+from shared.kafka.closing import close_producer
+from shared.kafka.errors import (
+    THEIRS,
+    Fenced,
+    RecordTooLarge,
+    RoundFailed,
+    TopicProblem,
+    translate,
+)
 
-# aiokafka waits 20 ms when the markers of the transaction before are still being written; that is the greater part of a round.
-# A constant of its module, and there is no parameter: lowered here, in this one place, for the process.
-aiokafka_sender.BACKOFF_OVERRIDE = 0.003
-# A commit that takes longer than the broker's transaction time-out was aborted there anyhow.
-_COMMIT_S: Final = 30.0
-_STOP_S: Final = 5.0
+# The broker aborts a transaction that is open for 10 s; a commit that takes this long was aborted there anyhow.
+_COMMIT_S: Final = 15.0
+_ABORT_S: Final = 5.0
+# A request above the broker's socket.request.max.bytes (100 MiB) is not refused: the connection is cut, and the client tries for ever.
+ROUND_BYTES: Final = 64 << 20
+# The wait for the markers of the transaction before; 20 ms in aiokafka, which is the greater part of a round.
+_MARKERS_S: Final = 0.002
+
+
+class _AddPartitions(AddPartitionsToTxnHandler):  # type: ignore[misc]
+    """Ask again soon whether the markers of the transaction before are written."""
+
+    def handle_response(self, resp: Any) -> float | None:
+        wait: float | None = super().handle_response(resp)
+        return None if wait is None else min(wait, _MARKERS_S)
+
+
+def _quicken(producer: AIOKafkaProducer) -> None:
+    # The wait is a constant of aiokafka's module, with no parameter. The sender of this one producer gets a handler with a shorter
+    # one, here and nowhere else; the body is that of Sender._do_add_partitions_to_txn but for the handler.
+    sender = producer._sender  # noqa: SLF001
+
+    async def add(partitions: Any) -> Any:
+        handler = _AddPartitions(sender, partitions)
+        node = await sender._find_coordinator(  # noqa: SLF001
+            CoordinationType.TRANSACTION,
+            sender._txn_manager.transactional_id,  # noqa: SLF001
+        )
+        return await handler.do(node)
+
+    sender._do_add_partitions_to_txn = add  # noqa: SLF001
 
 
 class Round:
     """What goes into one transaction."""
 
+    __slots__ = ("_bytes", "_producer", "failure", "futures", "group", "offsets")
+
     def __init__(self, producer: AIOKafkaProducer) -> None:
         """The transaction was begun."""
         self._producer = producer
-        self.futures: list[asyncio.Future[object]] = []
-        self.offsets: dict[str, dict[TopicPartition, int]] = {}
+        self._bytes = 0
+        self.futures: list[asyncio.Future[Any]] = []
+        self.group = ""
+        self.offsets: dict[TopicPartition, int] = {}
+        #: Why it can no longer be committed, whatever its user makes of that.
+        self.failure: Fenced | RoundFailed | None = None
 
     async def send(
         self, topic: str, partition: int, value: bytes | None, key: bytes | None = None
     ) -> None:
-        """Add a record."""
-        self.futures.append(await self._producer.send(topic, value, key=key, partition=partition))
+        """Add a record; raises Fenced or RoundFailed."""
+        await self._send(topic, partition, value, key)
 
     async def send_and_place(
         self, topic: str, partition: int, value: bytes, key: bytes | None = None
     ) -> int:
         """Add a record and wait for its offset, which only counts once the round is committed."""
-        future = await self._producer.send(topic, value, key=key, partition=partition)
+        future = await self._send(topic, partition, value, key)
+        try:
+            return int((await future).offset)
+        except THEIRS as error:
+            raise self.fail(error) from error
+
+    async def _send(
+        self, topic: str, partition: int, value: bytes | None, key: bytes | None
+    ) -> "asyncio.Future[Any]":
+        self._bytes += len(value or b"")
+        if self._bytes > ROUND_BYTES:
+            raise self.fail(RecordTooLarge(f"a round of more than {ROUND_BYTES} bytes"))
+        try:
+            future: asyncio.Future[Any] = await self._producer.send(
+                topic, value, key=key, partition=partition
+            )
+        except THEIRS as error:
+            raise self.fail(error) from error
+        except AssertionError as error:
+            # All that aiokafka says of a partition that is not there.
+            raise self.fail(TopicProblem(f"{topic}/{partition}: {error}")) from error
         self.futures.append(future)
-        return int((await future).offset)
+        return future
 
     def commit_offsets(self, group: str, offsets: Mapping[tuple[str, int], int]) -> None:
-        """Let the group's offsets (the next ones to read) be part of the round."""
-        self.offsets.setdefault(group, {}).update(
-            {TopicPartition(*place): at for place, at in offsets.items()}
-        )
+        """Let the group's offsets (the next ones to read) be part of the round; one group a round."""
+        if self.group not in {"", group}:
+            # aiokafka adds only the first group to the transaction.
+            raise ValueError(f"the round commits offsets of {self.group}, not of {group}")
+        self.group = group
+        self.offsets.update({TopicPartition(*place): at for place, at in offsets.items()})
+
+    def fail(self, error: BaseException) -> Fenced | RoundFailed:
+        """Remember the first failure, and give what to raise."""
+        if self.failure is None:
+            self.failure = _failure(error, self._producer)
+        return self.failure
+
+    async def commit(self) -> None:
+        """See to it that everything is there, then commit; raises Fenced or RoundFailed."""
+        if self.failure is not None:
+            raise self.failure
+        try:
+            async with asyncio.timeout(_COMMIT_S):
+                if self.offsets:
+                    await self._producer.send_offsets_to_transaction(self.offsets, self.group)
+                for future in self.futures:
+                    await future
+                await self._producer.commit_transaction()
+        except (*THEIRS, TimeoutError) as error:
+            raise self.fail(error) from error
+
+
+def _failure(error: BaseException, producer: AIOKafkaProducer) -> Fenced | RoundFailed:
+    if isinstance(error, IllegalOperation):
+        # It only says that the transaction is over; the task that ended with it knows why.
+        sender = producer._sender.sender_task  # noqa: SLF001
+        if sender is not None and sender.done() and not sender.cancelled():
+            error = sender.exception() or error
+    ours = translate(error)
+    if isinstance(ours, Fenced):
+        return ours
+    return RoundFailed(ours, too_large=isinstance(ours, RecordTooLarge))
 
 
 class Transactor:
@@ -58,8 +155,16 @@ class Transactor:
 
     def __init__(self, producer: AIOKafkaProducer) -> None:
         """``producer`` was started."""
+        _quicken(producer)
         self._producer = producer
         self._dead: str | None = None
+        self._open = False
+
+    def __repr__(self) -> str:
+        """Name the id and the state."""
+        transactional_id = self._producer._txn_manager.transactional_id  # noqa: SLF001
+        state = f"dead: {self._dead}" if self._dead else "in a round" if self._open else "ready"
+        return f"<Transactor {transactional_id} [{state}]>"
 
     @property
     def dead(self) -> bool:
@@ -71,44 +176,42 @@ class Transactor:
         """Open a round; leaving the block commits it. Raises Fenced or RoundFailed; what the block raises aborts it."""
         if self._dead is not None:
             raise RoundFailed(RuntimeError(f"this transactor is dead: {self._dead}"))
-        opened: Round | None = None
+        if self._open:
+            raise RuntimeError("one round at a time")
+        self._open = True
+        opened = Round(self._producer)
         try:
-            await self._producer.begin_transaction()
-            opened = Round(self._producer)
+            await self._begin(opened)
             yield opened
-            async with asyncio.timeout(_COMMIT_S):
-                for group, offsets in opened.offsets.items():
-                    await self._producer.send_offsets_to_transaction(offsets, group)
-                for future in opened.futures:
-                    await future
-                await self._producer.commit_transaction()
+            await opened.commit()
         except BaseException as error:
             self._dead = f"{type(error).__name__}: {error}"
-            for future in opened.futures if opened is not None else ():
+            for future in opened.futures:
                 # Each future of a failed round fails too; the first has said why.
                 future.add_done_callback(lambda done: done.cancelled() or done.exception())
-            translated = translate(error)
-            if isinstance(translated, Fenced):
-                raise translated from error
-            await self._abort()
-            if isinstance(error, KafkaError | TimeoutError):
-                too_large = isinstance(translated, RecordTooLarge)
-                raise RoundFailed(translated, too_large=too_large) from error
+            if not isinstance(opened.failure, Fenced):
+                await self._abort()
             raise
+        finally:
+            self._open = False
+
+    async def _begin(self, opened: Round) -> None:
+        try:
+            await self._producer.begin_transaction()
+        except (*THEIRS, AssertionError) as error:
+            # Between two rounds the sender may have learned that it is fenced; begin_transaction then only asserts.
+            raise opened.fail(IllegalOperation(str(error))) from error
 
     async def _abort(self) -> None:
         """Abort at the broker, so that readers need not wait for the time-out; best effort."""
         try:
-            async with asyncio.timeout(_STOP_S):
+            async with asyncio.timeout(_ABORT_S):
                 await self._producer.abort_transaction()
-        except (KafkaError, TimeoutError, AssertionError):
-            # The broker aborts it after transaction_timeout_ms, and the next owner's start does so at once.
+        except (*THEIRS, TimeoutError, AssertionError):
+            # Asserted where a commit is under way, or the sender has ended. The broker aborts what is open after
+            # transaction_timeout_ms, and the next owner's start does so at once.
             return
 
     async def stop(self) -> None:
-        """Close; an open round was aborted."""
-        try:
-            async with asyncio.timeout(_STOP_S):
-                await self._producer.stop()
-        except (KafkaError, TimeoutError):
-            return
+        """Close; a transactor that is dead, or in a round, sends nothing more."""
+        await close_producer(self._producer, polite_s=0 if self._dead or self._open else _ABORT_S)

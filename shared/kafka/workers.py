@@ -3,24 +3,29 @@
 A worker that ended for whatever reason starts again only when the group has confirmed, after that end, that the partition is still
 this process's, and after a jittered pause that grows: "fence again on any error" is a livelock of two processes that fence each other.
 A partition that was taken away is left at once: its worker is cancelled and awaited before anything else may run it.
+
+What is Kafka's doing is said and tried again for ever. What is a bug of ours is counted, and too many end the process.
 """
 
 import asyncio
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
-from shared.kafka.errors import Fenced, KafkaUnavailable, RoundFailed
+from shared.kafka.errors import Fenced, KafkaUnavailable, ProducerBroken, RoundFailed
 from shared.kafka.membership import Membership
 
 _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 5.0
+# A worker that ran for so long before it ended is not the one that failed before.
+_WELL_S: Final = 20.0
 _FAILURES: Final = 10
 _WITHIN_S: Final = 300.0
+_KAFKAS: Final = (Fenced, RoundFailed, KafkaUnavailable, ProducerBroken)
 
 
 class WorkersGaveUp(Exception):
@@ -40,8 +45,14 @@ class PartitionWorkers:
     rng: random.Random
     log: FilteringBoundLogger
     restarts: int = 0
+    #: How often a newer owner of a partition fenced one of these workers.
+    fencings: int = 0
     _tasks: dict[int, asyncio.Task[None]] = field(default_factory=dict)
     _bugs: deque[float] = field(default_factory=deque)
+
+    def __repr__(self) -> str:
+        """Say which partitions run."""
+        return f"<PartitionWorkers {sorted(self._tasks)} [{self.restarts} restarts, {self.fencings} fencings]>"
 
     async def run(self) -> None:
         """Follow the membership; raises WorkersGaveUp."""
@@ -59,46 +70,47 @@ class PartitionWorkers:
                 for task in done - {watching}:
                     # A supervisor only ends by giving up.
                     task.result()
-                known = self.membership.owned()
+                # What the watcher saw, not what is so by now: a loss that was made good again is a loss.
+                known = watching.result() if watching in done else known
         finally:
             await self._adjust(frozenset())
 
     async def _adjust(self, owned: frozenset[int]) -> None:
-        leaving = [self._tasks.pop(p) for p in list(self._tasks) if p not in owned]
-        for task in leaving:
-            task.cancel()
-        await asyncio.gather(*leaving, return_exceptions=True)
+        leaving = {p: task for p, task in self._tasks.items() if p not in owned}
+        for task in leaving.values():
+            # Once: a second one would break into what the worker does to end.
+            if not task.cancelling():
+                task.cancel()
+        if leaving:
+            # Still listed meanwhile: if this wait is cancelled, the last one waits for them again.
+            await asyncio.gather(*map(_ended, leaving.values()))
+        for partition in leaving:
+            del self._tasks[partition]
         for partition in owned - self._tasks.keys():
             self._tasks[partition] = asyncio.create_task(
                 self._supervise(partition), name=f"partition-{partition}"
             )
 
     async def _supervise(self, partition: int) -> None:
-        pause = _FIRST_PAUSE_S
+        loop = asyncio.get_running_loop()
+        pause_s = _FIRST_PAUSE_S
         while True:
-            loop = asyncio.get_running_loop()
-            began = loop.time()
-            try:
-                await self._once(partition)
-            except* (Fenced, RoundFailed, KafkaUnavailable) as group:
-                self.log.warning("worker_stopped", partition=partition, reason=_reasons(group))
-            except* Exception as group:  # noqa: BLE001 - a bug of ours: said loudly, counted, and too many end the process
-                self.log.exception("worker_failed", partition=partition, reason=_reasons(group))
-                self._count(loop.time(), group)
+            began_s = loop.time()
+            error = await self._once(partition)
+            ended_s = loop.time()
             self.restarts += 1
-            pause = (
-                _FIRST_PAUSE_S
-                if loop.time() - began > _LONGEST_PAUSE_S * 4
-                else min(pause * 2, _LONGEST_PAUSE_S)
-            )
-            ended = loop.time()
-            await asyncio.sleep(pause * self.rng.uniform(0.5, 1.0))
-            if not await self.membership.wait_confirmed(partition, ended):
-                await (
-                    asyncio.Event().wait()
-                )  # No longer ours: ``run`` cancels this task when it hears of it.
+            self._judge(partition, error, ended_s)
+            if ended_s - began_s > _WELL_S:
+                pause_s = _FIRST_PAUSE_S
+            await asyncio.sleep(pause_s * self.rng.uniform(0.5, 1.0))
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+            while not await self.membership.wait_confirmed(partition, ended_s):
+                # No longer ours: ``run`` cancels this task when it hears of it.
+                await self.membership.wait_owned(partition)
+                ended_s = loop.time()
 
-    async def _once(self, partition: int) -> None:
+    async def _once(self, partition: int) -> Exception:
+        """Run the worker and give what it ended with."""
         try:
             await self.make(partition)
         except asyncio.CancelledError:
@@ -106,25 +118,37 @@ class PartitionWorkers:
             if task is not None and task.cancelling():
                 raise
             # Nobody cancelled us: something inside was cancelled and said so to whoever waited for it.
-            raise WorkerEnded(f"partition {partition}: cancelled from inside") from None
-        raise WorkerEnded(f"partition {partition}: ended by itself")
+            return WorkerEnded(f"partition {partition}: cancelled from inside")
+        except Exception as error:  # noqa: BLE001 - judged by the caller, in full
+            return error
+        return WorkerEnded(f"partition {partition}: ended by itself")
 
-    def _count(self, now: float, cause: BaseExceptionGroup[Exception]) -> None:
-        self._bugs.append(now)
-        while self._bugs and self._bugs[0] < now - _WITHIN_S:
+    def _judge(self, partition: int, error: Exception, now_s: float) -> None:
+        causes = list(_leaves(error))
+        reason = "; ".join(f"{type(cause).__name__}: {cause}" for cause in causes)
+        self.fencings += any(isinstance(cause, Fenced) for cause in causes)
+        if all(isinstance(cause, _KAFKAS) for cause in causes):
+            self.log.warning("worker_stopped", partition=partition, reason=reason)
+            return
+        self.log.error("worker_failed", partition=partition, reason=reason, exc_info=error)
+        self._bugs.append(now_s)
+        while self._bugs[0] < now_s - _WITHIN_S:
             self._bugs.popleft()
-        if len(self._bugs) > _FAILURES:
+        if len(self._bugs) >= _FAILURES:
             raise WorkersGaveUp(
-                f"{len(self._bugs)} failures within {_WITHIN_S:.0f} s; the last: {_reasons(cause)}"
-            ) from cause
+                f"{len(self._bugs)} failures within {_WITHIN_S:.0f} s; the last: {reason}"
+            ) from error
 
 
-def _reasons(group: BaseExceptionGroup[Exception]) -> str:
-    found = []
-    for error in group.exceptions:
-        found.append(
-            _reasons(error)
-            if isinstance(error, BaseExceptionGroup)
-            else f"{type(error).__name__}: {error}"
-        )
-    return "; ".join(found)
+async def _ended(task: asyncio.Task[None]) -> None:
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error

@@ -1,0 +1,73 @@
+"""Closes aiokafka's clients for good: politely for a while, then by force.
+
+``stop()`` of a producer waits for every batch, with Kafka away for ever; ``stop()`` of a consumer breaks off half-way when one of its own
+tasks is cancelled before its first step. Left half open, such a client goes on by itself: it would connect again and send what its owner
+has long sent anew. Here it ends whatever happens; each call takes at most ``POLITE_S`` and two seconds more.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Coroutine, Iterable
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+POLITE_S: Final = 5.0
+_FORCE_S: Final = 1.0
+
+
+async def close_producer(producer: AIOKafkaProducer, *, polite_s: float = POLITE_S) -> bool:
+    """Send what is left and close; False: not all of it could be sent."""
+    if polite_s > 0 and await _finished(producer.stop(), polite_s):
+        return True
+    # Now stop() of whoever holds it has nothing left to wait for, and nobody is warned of an open client.
+    producer._closed = True  # noqa: SLF001
+    await _force(producer.client.close(), [producer._sender.sender_task])  # noqa: SLF001
+    _hush(producer)
+    return False
+
+
+def _hush(producer: AIOKafkaProducer) -> None:
+    # Futures of its own that aiokafka fails and never looks at; without this each is logged as an error that nobody retrieved.
+    batches = producer._message_accumulator._batches.values()  # noqa: SLF001
+    waiters = [batch._drain_waiter for waiting in batches for batch in waiting]  # noqa: SLF001
+    waiters.append(producer._txn_manager.wait_for_transaction_end())  # noqa: SLF001
+    for waiter in waiters:
+        if waiter is not None and waiter.done() and not waiter.cancelled():
+            waiter.exception()
+
+
+async def close_consumer(consumer: AIOKafkaConsumer, *, polite_s: float = POLITE_S) -> None:
+    """Leave the group, where there is one, and close."""
+    if polite_s > 0 and await _finished(consumer.stop(), polite_s):
+        return
+    consumer._closed = True  # noqa: SLF001
+    names = (
+        "_coordination_task",
+        "_heartbeat_task",
+        "_commit_refresh_task",
+        "_reset_committed_task",
+    )
+    tasks = [getattr(consumer._coordinator, name, None) for name in names]  # noqa: SLF001
+    tasks.append(getattr(consumer._fetcher, "_fetch_task", None))  # noqa: SLF001
+    await _force(consumer._client.close(), tasks)  # noqa: SLF001
+
+
+async def _finished(closing: Coroutine[Any, Any, object], seconds: float) -> bool:
+    # A task of its own: a CancelledError of a task inside aiokafka is not a cancellation of ours.
+    task = asyncio.create_task(closing)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    finally:
+        task.cancel()
+    await asyncio.wait({task}, timeout=_FORCE_S)
+    return task.done() and not task.cancelled() and task.exception() is None
+
+
+async def _force(
+    closing: Awaitable[object], tasks: Iterable["asyncio.Task[object] | None"]
+) -> None:
+    running = {task for task in tasks if task is not None and not task.done()}
+    for task in running:
+        task.cancel()
+    # The tasks wait for answers until their connections are closed.
+    await asyncio.wait({asyncio.ensure_future(closing), *running}, timeout=_FORCE_S)
