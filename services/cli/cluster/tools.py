@@ -17,7 +17,7 @@ from services.cli.cluster.error import LocalKafkaError
 JAVA_AT_LEAST: Final = 17
 
 _INSTALL_JAVA: Final = (
-    f"install Java {JAVA_AT_LEAST} or later (Debian: apt-get install openjdk-17-jre-headless; "
+    f"install Java {JAVA_AT_LEAST} or later (Debian: apt-get install default-jre-headless; "
     "macOS: brew install openjdk) or point JAVA_HOME at one"
 )
 _INSTALL_MAVEN: Final = "install Maven (Debian: apt-get install maven; macOS: brew install maven)"

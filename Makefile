@@ -1,0 +1,55 @@
+# Everything a newcomer types. Python, Java and Maven are looked for by scripts/setup.py, which says what is missing.
+# What is built lies in ${POSTYARD_CACHE:-~/.cache/postyard}; the clone only gets a link, .venv.
+
+PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,\
+  $(shell command -v $(name) >/dev/null && $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))) python3)
+RUN := PYTHONPATH=. .venv/bin/python
+CACHE := $(or $(POSTYARD_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/postyard)
+UV := $(CACHE)/uv/bin/uv
+KILLS ?= 20
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up down test check format bench faults lock
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "  The command line of the services is .venv/bin/python -m services.cli (installed: postyard)."
+	@echo "  PYTHON=… chooses the interpreter, POSTYARD_CACHE=… where downloads are kept, ARGS=… adds words to the command."
+
+setup: ## make the clone ready: packages (Debian, as root), virtual environment, Kafka's jars
+	@$(PYTHON) scripts/setup.py
+
+demo: setup ## send 2,000 messages through a whole cluster on this machine, watch, and account for each
+	@$(RUN) -m services.cli.demo run $(ARGS)
+
+up: setup ## start the demo's cluster and keep it running
+	@$(RUN) -m services.cli.demo up $(ARGS)
+
+down: setup ## stop what `make up` started
+	@$(RUN) -m services.cli.demo down $(ARGS)
+
+test: setup ## run all tests, on a real Kafka (ARGS="-k name" for some)
+	@$(RUN) -m pytest $(ARGS)
+
+check: setup ## lint, formatting, types, and which room may know which
+	@$(RUN) -m ruff check
+	@$(RUN) -m ruff format --check
+	@$(RUN) -m mypy
+	@PYTHONPATH=. .venv/bin/lint-imports --no-cache
+
+format: setup ## format the code, and fix what the linter can fix
+	@$(RUN) -m ruff check --fix
+	@$(RUN) -m ruff format
+
+bench: setup ## measure the pipeline beside Postfix with OpenDKIM; appends to bench.jsonl
+	@$(RUN) -m tests.bench $(ARGS)
+
+faults: setup ## kill -9 services at random KILLS times (20) while mail is under way, and count what came of it
+	@$(RUN) -m pytest tests/faults --kills=$(KILLS) --timeout=0 -s $(ARGS)
+
+lock: ## bring requirements.lock up to pyproject.toml (ARGS=--upgrade for newer versions)
+	@test -x $(UV) || ($(PYTHON) -m venv $(CACHE)/uv && $(CACHE)/uv/bin/python -m pip install --quiet uv)
+	@$(UV) pip compile --quiet --universal --python-version 3.11 --group dev --generate-hashes \
+	  --custom-compile-command 'make lock' --output-file requirements.lock $(ARGS) pyproject.toml

@@ -1,0 +1,223 @@
+"""Make a clone ready to run: what the machine lacks, the virtual environment, Kafka's jars.
+
+It needs nothing but Python, and does nothing twice. What it makes is in the user's cache, not in the clone: the
+environment under a name made of the lock file and the interpreter, so that another lock file gets another environment
+and a moved clone keeps working; `.venv` is a link to it. An environment counts only with its mark, which is written
+last; an aborted one is made anew.
+
+On Debian as root it installs the missing packages, without letting any of them start a service. Elsewhere it says what
+to install, and what will not run until then.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+LOCK: Final = ROOT / "requirements.lock"
+POLICY: Final = Path("/usr/sbin/policy-rc.d")
+PYTHON_AT_LEAST: Final = (3, 11)
+
+
+class Need(NamedTuple):
+    """Something of the machine: the Debian package that brings it, and what does not run without it."""
+
+    package: str
+    there: Callable[[], bool]
+    without: str
+    required: bool
+
+
+def main() -> None:
+    """Set up, or say what to do first."""
+    if sys.version_info < PYTHON_AT_LEAST:
+        sys.exit(
+            f"Postyard needs Python 3.11 or later, and this is {sys.version.split()[0]}: "
+            "install one, then `make PYTHON=/its/path …`"
+        )
+    sys.path.insert(0, str(ROOT))
+    from services.cli.cluster.error import LocalKafkaError  # noqa: PLC0415 - not before the check above
+    from services.cli.cluster.jars import cache_directory, fetch_jars, jars_directory  # noqa: PLC0415
+
+    provide(NEEDS)
+    cache = cache_directory(os.environ)
+    cache.mkdir(parents=True, exist_ok=True)
+    link(ROOT / ".venv", environment(cache))
+    try:
+        if not jars_directory(os.environ).is_dir():
+            say("fetching Kafka with Maven, once (43 MB)")
+        fetch_jars(os.environ)
+    except LocalKafkaError as problem:
+        sys.exit(str(problem))
+
+
+def say(words: str) -> None:
+    """Tell what takes a while."""
+    print(f"setup: {words}", flush=True)
+
+
+def java_there() -> bool:
+    """Tell whether there is a Java that is new enough."""
+    from services.cli.cluster.error import LocalKafkaError  # noqa: PLC0415
+    from services.cli.cluster.tools import find_java  # noqa: PLC0415
+
+    try:
+        find_java(os.environ)
+    except LocalKafkaError:
+        return False
+    return True
+
+
+def maven_there() -> bool:
+    """Tell whether Maven is there or not needed any more."""
+    from services.cli.cluster.jars import jars_directory  # noqa: PLC0415
+
+    return jars_directory(os.environ).is_dir() or shutil.which("mvn") is not None
+
+
+def venv_there() -> bool:
+    """Tell whether this Python can make environments; Debian has that in a package of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import ensurepip, venv"], stderr=subprocess.DEVNULL, check=False
+    )
+    return done.returncode == 0
+
+
+def program(name: str) -> Callable[[], bool]:
+    """Look for a program, also where Debian keeps those of administrators."""
+    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/usr/local/sbin"
+    return lambda: shutil.which(name, path=path) is not None
+
+
+NEEDS: Final = (
+    Need("python3-venv", venv_there, "nothing runs", required=True),
+    Need(
+        "default-jre-headless", java_there, "Kafka (Java 17 or later) does not start", required=True
+    ),
+    Need("maven", maven_there, "Kafka's jars cannot be fetched", required=True),
+    Need(
+        "postfix",
+        program("smtp-sink"),
+        "make bench has no receiver and no reference",
+        required=False,
+    ),
+    Need("opendkim", program("opendkim"), "make bench has no reference", required=False),
+    Need(
+        "opendkim-tools", program("opendkim-testmsg"), "make bench has no reference", required=False
+    ),
+)
+
+
+def provide(needs: Sequence[Need]) -> None:
+    """Install what is missing where that is ours to do; end where something required stays missing."""
+    missing = [need for need in needs if not need.there()]
+    if missing and shutil.which("apt-get") and os.geteuid() == 0:
+        install([need.package for need in missing])
+        missing = [need for need in missing if not need.there()]
+    for need in missing:
+        say(f"missing: {need.package} (Debian's name): {need.without}")
+    if missing and shutil.which("apt-get"):
+        say(f"as root: apt-get install {' '.join(need.package for need in missing)}")
+    if any(need.required for need in missing):
+        sys.exit("setup: cannot go on without what is missing")
+
+
+def install(packages: list[str]) -> None:
+    """Install Debian packages, none of which starts anything, now or at the next boot."""
+    say(f"installing with apt-get: {' '.join(packages)}")
+    env = dict(os.environ) | {"DEBIAN_FRONTEND": "noninteractive"}
+    # Without a main.cf Postfix is only a box of programs; the benchmark writes its own.
+    choice = "postfix postfix/main_mailer_type select No configuration\n"
+    with no_services():
+        for words, stdin in (
+            (["apt-get", "-qq", "update"], ""),
+            *([(["debconf-set-selections"], choice)] if "postfix" in packages else []),
+            (["apt-get", "-qq", "install", "--yes", "--no-install-recommends", *packages], ""),
+        ):
+            done = subprocess.run(
+                words,
+                input=stdin,
+                text=True,
+                env=env,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+            if done.returncode != 0:
+                say(f"{' '.join(words)} failed:\n{done.stdout}")
+                return
+    services = [package for package in packages if package in {"postfix", "opendkim"}]
+    if services and Path("/run/systemd/system").is_dir():
+        subprocess.run(["systemctl", "--quiet", "disable", *services], check=False)
+
+
+@contextlib.contextmanager
+def no_services() -> Iterator[None]:
+    """Keep packages from starting what they bring, as Debian's policy layer provides for."""
+    if POLICY.exists():  # an administrator's own decision, and in containers the same as ours
+        yield
+        return
+    POLICY.write_text("#!/bin/sh\nexit 101\n")
+    POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        POLICY.unlink()
+
+
+def environment(cache: Path) -> Path:
+    """Give the virtual environment of this lock file and this interpreter, making it where it is not whole."""
+    interpreter = f"{sys.version} {sysconfig.get_platform()} {sys.base_prefix}"
+    digest = hashlib.sha256(LOCK.read_bytes() + interpreter.encode()).hexdigest()[:12]
+    venv = cache / f"venv-{digest}"
+    mark = venv / "complete"
+    with Path(f"{venv}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (mark.is_file() and runs(venv)):
+            say("building the virtual environment, once")
+            build(venv)
+            mark.touch()
+    return venv
+
+
+def runs(venv: Path) -> bool:
+    """Tell whether the environment's interpreter is still there."""
+    try:
+        return subprocess.run([venv / "bin" / "python", "-c", ""], check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def build(venv: Path) -> None:
+    """Fill an environment with exactly what the lock file names."""
+    shutil.rmtree(venv, ignore_errors=True)
+    pip = [str(venv / "bin" / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    for words in (
+        [sys.executable, "-m", "venv", str(venv)],
+        [*pip, "install", "--require-hashes", "-r", str(LOCK)],
+    ):
+        if subprocess.run(words, check=False).returncode != 0:
+            sys.exit(f"setup: this failed: {' '.join(words)}")
+
+
+def link(name: Path, target: Path) -> None:
+    """Point the clone's `.venv` at the environment, in one step for whoever is using it."""
+    if name.is_symlink() and name.readlink() == target:
+        return
+    if name.exists() and not name.is_symlink():
+        sys.exit(f"setup: {name} is not a link of ours; move it away")
+    fresh = name.with_name(f".venv.{os.getpid()}")
+    fresh.symlink_to(target)
+    fresh.replace(name)
+
+
+if __name__ == "__main__":
+    main()
