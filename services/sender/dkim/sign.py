@@ -1,12 +1,15 @@
-"""One DKIM signature: relaxed/relaxed, RSA-SHA256 (RFC 6376) or Ed25519-SHA256 (RFC 8463), never ``l=`` (it lets others append).
+"""DKIM signatures: relaxed/relaxed, RSA-SHA256 (RFC 6376) or Ed25519-SHA256 (RFC 8463). Pure.
 
-Oversigned: a header that must not be added is listed once more than it occurs, so that a second From breaks the signature. A signer is
-immutable and its key object is parsed once; OpenSSL does the arithmetic without the GIL.
+Never ``l=``: it lets others append. Oversigned: a field that must not be added is listed once more than it occurs, so that a second From
+breaks the signature. No ``x=``: a message may wait longer for its receiver than it is worth to guess. The field is folded: no line of it is
+longer than 78, unless a domain alone is. A signer is immutable and its key was parsed once; OpenSSL does the arithmetic without the GIL.
 """
 
 import hashlib
 from base64 import b64encode
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from cryptography.hazmat.primitives import hashes
@@ -15,12 +18,12 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
-from services.sender.dkim.canonicalise import fields, part, relaxed_body, relaxed_header
+from services.sender.dkim.canonicalise import body_hash, division, relaxed_fields, relaxed_value
 
 Key = RSAPrivateKey | Ed25519PrivateKey
 
-#: Signed as often as they occur, and once more.
-_OVERSIGNED: Final = (
+#: Signed as often as they occur, and once more: whoever adds one changes what the reader sees.
+OVERSIGNED: Final = (
     b"from",
     b"to",
     b"cc",
@@ -35,9 +38,9 @@ _OVERSIGNED: Final = (
     b"list-unsubscribe-post",
 )
 #: Signed as often as they occur: a mailing system on the way may add its own.
-_SIGNED: Final = frozenset(
+SIGNED: Final = frozenset(
     (
-        *_OVERSIGNED,
+        *OVERSIGNED,
         b"sender",
         b"in-reply-to",
         b"references",
@@ -49,9 +52,10 @@ _SIGNED: Final = frozenset(
 _PADDING: Final = PKCS1v15()
 _PREHASHED: Final = Prehashed(hashes.SHA256())
 _LINE: Final = 72
+_FOLD: Final = b"\r\n  "
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Signer:
     """Sign for one domain with one key."""
 
@@ -61,70 +65,64 @@ class Signer:
 
     @property
     def algorithm(self) -> str:
-        """Name the algorithm as the header does."""
+        """Name the algorithm as the field does."""
         return "rsa-sha256" if isinstance(self.key, RSAPrivateKey) else "ed25519-sha256"
 
-    def header(self, head: bytes, body_hash: bytes, now_s: int) -> bytes:
-        """Give the DKIM-Signature field, with its CRLF, for a header and the hash of its canonical body (base64)."""
-        names, canonical = _selected(head)
-        value = self._value(names, body_hash, now_s)
-        canonical.append(relaxed_header(b"dkim-signature", value))
-        digest = hashlib.sha256(b"\r\n".join(canonical)).digest()
+    @cached_property
+    def _opening(self) -> bytes:
+        """The tags that are the same in every signature."""
+        identity = f" d={self.domain}; s={self.selector};"
+        if len(identity) > _LINE:
+            identity = f" d={self.domain};\r\n s={self.selector};"
+        return f" v=1; a={self.algorithm}; c=relaxed/relaxed;\r\n{identity}\r\n t=".encode()
+
+    def field(self, signed: bytes, listed: bytes, hashed: bytes, now_s: int) -> bytes:
+        """Give the DKIM-Signature field with its CRLF for the canonical header ``signed`` that ``listed`` (h=) names, and a hash."""
+        value = b"%b%d;\r\n h=%b;\r\n bh=%b;\r\n b=" % (self._opening, now_s, listed, hashed)
+        digest = hashlib.sha256(signed + b"dkim-signature:" + relaxed_value(value)).digest()
+        return b"DKIM-Signature:" + value + _pieces(b64encode(self._made(digest))) + b"\r\n"
+
+    def _made(self, digest: bytes) -> bytes:
         if isinstance(self.key, RSAPrivateKey):
-            made = self.key.sign(digest, _PADDING, _PREHASHED)
-        else:
-            # RFC 8463 3: Ed25519 signs the SHA-256 hash.
-            made = self.key.sign(digest)
-        return b"DKIM-Signature:" + value + _folded(b64encode(made)) + b"\r\n"
-
-    def _value(self, names: list[bytes], body_hash: bytes, now_s: int) -> bytes:
-        lines = [
-            f" v=1; a={self.algorithm}; c=relaxed/relaxed;".encode(),
-            f" d={self.domain}; s={self.selector};".encode(),
-            f" t={now_s};".encode(),
-        ]
-        line = b" h=" + names[0]
-        for name in names[1:]:
-            if len(line) + len(name) >= _LINE:
-                lines.append(line + b":")
-                line = b"  " + name
-            else:
-                line += b":" + name
-        lines += [line + b";", b" bh=" + body_hash + b";", b" b="]
-        return b"\r\n".join(lines)
-
-
-def _folded(text: bytes) -> bytes:
-    pieces = [text[at : at + _LINE] for at in range(0, len(text), _LINE)]
-    return b"\r\n  ".join([b"", *pieces])
-
-
-def _selected(head: bytes) -> tuple[list[bytes], list[bytes]]:
-    """Choose the header fields: their names in the order of h=, and their canonical forms; a verifier takes each from the bottom."""
-    names: list[bytes] = []
-    canonical: list[bytes] = []
-    for name, value in reversed(fields(head)):
-        low = name.strip().lower()
-        if low in _SIGNED:
-            names.append(low)
-            canonical.append(relaxed_header(low, value))
-    return names + list(_OVERSIGNED), canonical
-
-
-def body_hash(body: bytes) -> bytes:
-    """Hash a canonical body: base64 of its SHA-256."""
-    return b64encode(hashlib.sha256(relaxed_body(body)).digest())
+            return self.key.sign(digest, _PADDING, _PREHASHED)
+        # RFC 8463 3: it is the SHA-256 hash that Ed25519 signs.
+        return self.key.sign(digest)
 
 
 def sign(
-    signers: tuple[Signer, ...],
-    prepend: bytes,
-    message: bytes,
-    now_s: int,
-    hashed: bytes | None = None,
+    signers: Iterable[Signer], prepend: bytes, message: bytes, now_s: int, hashed: bytes | None
 ) -> bytes:
-    """Give the DKIM-Signature fields of ``prepend + message``, the first signer's first; ``hashed``: the body's hash, if known."""
-    head, body = part(message)
-    whole = prepend + head
-    digest = hashed or body_hash(body)
-    return b"".join(signer.header(whole, digest, now_s) for signer in signers)
+    """Give the DKIM-Signature fields of ``prepend + message``, the first signer's first; ``hashed``: its body's hash, where known."""
+    end, start = division(message)
+    signed, listed = _chosen(prepend + message[:end])
+    hashed = hashed or body_hash(message[start:])
+    return b"".join(signer.field(signed, listed, hashed, now_s) for signer in signers)
+
+
+def hash_of(message: bytes) -> bytes:
+    """Hash the body of a message."""
+    return body_hash(message[division(message)[1] :])
+
+
+def _chosen(head: bytes) -> tuple[bytes, bytes]:
+    """Choose what is signed: the canonical fields, each with its CRLF, and their names for h=."""
+    # RFC 6376 5.4.2: of several fields of one name, h= takes the last first.
+    chosen = [pair for pair in reversed(relaxed_fields(head)) if pair[0] in SIGNED]
+    signed = b"".join([b"%b:%b\r\n" % pair for pair in chosen])
+    return signed, _list(tuple(name for name, _ in chosen) + OVERSIGNED)
+
+
+def _list(names: Sequence[bytes]) -> bytes:
+    lines: list[bytes] = []
+    line = names[0]
+    for name in names[1:]:
+        if len(line) + len(name) >= _LINE:
+            lines.append(line + b":")
+            line = name
+        else:
+            line += b":" + name
+    return _FOLD.join((*lines, line))
+
+
+def _pieces(text: bytes) -> bytes:
+    return _FOLD + _FOLD.join([text[at : at + _LINE] for at in range(0, len(text), _LINE)])
