@@ -1,15 +1,19 @@
 """/metrics, /healthz and /readyz on one port.
 
 Liveness depends on the loop alone: whoever can answer is alive. Restarting a pod because Kafka or DNS is away would only make things
-worse. Readiness says why it is missing.
+worse. Readiness says why it is missing. A service may have routes of its own beside these three.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from aiohttp import web
 
 from shared.runtime.metrics import Metrics
+
+
+class CannotListen(Exception):
+    """The address or the port is not to be had."""
 
 
 @dataclass(slots=True)
@@ -20,11 +24,11 @@ class Health:
     port: int
     metrics: Metrics
     not_ready: Callable[[], list[str]]
-    routes: list[web.RouteDef] = field(default_factory=list)
+    routes: Sequence[web.RouteDef] = ()
     _runner: web.AppRunner | None = None
 
     async def start(self) -> int:
-        """Listen, and give the port (``port`` 0: the one that was free)."""
+        """Listen, and give the port (``port`` 0: the one that was free); raises CannotListen."""
         app = web.Application()
         app.add_routes(
             [
@@ -36,8 +40,11 @@ class Health:
         )
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self.host, self.port)
-        await site.start()
+        try:
+            await web.TCPSite(self._runner, self.host, self.port).start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise CannotListen(f"http.host {self.host}, http.port {self.port}: {error}") from error
         return int(self._runner.addresses[0][1])
 
     async def _metrics(self, _: web.Request) -> web.Response:

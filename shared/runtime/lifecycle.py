@@ -1,6 +1,9 @@
 """How a service's process begins and ends: settings, log, loop, signals, exit code by cause.
 
-0 asked to stop · 64 wrong usage · 69 Kafka is not there · 70 a bug · 78 the configuration is wrong
+0 asked to stop · 2 wrong usage · 69 Kafka is not there · 70 a bug · 71 the port is taken · 78 the configuration or the topics are wrong
+
+Before a service runs, the topics are compared with what its configuration declares: a wrong partition count is found here and not by
+mail that nobody decides about. The first SIGTERM or SIGINT sets ``stop``; how long the service then takes is its own affair.
 """
 
 import argparse
@@ -13,22 +16,48 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import uvloop
+from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
 from shared.kafka.errors import KafkaUnavailable, TopicProblem
-from shared.runtime.health import Health
+from shared.runtime.health import CannotListen, Health
 from shared.runtime.loading import SettingsError, load
 from shared.runtime.logging import configure
 from shared.runtime.metrics import Metrics
+from shared.runtime.requirement import require_topics
 from shared.runtime.settings import Settings
 
 OK: Final = 0
 UNAVAILABLE: Final = 69
 BUG: Final = 70
+MACHINE: Final = 71
 CONFIG: Final = 78
+
+_ENVIRONMENT: Final = """\
+environment:
+  POSTYARD_CONFIG           the configuration, where --config is not given
+  POSTYARD_KAFKA_BOOTSTRAP  wins over kafka.bootstrap
+  POSTYARD_HTTP_PORT        wins over http.port; 0 takes any free one
+  POSTYARD_POD              what stays the same when the process restarts in its pod (the pod's uid)
+  POSTYARD_LOCK_DIR         a directory of the pod, where its processes prove with locks that they live
+
+exit codes:
+  0 asked to stop   2 wrong usage   69 Kafka does not answer   70 a bug   71 the port is taken
+  78 the configuration or the topics are wrong
+"""
+
+
+class Serve(Protocol):
+    """Answer /metrics, /healthz and /readyz, and the service's own routes, until the process ends."""
+
+    def __call__(
+        self, not_ready: Callable[[], list[str]], routes: Sequence[web.RouteDef] = ()
+    ) -> Awaitable[Health]:
+        """``not_ready`` gives the reasons why the service is not; none when it is."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +73,7 @@ class Process:
     #: The same for a restart in the same pod.
     pod: str
     stop: asyncio.Event
-    serve: Callable[[Callable[[], list[str]]], Awaitable[Health]]
+    serve: Serve
 
 
 def main(
@@ -66,7 +95,7 @@ def main(
         return CONFIG
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     pod = env.get("POSTYARD_POD") or name
-    log = configure(service, pod, settings.log.level)
+    log = configure(service, pod, settings.log.level, recipients=settings.log.recipients)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_run(run, settings, log, env, name, pod))
 
@@ -75,7 +104,8 @@ def _arguments(service: str, about: str, argv: Sequence[str] | None) -> argparse
     parser = argparse.ArgumentParser(
         prog=f"python -m services.{service}",
         description=about,
-        epilog="Environment: POSTYARD_CONFIG, POSTYARD_KAFKA_BOOTSTRAP, POSTYARD_HTTP_PORT, POSTYARD_POD, POSTYARD_LOCK_DIR.",
+        epilog=_ENVIRONMENT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--config", help="a TOML file, or a directory of them (POSTYARD_CONFIG; postyard.toml)"
@@ -97,8 +127,10 @@ async def _run(
         loop.add_signal_handler(number, stop.set)
     served: list[Health] = []
 
-    async def serve(not_ready: Callable[[], list[str]]) -> Health:
-        health = Health(settings.http.host, settings.http.port, metrics, not_ready)
+    async def serve(
+        not_ready: Callable[[], list[str]], routes: Sequence[web.RouteDef] = ()
+    ) -> Health:
+        health = Health(settings.http.host, settings.http.port, metrics, not_ready, routes)
         port = await health.start()
         log.info("listening", host=settings.http.host, port=port)
         served.append(health)
@@ -107,6 +139,7 @@ async def _run(
     log.info("starting")
     code = OK
     try:
+        await require_topics(settings, client_id=f"postyard-{name}")
         await run(Process(settings, log, metrics, env, name, pod, stop, serve))
     except* KafkaUnavailable as group:
         log.error("kafka_unavailable", reason=_first(group))  # noqa: TRY400 - a condition, not a bug
@@ -114,7 +147,10 @@ async def _run(
     except* TopicProblem as group:
         log.error("topics_wrong", reason=_first(group))  # noqa: TRY400 - a condition, not a bug
         code = CONFIG
-    except* Exception as group:  # noqa: BLE001 - the last handler: whatever it is, it is a bug, and it is said
+    except* CannotListen as group:
+        log.error("cannot_listen", reason=_first(group))  # noqa: TRY400 - a condition, not a bug
+        code = MACHINE
+    except* Exception as group:
         log.exception("bug", reason=_first(group))
         code = BUG
     finally:

@@ -1,8 +1,19 @@
-"""Prometheus metrics of one process, in a registry of its own: nothing global, so that two services can live in one test."""
+"""Prometheus metrics of one process, in a registry of its own: nothing global, so that two services can live in one test.
+
+Counters and histograms are kept as things happen; what would be counted by looking (waiting, open, paused) is asked for at each scrape. The
+process's own CPU seconds, memory and open files are always among them.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -15,6 +26,7 @@ class Metrics:
     def __init__(self) -> None:
         """Begin with an empty registry."""
         self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
 
     def counter(self, name: str, help_: str, labels: Sequence[str] = ()) -> Counter:
         """Declare a counter; ``_total`` is added to its name."""
