@@ -20,9 +20,9 @@ _SIZES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 #: Longer is a slip, and would not fit where times are added.
 _LONGEST_NS: Final = 366 * _UNITS["d"]
 
-_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(ms|s|min|m|h|d)")
-_RATE = re.compile(r"(\d{1,9})(?:\+(\d{1,9}))?/(s|min|h|d)")
-_SIZE = re.compile(r"(\d{1,12})(B|KiB|MiB|GiB)")
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(ms|s|min|m|h|d)", re.ASCII)
+_RATE = re.compile(r"(\d{1,9})(?:\+(\d{1,9}))?/(s|min|h|d)", re.ASCII)
+_SIZE = re.compile(r"(\d{1,12})(B|KiB|MiB|GiB)", re.ASCII)
 
 
 def duration_ns(text: str) -> int:

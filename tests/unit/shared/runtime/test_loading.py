@@ -1,0 +1,314 @@
+from pathlib import Path
+
+import pytest
+
+from shared.runtime.loading import SettingsError, load
+from shared.runtime.settings import Limit, LimitRow, Rate, Route, Settings, Source, Tenant
+
+MIN = 60_000_000_000
+GOOD = """
+[kafka]
+bootstrap = "kafka-1:9092, kafka-2:9092"
+slots = 16
+[sources.ip-1]
+slot = 0
+kind = "bind"
+address = "192.0.2.10"
+ehlo = "m1.example.com"
+warmup = "none"
+[sources.ip-2]
+slot = 1
+kind = "bind"
+address = "192.0.2.11"
+ehlo = "m2.example.com"
+warmup = "none"
+[sources.relay]
+slot = 9
+kind = "smarthost"
+host = "smtp.relay.example"
+username = "acme"
+password_file = "secrets/relay"
+warmup = "none"
+[pools.bulk]
+sources = { ip-1 = 3, ip-2 = 1 }
+[pools.tx]
+sources = { relay = 1 }
+[tenants.acme]
+domains = ["Acme.example"]
+pools = { transactional = "tx", bulk = "bulk" }
+dkim = [{ domain = "acme.example", selector = "s1", key_file = "secrets/acme.pem" }]
+"""
+
+
+def read(folder: Path, text: str, env: dict[str, str] | None = None) -> Settings:
+    file = folder / "postyard.toml"
+    file.write_text(text)
+    return load(file, env or {})
+
+
+def problems(folder: Path, text: str, env: dict[str, str] | None = None) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        read(folder, text, env)
+    return caught.value.problems
+
+
+def changed(old: str, new: str) -> str:
+    assert old in GOOD
+    return GOOD.replace(old, new)
+
+
+# -- what is read
+
+
+def test_a_configuration_becomes_settings(tmp_path: Path) -> None:
+    settings = read(tmp_path, GOOD)
+    assert settings.kafka.bootstrap == "kafka-1:9092,kafka-2:9092"
+    assert settings.sources["ip-1"] == Source(
+        "ip-1", 0, "bind", "none", ehlo="m1.example.com", address="192.0.2.10"
+    )
+    assert settings.pools["bulk"].sources == {"ip-1": 3, "ip-2": 1}
+    acme = settings.tenants["acme"]
+    assert isinstance(acme, Tenant)
+    assert acme.domains == ("acme.example",)
+    assert acme.dkim[0].key_file == tmp_path / "secrets/acme.pem"
+    assert settings.source_of(9) == settings.sources["relay"]
+    assert settings.smarthost("tx") == "relay"
+    assert settings.smarthost("bulk") is None
+
+
+def test_secrets_are_only_named_so_a_service_without_them_starts(tmp_path: Path) -> None:
+    relay = read(tmp_path, GOOD).sources["relay"]
+    assert relay.password_file == tmp_path / "secrets/relay"
+    assert not relay.password_file.exists()
+
+
+def test_a_directory_is_one_configuration(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(GOOD)
+    (tmp_path / "b.toml").write_text("[limits.gmail]\nrate = '60/min'\n[kafka]\npartitions = 4\n")
+    (tmp_path / "notes.txt").write_text("not read")
+    settings = load(tmp_path, {})
+    assert settings.kafka.partitions == 4
+    assert settings.kafka.slots == 16
+    assert settings.limits["gmail"].rate == Rate(60, MIN)
+
+
+def test_a_value_in_two_files_is_an_error_that_names_both(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(GOOD)
+    (tmp_path / "b.toml").write_text("[kafka]\nslots = 9\n[pools]\nbulk = 1\n")
+    with pytest.raises(SettingsError) as caught:
+        load(tmp_path, {})
+    assert caught.value.problems == [
+        "kafka.slots: said in a.toml, and again in b.toml",
+        "pools.bulk: said in a.toml, and again in b.toml",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [("[kafka", "not TOML"), ("", "there is nothing in it"), (None, "cannot be read")],
+)
+def test_a_file_that_cannot_be_used_is_named(
+    tmp_path: Path, content: str | None, problem: str
+) -> None:
+    file = tmp_path / "x.toml"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(SettingsError, match=problem) as caught:
+        load(file, {})
+    assert len(caught.value.problems) == 1
+    assert caught.value.problems[0].startswith(str(file))
+
+
+def test_a_directory_without_a_file_is_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"no \*\.toml file in this directory"):
+        load(tmp_path, {})
+
+
+def test_the_environment_wins_where_pods_differ(tmp_path: Path) -> None:
+    env = {"POSTYARD_KAFKA_BOOTSTRAP": "127.0.0.1:1", "POSTYARD_HTTP_PORT": "0"}
+    settings = read(tmp_path, GOOD, env)
+    assert settings.kafka.bootstrap == "127.0.0.1:1"
+    assert settings.http.port == 0
+
+
+def test_an_environment_that_says_nonsense_is_a_problem(tmp_path: Path) -> None:
+    env = {"POSTYARD_KAFKA_BOOTSTRAP": "kafka", "POSTYARD_HTTP_PORT": "http"}
+    assert problems(tmp_path, GOOD, env) == [
+        'POSTYARD_KAFKA_BOOTSTRAP: expected host:port such as 127.0.0.1:2525, got "kafka"',
+        'POSTYARD_HTTP_PORT: expected a number from 0 to 65535, got "http"',
+    ]
+
+
+# -- what is refused
+
+
+def test_all_problems_come_at_once_each_with_its_path(tmp_path: Path) -> None:
+    text = changed("slot = 1\n", "slot = 0\n").replace("ip-2 = 1", "ip-9 = 1")
+    text += '[limits.gmail]\nrate = "fast"\nrte = 1\n'
+    assert problems(tmp_path, text) == [
+        'limits.gmail.rate: expected a rate such as "600/min", got "fast"',
+        "limits.gmail.rte: unknown key; did you mean rate?",
+        "sources.ip-2.slot: 0 is already the slot of ip-1",
+        "pools.bulk.sources.ip-9: no such source: ip-9; did you mean ip-2?",
+    ]
+
+
+def test_what_could_not_be_read_is_not_compared_with_anything(tmp_path: Path) -> None:
+    text = changed("slot = 1\n", 'slot = "one"\n').replace('"192.0.2.11"', '"here"')
+    assert problems(tmp_path, text) == [
+        'sources.ip-2.slot: expected a number from 0 to 127, got "one"',
+        'sources.ip-2.address: expected an IP address, got "here"',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("slots = 16", "slots = 9", "sources.relay.slot: expected at most 8, since kafka.slots = 9; got 9"),
+        ("slots = 16", "slots = 129", "kafka.slots: expected at most 128, got 129: a slot group has no more, and there is one group"),
+        ('warmup = "none"\n[sources.ip-2]', "[sources.ip-2]", "sources.ip-1.warmup: is required"),
+        ('warmup = "none"\n[sources.ip-2]', 'warmup = "gentle"\n[sources.ip-2]', 'sources.ip-1.warmup: expected "none", got "gentle": warm-up schedules come with'),
+        ('"192.0.2.11"', '"192.0.2.10"', "sources.ip-2.address: 192.0.2.10 is already the address of ip-1"),
+        ('ehlo = "m2.example.com"\n', "", "sources.ip-2.ehlo: is required"),
+        ('host = "smtp.relay.example"\n', "", "sources.relay.host: is required"),
+        ('password_file = "secrets/relay"\n', "", "sources.relay.password_file: is required where there is a username"),
+        ('username = "acme"\n', "", "sources.relay.username: is required where there is a password_file"),
+        ("relay = 1", "relay = 1, ip-1 = 1", "pools.tx.sources.relay: a smart host is a lane of its own"),
+        ("relay = 1", "relay = 0", "pools.tx.sources.relay: expected a number from 1 to 1000, got 0"),
+        ("{ relay = 1 }", "{}", "pools.tx.sources: expected at least one source, such as { ip-1 = 1 }"),
+        ('{ transactional = "tx", bulk = "bulk" }', '{ bulk = "bulk" }', "tenants.acme.pools.transactional: is required"),
+        ('transactional = "tx"', 'transactional = "xt"', "tenants.acme.pools.transactional: no such pool: xt; there are: bulk, tx"),
+        ('domain = "acme.example"', 'domain = "other.example"', "tenants.acme.dkim[0].domain: other.example is none of the tenant's domains"),
+        ('["Acme.example"]', "[]", "tenants.acme.domains: expected at least one domain"),
+        ("[tenants.acme]", '[tenants."a/b"]', 'tenants."a/b": expected a name of letters, digits, - and _ (at most 64), got "a/b"'),
+    ],
+)  # fmt: skip
+def test_one_mistake_is_one_problem(tmp_path: Path, old: str, new: str, problem: str) -> None:
+    (found,) = problems(tmp_path, changed(old, new))
+    assert found.startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        ("[kafka.x]", "kafka.x: unknown key"),
+        ("[limts]", "limts: unknown key; did you mean limits?"),
+        ("[classes.news]", "classes.news: unknown key"),
+        ('[classes.bulk]\nexpires = "121h"', "classes.bulk.expires: expected at most 5d"),
+        ('[classes.bulk]\nexpires = "3d"\n[ingest]\nmax_lifetime = "2d"', "classes.bulk.expires: expected at most ingest.max_lifetime"),
+        ("[classes.bulk]\nretry = []", "classes.bulk.retry: expected a list of durations"),
+        ('[limits.gmial]\nrate = "1/s"', "limits.gmial: no such provider: gmial; did you mean gmail?"),
+        ('[limits."gmail/ip-7"]\nrate = "1/s"', 'limits."gmail/ip-7": no such source: ip-7'),
+        ('[limits."gmail/ip-1"]\ntotal_rate = "1/s"', 'limits."gmail/ip-1": a total counts over all sources'),
+        ("[limits.gmail]\ntotal_connections = 1", "limits.gmail.total_connections: expected at least 2"),
+        ('[limits."smarthost:relax"]\nrate = "1/s"', 'limits."smarthost:relax": no such smart host'),
+        ('[routes]\n"*.test" = { to = "127.0.0.1" }', 'routes."*.test".to: expected host:port'),
+        ('[routes]\n"*.test" = { to = "127.0.0.1:1", provider = "gmial" }', 'routes."*.test".provider: no such provider'),
+        ('[routes]\n"a*.test" = { to = "127.0.0.1:1" }', 'routes."a*.test": expected a domain, "*.domain" or "*"'),
+        ('[providers.x]\ntls = "always"', "providers.x.tls: expected one of opportunistic, encrypted, verified"),
+        ('[providers.x]\nfamilies = ["v5"]', 'providers.x.families: expected "v4", "v6" or both'),
+        ("[providers.default]", "providers.default: this name means every destination without a provider"),
+        ('[timing]\nwait = "6s"', "timing.wait: expected at least fresh + skew"),
+        ('[timing]\nsilence = "5s"', "timing.silence: expected more than fresh"),
+        ('[timing]\nheartbeat = "2s"', "timing.fresh: expected at least 3 x heartbeat"),
+        ('[timing]\nmark = "0s"', "timing.mark: expected more than no time"),
+        ('[ingest]\nmax_message = "26MiB"', "ingest.max_message: expected at most 25MiB"),
+        ('[net]\nallow = ["10.0.0.1/8"]', 'net.allow: expected networks such as "10.0.0.0/8"'),
+        ('[dns]\nnameservers = ["ns1.example"]', "dns.nameservers: expected an IP address"),
+        ('[log]\nlevel = "loud"', "log.level: expected one of debug, info, warning, error"),
+    ],
+)  # fmt: skip
+def test_one_mistake_more_is_one_problem_more(tmp_path: Path, more: str, problem: str) -> None:
+    (found,) = problems(tmp_path, GOOD.replace("[kafka]\n", f"{more}\n[kafka]\n", 1))
+    assert found.startswith(problem)
+
+
+def test_more_copies_in_sync_than_there_are_is_refused(tmp_path: Path) -> None:
+    text = changed("slots = 16", "replication = 2\nmin_insync = 3")
+    assert problems(tmp_path, text) == [
+        "kafka.min_insync: expected at most kafka.replication = 2, got 3"
+    ]
+
+
+# -- layers
+
+
+def test_what_is_shipped_can_be_changed_field_by_field(tmp_path: Path) -> None:
+    text = GOOD + '[providers.gmail]\ntls = "verified"\n[limits.gmail]\nrate = "600/min"\n'
+    settings = read(tmp_path, text)
+    assert settings.providers["gmail"].tls == "verified"
+    assert ".google.com" in settings.providers["gmail"].mx
+    assert settings.limits["gmail"] == LimitRow(5, 50, Rate(600, MIN))
+
+
+def test_each_field_of_a_limit_comes_from_the_nearest_layer_that_says_it(tmp_path: Path) -> None:
+    more = """
+[limits.default]
+total_rate = "9000/min"
+[limits.gmail]
+rate = "600/min"
+connections = 20
+[limits."gmail/ip-1"]
+rate = "50/h"
+[limits."mx1.acme.example,mx2.acme.example"]
+connections = 1
+[limits."smarthost:relay"]
+connections = 2
+"""
+    settings = read(tmp_path, GOOD + more)
+    total = Rate(9000, MIN)
+    assert settings.limit("gmail", "gmail", "ip-2") == Limit(20, 50, Rate(600, MIN), total)
+    assert settings.limit("gmail", "gmail", "ip-1") == Limit(20, 50, Rate(50, 60 * MIN), total)
+    assert settings.limit(None, "mx1.acme.example,mx2.acme.example", "ip-1").connections == 1
+    assert settings.limit(None, "mx.nowhere.example", "ip-1") == Limit(10, 100, None, total)
+    assert settings.limit(None, "smarthost:relay", "relay").connections == 2
+
+
+def test_the_most_specific_route_wins(tmp_path: Path) -> None:
+    more = """
+[routes]
+"*" = { to = "127.0.0.1:1" }
+"*.test" = { to = ["127.0.0.1:2", "[::1]:3"], provider = "gmail" }
+"*.b.test" = { to = "127.0.0.1:4" }
+"A.b.test" = { to = "127.0.0.1:5" }
+"""
+    settings = read(tmp_path, more + GOOD)
+
+    def port(domain: str) -> int:
+        route = settings.route(domain)
+        assert route is not None
+        return route.to[0][1]
+
+    assert [port(d) for d in ("x.example", "x.test", "x.y.test", "x.b.test", "b.test")] == [
+        1,
+        2,
+        2,
+        4,
+        2,
+    ]
+    assert port("a.b.test") == 5
+    assert settings.route("x.test") == Route("*.test", (("127.0.0.1", 2), ("::1", 3)), "gmail")
+
+
+def test_without_routes_every_domain_is_resolved(tmp_path: Path) -> None:
+    assert read(tmp_path, GOOD).route("x.example") is None
+
+
+def test_unknown_outcomes_are_retried_without_a_cap_only_where_it_says_always(
+    tmp_path: Path,
+) -> None:
+    text = GOOD + '[classes.bulk]\nunknown = { retry = "always", delay = "1s" }\n'
+    classes = read(tmp_path, text).classes
+    assert classes["bulk"].unknown.retry is None
+    assert classes["transactional"].unknown.retry == 2
+
+
+def test_every_shipped_provider_has_its_limits_and_every_limit_its_provider(
+    tmp_path: Path,
+) -> None:
+    settings = read(tmp_path, GOOD)
+    assert set(settings.limits) == {"default", *settings.providers}
+    for name in settings.providers:
+        limit = settings.limit(name, name, "ip-1")
+        assert limit.connections > 0
+        assert limit.messages_per_connection > 0
