@@ -91,13 +91,16 @@ class Bodies:
         found: dict[Place, bytes] = {}
         self._reader.resume(here)
         try:
-            upcoming = 0
-            at = -_DENSE
+            upcoming, sought = 0, -1
+            # Where the reader was left the last time says nothing: the first step is always a seek.
+            at = -2 * _DENSE
             for _ in range(_PATIENCE_POLLS + len(offsets)):
                 if upcoming >= len(offsets):
                     return found
-                if offsets[upcoming] > at + _DENSE or offsets[upcoming] < at:
-                    self._reader.seek(here, offsets[upcoming])
+                if offsets[upcoming] > at + _DENSE and sought != offsets[upcoming]:
+                    # Once: a second seek would throw away the fetch that is on its way.
+                    sought = offsets[upcoming]
+                    self._reader.seek(here, sought)
                 for record in await self._reader.poll(max_records=_DENSE, wait_ms=_POLL_MS):
                     at = record.offset
                     if record.offset in wanted and record.value is not None:
