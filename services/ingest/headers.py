@@ -159,6 +159,8 @@ def _encode_runs(text: str) -> str:
         if not word.isascii():
             run += word
             continue
+        if run and word.lstrip(" \t").startswith("=?"):
+            run += " "
         out += _run(run, after_encoded=bool(out) and out[-1].endswith("?="))
         run = ""
         out.append(word)

@@ -42,28 +42,32 @@ def fold(line: bytes, width: int = _WIDTH) -> bytes:
 
 def encoded_words(text: str) -> str:
     """Write ``text`` as encoded words with a blank between, cut between characters."""
-    b64 = _words(text, "B", lambda raw: base64.b64encode(raw).decode(), _b64_length)
-    quoted = _words(text, "Q", _quoted, lambda raw: len(_quoted(raw)))
+    raws = [character.encode() for character in text]
+    # Three bytes are four characters of base64.
+    b64 = _words(raws, "B", lambda raw: base64.b64encode(raw).decode(), len, _PAYLOAD // 4 * 3)
+    quoted = _words(raws, "Q", _quoted, lambda raw: len(_quoted(raw)), _PAYLOAD)
     return min(b64, quoted, key=len)
 
 
 def _words(
-    text: str, kind: str, encode: Callable[[bytes], str], length: Callable[[bytes], int]
+    raws: list[bytes],
+    kind: str,
+    encode: Callable[[bytes], str],
+    size: Callable[[bytes], int],
+    most: int,
 ) -> str:
     words: list[str] = []
-    chunk = b""
-    for character in text:
-        raw = character.encode()
-        if length(chunk + raw) > _PAYLOAD:
-            words.append(f"=?utf-8?{kind}?{encode(chunk)}?=")
-            chunk = b""
-        chunk += raw
-    words.append(f"=?utf-8?{kind}?{encode(chunk)}?=")
+    chunk: list[bytes] = []
+    left = most
+    for raw in [*raws, None]:
+        need = most + 1 if raw is None else size(raw)
+        if need > left:
+            words.append(f"=?utf-8?{kind}?{encode(b''.join(chunk))}?=")
+            chunk, left = [], most
+        if raw is not None:
+            chunk.append(raw)
+            left -= need
     return " ".join(words)
-
-
-def _b64_length(raw: bytes) -> int:
-    return (len(raw) + 2) // 3 * 4
 
 
 def _quoted(raw: bytes) -> str:

@@ -13,9 +13,10 @@ from services.ingest.problem import Problem
 
 _QUOTED: Final = r'"(?:[^"\\\r\n]|\\[^\r\n])*"'
 _NAMED: Final = re.compile(
-    rf'[ \t]*((?:{_QUOTED}|[^<>()\[\]:;@\\,"])*)<[ \t]*([^<>\s]+)[ \t]*>[ \t]*(?:\([^()\\\r\n]*\)[ \t]*)?'
+    rf'((?:{_QUOTED}|[^<>()\[\]:;@\\,"])*)<([^<>]+)>(?:[ \t]*\([^()\\\r\n]*\))?'
 )
-_BARE: Final = re.compile(r"[ \t]*([^<>()\s]+)[ \t]*(?:\(([^()\\\r\n]*)\)[ \t]*)?")
+_BARE: Final = re.compile(r"([^<>()\s]+)(?:[ \t]*\(([^()\\\r\n]*)\))?")
+_LONGEST: Final = 2000
 _PART: Final = re.compile(rf"({_QUOTED})|([^\"]+)")
 _ESCAPED: Final = re.compile(r"\\(.)")
 
@@ -30,8 +31,12 @@ class Mailbox:
 
 def parse_mailbox(text: str, field: str) -> Mailbox | Problem:
     """Read one mailbox, or say which rule it breaks."""
+    # Stripped first: a pattern that begins and ends with blanks that may also be in the name costs the square of their number.
+    text = text.strip(" \t")
+    if len(text) > _LONGEST:
+        return Problem(field, f"is longer than {_LONGEST} characters")
     if named := _NAMED.fullmatch(text):
-        name, spec = _unquoted(named[1]), named[2]
+        name, spec = _unquoted(named[1]), named[2].strip(" \t")
     elif bare := _BARE.fullmatch(text):
         name, spec = (bare[2] or "").strip(), bare[1]
     else:

@@ -168,8 +168,6 @@ class Walk:
         while True:
             if len(self.parts) >= MAX_PARTS:
                 return Problem("message", f"has more than {MAX_PARTS} MIME parts")
-            if len(self._stack) >= MAX_DEPTH:
-                return Problem("message", f"MIME parts are nested more than {MAX_DEPTH} deep")
             header = self.data[head:head_end]
             digest = bool(self._stack) and self._stack[-1].digest
             kind, boundary = _content_type(header, b"message/rfc822" if digest else b"text/plain")
@@ -183,6 +181,8 @@ class Walk:
             if not part.container:
                 self._leaf = part
                 return None
+            if len(self._stack) >= MAX_DEPTH:
+                return Problem("message", f"MIME parts are nested more than {MAX_DEPTH} deep")
             sealed = self._sealed or kind in (b"multipart/signed", b"multipart/encrypted")
             self._stack.append(_Open(boundary, sealed, kind == b"multipart/digest"))
             if boundary is not None:
