@@ -1,0 +1,109 @@
+"""docs/settings.md is run: its example loads, and its tables have every key with its default."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from shared.runtime import defaults
+from shared.runtime.loading import load
+from shared.runtime.machinery import key_of
+from shared.runtime.quantities import duration_ns, size_bytes
+from shared.runtime.settings import (
+    ClassPolicy,
+    Dns,
+    Http,
+    Ingest,
+    Kafka,
+    LimitRow,
+    Log,
+    Net,
+    Pool,
+    Provider,
+    Route,
+    Scheduler,
+    Sender,
+    Settings,
+    Source,
+    Tenant,
+    Timing,
+    UnknownPolicy,
+)
+
+PAGE = (Path(__file__).parents[3] / "docs" / "settings.md").read_text()
+SECTIONS = {
+    "kafka": Kafka,
+    "timing": Timing,
+    "dns": Dns,
+    "net": Net,
+    "http": Http,
+    "ingest": Ingest,
+    "scheduler": Scheduler,
+    "sender": Sender,
+    "log": Log,
+}
+TABLES = {
+    "sources.NAME": (Source,),
+    "pools.NAME": (Pool,),
+    "tenants.NAME": (Tenant,),
+    "classes.transactional": (ClassPolicy,),
+    "providers.NAME": (Provider,),
+    "limits.KEY": (LimitRow,),
+    "routes": (Route,),
+}
+
+
+def rows(section: str) -> dict[str, str]:
+    """Give key -> default, as the page has them."""
+    (text,) = re.findall(rf"^## `\[{re.escape(section)}\]`.*?\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+    found: dict[str, str] = {}
+    for keys, default in re.findall(r"^\| (`[^|]+`) \| ([^|]*) \|", text, re.MULTILINE):
+        found |= dict.fromkeys(re.findall(r"`([^`]+)`", keys), default)
+    return found
+
+
+def test_the_example_is_a_configuration(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    file = tmp_path / "postyard.toml"
+    file.write_text(example)
+    settings = load(file, {})
+    assert settings.pools["bulk"].sources == {"ip-1": 3, "ip-2": 1}
+    assert settings.classes == defaults.CLASSES
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_section_lists_every_key_with_its_default(section: str) -> None:
+    documented = rows(section)
+    fields = {field.name: field for field in dataclasses.fields(SECTIONS[section])}
+    assert set(documented) == {key_of(name) for name in fields}
+    for name, field in fields.items():
+        said = documented[key_of(name)].strip("`")
+        if name.endswith("_ns"):
+            assert duration_ns(said.strip('"')) == field.default, name
+        elif said.endswith(('iB"',)):
+            assert size_bytes(said.strip('"')) == field.default, name
+        elif isinstance(field.default, bool):
+            assert said == str(field.default).lower(), name
+        elif isinstance(field.default, int):
+            assert said == str(field.default), name
+        elif isinstance(field.default, str):
+            assert said == f'"{field.default}"', name
+
+
+@pytest.mark.parametrize("section", TABLES)
+def test_a_table_lists_every_key(section: str) -> None:
+    wanted = {
+        key_of(field.name)
+        for kind in TABLES[section]
+        for field in dataclasses.fields(kind)
+        if field.name not in ("name", "pattern", "unknown")
+    }
+    if section.startswith("classes"):
+        wanted |= {f"unknown.{key_of(field.name)}" for field in dataclasses.fields(UnknownPolicy)}
+    assert set(rows(section)) == wanted
+
+
+def test_every_section_is_described() -> None:
+    described = {section.partition(".")[0] for section in (*SECTIONS, *TABLES)}
+    assert described == {field.name for field in dataclasses.fields(Settings)}
