@@ -62,12 +62,12 @@ def config(
         '[tenants.acme]\ndomains = ["acme.example"]\npools = { transactional = "main", bulk = "main" }\n'
         'dkim = [{ domain = "acme.example", selector = "s1", key_file = "dkim.pem" }]'
     )
-    for class_ in ("transactional", "bulk"):
-        parts.append(f"[classes.{class_}]\nretry = {retry}\nunknown = {{ {unknown} }}")
-    for name in sorted({provider for _, provider in routes.values()} - {"gmail", "yahoo"}):
-        parts.append(f'[providers.{name}]\nmx = [".{name}.invalid"]')
-    for name in sorted({provider for _, provider in routes.values()} & {"gmail", "yahoo"}):
-        parts.append(f'[providers.{name}]\ntls = "opportunistic"')
+    parts += [
+        f"[classes.{class_}]\nretry = {retry}\nunknown = {{ {unknown} }}"
+        for class_ in ("transactional", "bulk")
+    ]
+    providers = sorted({provider for _, provider in routes.values()})
+    parts += [f'[providers.{name}]\nmx = [".{name}.invalid"]' for name in providers]
     lines = [
         f'"{pattern}" = {{ to = "{to}", provider = "{provider}" }}'
         for pattern, (to, provider) in routes.items()

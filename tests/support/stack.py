@@ -226,6 +226,15 @@ class Events:
                 else:
                     self.by_delivery[event.delivery].append(event)
 
+    async def until_accepted(self, deliveries: int, seconds: float) -> None:
+        """Wait until something was said of so many deliveries."""
+        end = time.monotonic() + seconds
+        while len(self.by_delivery) < deliveries:
+            assert time.monotonic() < end, (
+                f"{len(self.by_delivery)} of {deliveries} after {seconds} s"
+            )
+            await self.read()
+
     async def until_final(self, deliveries: int, seconds: float) -> None:
         """Wait until so many deliveries have a final event."""
         end = time.monotonic() + seconds

@@ -1,0 +1,229 @@
+"""What becomes of mail, end to end: every fate that a receiver can choose, smart hosts, TLS, operators' pauses, a drain."""
+
+import asyncio
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import dkim
+import pytest
+import trustme
+
+from tests.support.config import config, submission
+from tests.support.receiver import start_receiver
+from tests.support.stack import Events, Stack
+
+PARTITIONS = 2
+
+
+def stack_for(tmp_path: Path, kafka: str, prefix: str, target: str, **more: str) -> Stack:
+    routes = {"*.test": (target, "local")}
+    return Stack(tmp_path, kafka, prefix, config(tmp_path, kafka, prefix, routes=routes, **more))  # type: ignore[arg-type]
+
+
+def start_all(stack: Stack) -> None:
+    stack.set_up()
+    services = [stack.start(kind, wait=False) for kind in ("ingest", "scheduler", "sender")]
+    stack.wait_ready(*services)
+
+
+@pytest.mark.timeout(180)
+async def test_every_fate_ends_in_its_event_with_the_peers_own_words(
+    tmp_path: Path, kafka: str, prefix: str
+) -> None:
+    receiver = start_receiver(
+        tmp_path, "receiver", "--greylist", "2", "--maildir", str(tmp_path / "mail")
+    )
+    stack = stack_for(tmp_path, kafka, prefix, receiver.target)
+    fates = {
+        "fine": "delivered",
+        "defer2": "delivered",
+        "unknown": "bounced",
+        "refuse": "bounced",
+        "full": "expired",
+        "drop": "delivered",
+    }
+    try:
+        start_all(stack)
+        for fate in fates:
+            line = submission(f"{fate}.u@a.test", id_=fate)
+            await stack.produce(
+                [line.replace(b'"v": 1', b'"v": 1, "expires": "20s", "tags": ["x"]', 1)]
+            )
+        async with Events(stack, PARTITIONS) as events:
+            await events.until_final(len(fates), 90)
+            ends = {event.submission: event for event in events.finals().values()}
+            told = {
+                said[0].submission: [event.type for event in said]
+                for said in events.by_delivery.values()
+            }
+        assert {name: event.type for name, event in ends.items()} == fates
+        assert all(types[0] == "accepted" for types in told.values())
+        assert told["fine"] == ["accepted", "deferred", "delivered"], "greylisted once"
+        assert "unknown" in told["drop"], "lost after the dot: nobody knows"
+        assert ends["drop"].maybe_duplicate
+        bounced = ends["unknown"]
+        assert bounced.reply is not None
+        assert (bounced.reply.code, bounced.reply.enhanced, bounced.category) == (
+            550,
+            "5.1.1",
+            "invalid_mailbox",
+        )
+        fine = ends["fine"]
+        assert fine.tags == ("x",)
+        assert fine.wire is not None
+        assert fine.wire.mx == "127.0.0.1"
+        assert fine.wire.mail_ns < fine.wire.end_ns
+        # Greylisting knows the address: the second try came from the same one.
+        peers = {line["peer"] for line in receiver.seen("rcpt") if line["rcpt"] == "fine.u@a.test"}
+        assert len(peers) == 1
+        for path in (tmp_path / "mail" / "new").iterdir():
+            assert dkim.verify(path.read_bytes(), dnsfunc=published(tmp_path))
+    finally:
+        stack.stop()
+        receiver.stop()
+
+
+def published(directory: Path) -> Callable[..., bytes]:
+    """Answer for the name server that publishes the test tenant's key."""
+    pem = subprocess.run(
+        ["openssl", "rsa", "-in", str(directory / "dkim.pem"), "-pubout"],
+        check=True,
+        capture_output=True,
+    ).stdout
+    record = b"v=DKIM1; k=rsa; p=" + b"".join(pem.splitlines()[1:-1])
+    return lambda name, timeout=5: record if name.startswith(b"s1._domainkey.acme.example") else b""
+
+
+@pytest.mark.timeout(180)
+async def test_a_smart_host_gets_the_mail_with_authentication_over_tls(
+    tmp_path: Path, kafka: str, prefix: str
+) -> None:
+    pem = certificate(tmp_path)
+    receiver = start_receiver(
+        tmp_path, "relay", "--tls-cert", str(pem), "--user", "postyard:secret"
+    )
+    (tmp_path / "password").write_text("secret\n")
+    relay = (
+        f'[sources.relay]\nslot = 3\nkind = "smarthost"\nhost = "127.0.0.1"\nport = {receiver.port}\nusername = "postyard"\n'
+        'password_file = "password"\ntls = "encrypted"\nwarmup = "none"\n\n[pools.relay]\nsources = { relay = 1 }\n'
+    )
+    text = config(
+        tmp_path, kafka, prefix, routes={"*.test": (receiver.target, "local")}, more=relay
+    )
+    text = text.replace('bulk = "main" }', 'bulk = "relay" }')
+    stack = Stack(tmp_path, kafka, prefix, text)
+    try:
+        start_all(stack)
+        await stack.produce([submission(f"u{at}@example.org") for at in range(30)])
+        async with Events(stack, PARTITIONS) as events:
+            await events.until_final(30, 60)
+            finals = list(events.finals().values())
+        assert {(event.type, event.relayed, event.source) for event in finals} == {
+            ("delivered", True, "relay")
+        }
+        assert {line["tls"] for line in receiver.seen("message")} == {"TLSv1.3"}
+        assert {event.wire.tls for event in finals if event.wire} == {"TLSv1.3"}
+    finally:
+        stack.stop()
+        receiver.stop()
+
+
+def certificate(directory: Path) -> Path:
+    issued = trustme.CA().issue_cert("localhost", "127.0.0.1")
+    path = directory / "cert.pem"
+    issued.private_key_and_cert_chain_pem.write_to_path(path)
+    return path
+
+
+@pytest.mark.timeout(180)
+async def test_encrypted_is_never_plaintext_and_opportunistic_takes_what_there_is(
+    tmp_path: Path, kafka: str, prefix: str
+) -> None:
+    pem = certificate(tmp_path)
+    plain = start_receiver(tmp_path, "plain")
+    secure = start_receiver(tmp_path, "secure", "--tls-cert", str(pem))
+    routes = {
+        "*.strict.test": (plain.target, "strict"),
+        "*.easy.test": (plain.target, "easy"),
+        "*.secure.test": (secure.target, "secure"),
+    }
+    text = config(tmp_path, kafka, prefix, routes=routes)
+    for name in ("strict", "secure"):
+        text = text.replace(f"[providers.{name}]\n", f'[providers.{name}]\ntls = "encrypted"\n')
+    stack = Stack(tmp_path, kafka, prefix, text)
+    try:
+        start_all(stack)
+        await stack.produce(
+            [
+                submission(f"u@a.{name}.test", id_=name).replace(
+                    b'"v": 1', b'"v": 1, "expires": "12s"', 1
+                )
+                for name in ("strict", "easy", "secure")
+            ]
+        )
+        async with Events(stack, PARTITIONS) as events:
+            await events.until_final(3, 60)
+            ends = {event.submission: event.type for event in events.finals().values()}
+        assert ends == {"strict": "expired", "easy": "delivered", "secure": "delivered"}
+        assert {line["rcpt"] for line in plain.seen("message")} == {"u@a.easy.test"}
+        assert [line["tls"] for line in secure.seen("message")] == ["TLSv1.3"]
+    finally:
+        stack.stop()
+        plain.stop()
+        secure.stop()
+
+
+@pytest.mark.timeout(180)
+async def test_a_pause_stops_a_tenants_mail_and_a_resume_lets_it_go(
+    tmp_path: Path, kafka: str, prefix: str
+) -> None:
+    receiver = start_receiver(tmp_path, "receiver")
+    stack = stack_for(tmp_path, kafka, prefix, receiver.target)
+    try:
+        start_all(stack)
+        stack.cli("pause", "--tenant", "acme", "--reason", "a test", "--author", "tests")
+        await asyncio.sleep(1)
+        await stack.produce([submission(f"u{at}@a.test") for at in range(20)])
+        async with Events(stack, PARTITIONS) as events:
+            await events.until_accepted(20, 60)
+            await asyncio.sleep(3)
+            await events.read()
+            assert events.finals() == {}
+            assert receiver.copies() == {}
+            assert 'reason="directive"' in stack.services[1].metrics()
+            stack.cli(
+                "resume", "--tenant", "acme", "--reason", "the test goes on", "--author", "tests"
+            )
+            await events.until_final(20, 30)
+    finally:
+        stack.stop()
+        receiver.stop()
+
+
+@pytest.mark.timeout(180)
+async def test_a_drained_sender_hands_back_and_another_sends_without_a_wait(
+    tmp_path: Path, kafka: str, prefix: str
+) -> None:
+    receiver = start_receiver(tmp_path, "receiver", "--dot-delay", "0.1")
+    stack = stack_for(
+        tmp_path, kafka, prefix, receiver.target, limits="[limits.local]\nconnections = 2"
+    )
+    messages = 300
+    try:
+        start_all(stack)
+        first = stack.services[-1]
+        stack.start("sender", wait=False)
+        await stack.produce(submission(f"u{at}@a.test") for at in range(messages))
+        async with Events(stack, PARTITIONS) as events:
+            await events.until_final(20, 60)
+            assert first.terminate() == 0
+            await events.until_final(messages, 60)
+            assert events.types() == {"delivered": messages}
+            assert not any(
+                event.type == "unknown" for said in events.by_delivery.values() for event in said
+            )
+        assert set(receiver.copies().values()) == {1}
+    finally:
+        stack.stop()
+        receiver.stop()
