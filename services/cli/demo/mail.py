@@ -5,7 +5,6 @@ The receiving servers decide by the recipient's local part (see ``receiver``), s
 
 import base64
 import json
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -29,11 +28,16 @@ class Mail:
     #: The final event that it must end with.
     end: str
 
+    @property
+    def id(self) -> str:
+        """Give the submission's id."""
+        return f"demo-{self.number}"
+
     def value(self) -> bytes:
         """Give the record's value as docs/records.md has it: as fields, or as a line and the message's own bytes."""
         line = {
             "v": 1,
-            "id": f"demo-{self.number}",
+            "id": self.id,
             "tenant": self.tenant,
             "from": f"bounces@{self.tenant}.example",
             "to": [self.recipient],
@@ -91,8 +95,3 @@ def mails(count: int) -> Iterator[Mail]:
             recipient=f"{local}@d{number % 7}.{provider}.test",
             end=_ENDS.get(fate or "", "delivered"),
         )
-
-
-def expected(count: int) -> Counter[str]:
-    """Count the final events that ``count`` messages must end with."""
-    return Counter(mail.end for mail in mails(count))

@@ -1,10 +1,8 @@
-"""The end of the demonstration: every message accounted for, from mail.events, and one of them looked at closely."""
+"""The end of the demonstration: every message accounted for, and one of them looked at closely."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -17,45 +15,28 @@ from cryptography.hazmat.primitives.serialization import (
 from rich.console import Console
 from rich.table import Table
 
-from services.cli.demo.mail import expected, mails
-from services.cli.demo.stage import Stage
+from services.cli.demo.account import Account, Taken, taken
+from services.cli.demo.mail import Mail
+from services.cli.demo.stage import RECEIVERS, Stage
 from shared.kafka.cluster import Cluster
 from shared.records.codec import Unreadable
-from shared.records.event import EVENT, Event
+from shared.records.event import EVENT
 from shared.records.topics import Topics
 from shared.runtime.loading import load
 
 _POLL_MS: Final = 300
+_SHOWN: Final = 10
 
 
-@dataclass(slots=True)
-class Account:
-    """What mail.events said, by submission."""
-
-    finals: dict[str, list[Event]] = field(default_factory=dict)
-    all: Counter[str] = field(default_factory=Counter)
-
-    def problems(self, count: int) -> list[str]:
-        """Say what is not as it must be; empty: all is."""
-        found = []
-        for mail in mails(count):
-            ends = [event.type for event in self.finals.get(f"demo-{mail.number}", [])]
-            if ends != [mail.end]:
-                found.append(
-                    f"demo-{mail.number} to {mail.recipient}: {ends or 'no final event'}, expected {mail.end}"
-                )
-        return found
-
-
-async def read_events(config: Path) -> Account:
-    """Read mail.events from start to end."""
-    settings = load(config, {})
-    topic, cluster = (
-        Topics(settings.kafka.prefix).events,
-        Cluster(settings.kafka.bootstrap, client_id="postyard-demo"),
-    )
+async def account_of(stage: Stage) -> Account:
+    """Read mail.events from start to end, and the receiving servers' logs."""
+    settings = load(stage.config, stage.environment())
+    topic = Topics(settings.kafka.prefix).events
     places = [(topic, partition) for partition in range(settings.kafka.partitions)]
+    cluster = Cluster(settings.kafka.bootstrap, client_id="postyard-demo")
     account = Account()
+    for name in RECEIVERS:
+        account.see(taken(stage.seen(name).read_text().splitlines()))
     try:
         ends = await cluster.end_offsets(places)
         reader = await cluster.reader(dict.fromkeys(places, "start"))
@@ -64,9 +45,7 @@ async def read_events(config: Path) -> Account:
                 for record in await reader.poll(max_records=5000, wait_ms=_POLL_MS):
                     event = EVENT.decode(record.value)
                     if not isinstance(event, Unreadable):
-                        account.all[event.type] += 1
-                        if event.final:
-                            account.finals.setdefault(event.submission, []).append(event)
+                        account.hear(event)
         finally:
             await reader.stop()
     finally:
@@ -74,68 +53,66 @@ async def read_events(config: Path) -> Account:
     return account
 
 
-def show(console: Console, stage: Stage, account: Account, count: int) -> bool:
+def show(console: Console, stage: Stage, account: Account, mails: list[Mail]) -> bool:
     """Print the account, and one message with its signature; True: all is as it must be."""
-    problems = account.problems(count)
-    got: Counter[str] = Counter(
-        event.type for events in account.finals.values() for event in events
-    )
-    drawn = Table(title=f"{sum(got.values())} of {count} messages have their final event")
+    problems = account.problems(mails)
+    ends, wanted = account.ends, Counter(mail.end for mail in mails)
+    console.print(f"\n{sum(ends.values())} of {len(mails)} messages have their final event:")
+    drawn = Table()
     for column in ("final event", "expected", "seen"):
         drawn.add_column(column, justify="left" if column == "final event" else "right")
-    wanted = expected(count)
-    for kind in sorted(wanted.keys() | got.keys()):
-        drawn.add_row(kind, str(wanted[kind]), str(got[kind]))
+    for kind in sorted(wanted.keys() | ends.keys()):
+        drawn.add_row(kind, str(wanted[kind]), str(ends[kind]))
     console.print(drawn)
     others = ", ".join(
-        f"{number} {kind}" for kind, number in sorted(account.all.items()) if kind not in got
+        f"{number} {kind}" for kind, number in sorted(account.said.items()) if kind not in ends
     )
-    console.print(f"Other events: {others}")
-    console.print(f"Delivered mail lies in {stage.maildir}/new")
-    for problem in problems[:10]:
-        console.print(f"[red]{problem}[/red]", highlight=False)
-    return _show_one(console, stage) and not problems
+    console.print(f"On the way there: {others}. Taken twice: {account.copies}.")
+    console.print(f"Delivered mail lies in {stage.maildir}/new", soft_wrap=True)
+    for problem in problems[:_SHOWN]:
+        console.print(problem, style="red", markup=False, highlight=False, soft_wrap=True)
+    if len(problems) > _SHOWN:
+        console.print(f"… and {len(problems) - _SHOWN} more", style="red")
+    if not problems:
+        console.print(
+            "Every message ended as its address said, once, and the receiving servers agree.",
+            style="green",
+        )
+    first = next((each for found in account.seen.values() for each in found), None)
+    return _show_one(console, stage, first) and not problems
 
 
-def _show_one(console: Console, stage: Stage) -> bool:
-    seen = next(
-        (
-            row
-            for row in map(json.loads, stage.seen("goodmail").read_text().splitlines())
-            if row.get("file")
-        ),
-        None,
-    )
+def _show_one(console: Console, stage: Stage, seen: Taken | None) -> bool:
     if seen is None:
-        console.print("[red]no message was delivered[/red]")
+        console.print("No message was delivered.", style="red")
         return False
-    message = (stage.maildir / "new" / seen["file"]).read_bytes()
-    verified = dkim.verify(message, dnsfunc=_published(stage.directory))
+    message = (stage.maildir / "new" / seen.file).read_bytes()
+    verified = dkim.verify(message, dnsfunc=published(stage.directory))
     console.print(
-        f"\nOne of them, from {seen['peer']} (the address that the receiving server saw), for {seen['rcpt']}:\n"
+        f"\nOne of them, for {seen.rcpt}. The receiving server saw it come from {seen.peer}:\n"
     )
     console.print(
-        message.partition(b"\r\n\r\n")[0].decode(),
+        message.partition(b"\r\n\r\n")[0].decode(errors="replace"),
         markup=False,
         emoji=False,
         highlight=False,
         soft_wrap=True,
     )
-    console.print(
-        f"\nDKIM signature {'[green]verified[/green]' if verified else '[red]does not verify[/red]'}"
-    )
+    word = "verified" if verified else "DOES NOT VERIFY"
+    console.print(f"\nDKIM signature: {word} (by dkimpy)", style="green" if verified else "red")
     return bool(verified)
 
 
-def _published(directory: Path) -> Callable[..., bytes]:
+def published(directory: Path) -> Callable[..., bytes]:
     """Answer for the name server that would publish the tenants' public keys."""
 
     def ask(name: bytes, timeout: float = 5) -> bytes:
         del timeout
         found = re.fullmatch(rb"demo\._domainkey\.(\w+)\.example\.?", name)
-        if found is None:
+        path = directory / f"{found[1].decode()}.pem" if found is not None else None
+        if path is None or not path.is_file():
             return b""
-        key = load_pem_private_key((directory / f"{found[1].decode()}.pem").read_bytes(), None)
+        key = load_pem_private_key(path.read_bytes(), None)
         public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         return b"v=DKIM1; k=rsa; p=" + b"".join(public.splitlines()[1:-1])
 

@@ -1,6 +1,6 @@
-"""The live view: reads nothing but the services' own metrics, as a dashboard would."""
+"""The live view: reads nothing but the services' own metrics, as a dashboard would. Pure."""
 
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -8,8 +8,11 @@ from typing import Final
 from prometheus_client.parser import text_string_to_metric_families
 from rich.table import Table
 
-_OUT: Final = ("granted", "started")
-_COUNTED: Final = ("delivered", "deferred", "bounced", "expired")
+_FLYING: Final = ("granted", "started")
+_SHOWN: Final = ("delivered", "deferred", "bounced", "expired")
+_ENDS: Final = ("delivered", "bounced", "expired", "rejected", "cancelled", "suppressed")
+#: A rate is counted over so long.
+_SPAN_NS: Final = 3_000_000_000
 
 
 @dataclass(slots=True)
@@ -27,24 +30,28 @@ class Picture:
     @property
     def ended(self) -> int:
         """Count the deliveries that ended."""
-        return sum(
-            sum(counts[kind] for kind in ("delivered", "bounced", "expired"))
-            for counts in self.said.values()
-        )
+        return sum(counts[kind] for counts in self.said.values() for kind in _ENDS)
 
     def providers(self) -> list[str]:
-        """List the providers, those of everybody else last."""
+        """List the providers, everybody else last."""
         names = set(self.waiting) | set(self.flying) | set(self.said)
         return sorted(names, key=lambda name: (name == "other", name))
+
+    def shares(self) -> str:
+        """Say each source's share of what was delivered."""
+        total = sum(self.share.values()) or 1
+        return "  ".join(
+            f"{source} {100 * count / total:.0f} %" for source, count in sorted(self.share.items())
+        )
 
 
 def read(page: str) -> Picture:
     """Read the scheduler's /metrics page."""
     found = Picture()
     for name, labels, value in _samples(page):
-        provider = labels.get("provider", "")
+        provider = labels.get("provider") or "other"
         if name == "postyard_deliveries":
-            side = found.flying if labels["reason"] in _OUT else found.waiting
+            side = found.flying if labels["reason"] in _FLYING else found.waiting
             side[provider] += int(value)
         elif name == "postyard_events_total":
             found.said[provider][labels["type"]] += int(value)
@@ -61,40 +68,54 @@ def _samples(page: str) -> Iterator[tuple[str, dict[str, str], float]]:
             yield sample.name, sample.labels, sample.value
 
 
-def table(now: Picture, before: Picture, seconds: float) -> Table:
-    """Draw one row a provider; the rate is what was delivered since ``before``."""
-    drawn = Table(title="Postyard", expand=False)
-    for column in ("provider", "waiting", "in flight", *_COUNTED, "rate"):
-        drawn.add_column(column, justify="left" if column == "provider" else "right")
-    for provider in now.providers():
-        said = now.said[provider]
-        gained = said["delivered"] - before.said[provider]["delivered"]
-        drawn.add_row(
-            provider,
-            str(now.waiting[provider]),
-            str(now.flying[provider]),
-            *(str(said[kind]) for kind in _COUNTED),
-            f"{gained / seconds:.0f}/s" if seconds > 0 else "",
-        )
-    drawn.caption = f"{shares(now)}   {now.paused} pairs paused"
-    return drawn
+@dataclass(slots=True)
+class View:
+    """What was seen in the last seconds, and how it is shown."""
 
+    _history: deque[tuple[int, Picture]] = field(default_factory=lambda: deque([(0, Picture())]))
 
-def shares(now: Picture) -> str:
-    """Say each source's share of what was delivered."""
-    total = sum(now.share.values()) or 1
-    return "  ".join(
-        f"{source} {100 * count // total} %" for source, count in sorted(now.share.items())
-    )
+    @property
+    def now(self) -> Picture:
+        """Give the latest picture."""
+        return self._history[-1][1]
 
+    def look(self, page: str, mono_ns: int) -> None:
+        """Take a new picture; a page that is empty (nobody answered) leaves the last one."""
+        if page:
+            self._history.append((mono_ns, read(page)))
+        while len(self._history) > 2 and self._history[1][0] <= mono_ns - _SPAN_NS:  # noqa: PLR2004 - two make a span
+            self._history.popleft()
 
-def line(now: Picture) -> str:
-    """Say the same in one line, for a log."""
-    parts = []
-    for provider in now.providers():
-        said = now.said[provider]
-        counts = " ".join(f"{kind} {said[kind]}" for kind in _COUNTED)
-        parts.append(
-            f"{provider}: waiting {now.waiting[provider]} in flight {now.flying[provider]} {counts}"
-        )
-    return " | ".join(parts) + f" | {shares(now)}"
+    def rate(self, provider: str) -> float:
+        """Give deliveries a second over the last seconds."""
+        (begun, before), (ended, now) = self._history[0], self._history[-1]
+        gained = now.said[provider]["delivered"] - before.said[provider]["delivered"]
+        return gained * 1e9 / (ended - begun) if begun and ended > begun else 0.0
+
+    def table(self) -> Table:
+        """Draw one row a provider."""
+        now = self.now
+        drawn = Table(title="Postyard", expand=False)
+        for column in ("provider", "waiting", "in flight", *_SHOWN, "rate"):
+            drawn.add_column(column, justify="left" if column == "provider" else "right")
+        for provider in now.providers():
+            drawn.add_row(
+                provider,
+                str(now.waiting[provider]),
+                str(now.flying[provider]),
+                *(str(now.said[provider][kind]) for kind in _SHOWN),
+                f"{self.rate(provider):.0f}/s",
+            )
+        drawn.caption = f"sources: {now.shares() or 'none yet'}   pairs paused: {now.paused}"
+        return drawn
+
+    def line(self) -> str:
+        """Say the same in one line, for a log."""
+        now, parts = self.now, []
+        for provider in now.providers():
+            counts = ", ".join(f"{now.said[provider][kind]} {kind}" for kind in _SHOWN)
+            parts.append(
+                f"{provider}: {now.waiting[provider]} waiting, {now.flying[provider]} in flight, "
+                f"{counts}, {self.rate(provider):.0f}/s"
+            )
+        return " | ".join([*parts, f"sources: {now.shares() or 'none yet'}"])
