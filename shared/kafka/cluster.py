@@ -1,6 +1,6 @@
 """Makes clients, with every setting that aiokafka's defaults get wrong for us in one place.
 
-No auto commit, no silent reset of offsets, read_committed, acks=all and idempotence, lz4, batches large enough for a round, short
+No auto commit, no silent reset of offsets, read_committed, acks=all and idempotence, zstd, batches large enough for a round, short
 back-offs, and room for a message of 25 MiB. The session of a group member is long enough for a loop that was blocked for a while.
 
 aiokafka waits for ever for a topic that is not there, and for a coordinator that does not answer: here both end in an error.
@@ -140,7 +140,8 @@ class Cluster:
             **settings,
             acks="all",
             enable_idempotence=True,
-            compression_type="lz4",
+            # aiokafka compresses with lz4 at level 9: 15 MB/s of text, three quarters of what a round costs. zstd: 160 MB/s, and smaller.
+            compression_type="zstd",
             max_batch_size=_BATCH_BYTES,
             max_request_size=MAX_RECORD_BYTES,
         )

@@ -1,0 +1,290 @@
+"""A round happens as a whole or not at all, and a transactor that failed, or was replaced, never commits again."""
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+
+import pytest
+
+from shared.kafka.errors import Fenced, RecordTooLarge, RoundFailed, TopicProblem
+from shared.kafka.transactor import ROUND_BYTES, Transactor
+from tests.support.kafka import Log
+
+
+@pytest.fixture
+async def group(prefix: str) -> str:
+    return f"{prefix}group"
+
+
+async def _round(
+    tx: Transactor,
+    *records: tuple[str, int, bytes],
+    pause: float = 0,
+    group: str = "",
+    offsets: Mapping[tuple[str, int], int] | None = None,
+) -> None:
+    async with tx.round() as round_:
+        for topic, partition, value in records:
+            await round_.send(topic, partition, value)
+            await asyncio.sleep(pause)
+        if offsets:
+            round_.commit_offsets(group, offsets)
+
+
+async def test_a_round_is_seen_as_a_whole_with_its_offsets(log: Log, group: str) -> None:
+    topic = await log.topic(2)
+    tx = await log.cluster.transactor(log.prefix + "tx")
+    async with tx.round() as round_:
+        await round_.send(topic, 0, b"one", key=b"k")
+        await round_.send(topic, 1, None, key=b"k")
+        await round_.send(topic, 0, b"two")
+        round_.commit_offsets(group, {(topic, 1): 7})
+        assert await log.values(topic) == []
+    await tx.stop()
+    assert await log.values(topic) == [b"one", b"two"]
+    assert [(r.key, r.value) for r in await log.records(topic, 1)] == [(b"k", None)]
+    assert await log.cluster.committed(group, [(topic, 0), (topic, 1)]) == {
+        (topic, 0): None,
+        (topic, 1): 7,
+    }
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+async def test_a_record_that_the_broker_refuses_fails_the_round_wherever_it_stands(
+    log: Log, group: str, at: int
+) -> None:
+    topic, strict = await log.topic(), await log.topic(max_message_bytes="10000")
+    tx = await log.cluster.transactor(log.prefix + "tx")
+    records = [(topic, 0, b"before"), (topic, 0, b"after")]
+    records.insert(at, (strict, 0, random.Random(1).randbytes(20_000)))
+    with pytest.raises(RoundFailed) as failed:
+        await _round(tx, *records, group=group, offsets={(topic, 0): 99})
+    assert failed.value.too_large
+    assert isinstance(failed.value.cause, RecordTooLarge)
+    assert await log.values(topic) == await log.values(strict) == []
+    await tx.stop()
+    # The next owner sees that nothing happened, and does it again without the culprit.
+    tx = await log.cluster.transactor(log.prefix + "tx")
+    assert await log.cluster.committed(group, [(topic, 0)]) == {(topic, 0): None}
+    async with tx.round() as round_:
+        await round_.send(topic, 0, b"before")
+        round_.commit_offsets(group, {(topic, 0): 1})
+    await tx.stop()
+    assert await log.values(topic) == [b"before"]
+
+
+async def test_a_record_of_100_mb_is_refused_before_it_is_sent(log: Log) -> None:
+    topic = await log.topic()
+    tx = await log.cluster.transactor(log.prefix + "tx")
+    with pytest.raises(RoundFailed) as failed:
+        await _round(tx, (topic, 0, b"small"), (topic, 0, bytes(100_000_000)))
+    assert failed.value.too_large
+    await tx.stop()
+    assert await log.values(topic) == []
+
+
+async def test_a_round_larger_than_a_request_may_be_is_refused(log: Log) -> None:
+    topic = await log.topic(8, max_message_bytes=str(36 << 20))
+    tx = await log.cluster.transactor(log.prefix + "tx")
+    part = random.Random(1).randbytes(ROUND_BYTES // 8 + 1)
+    with pytest.raises(RoundFailed) as failed:
+        await _round(tx, *((topic, partition, part) for partition in range(8)))
+    assert failed.value.too_large
+    await tx.stop()
+
+
+async def test_a_failure_that_the_caller_swallows_still_fails_the_round(
+    log: Log, group: str
+) -> None:
+    topic = await log.topic()
+    tx = await log.cluster.transactor(log.prefix + "tx")
+
+    async def careless() -> None:
+        async with tx.round() as round_:
+            await round_.send(topic, 0, b"small")
+            with suppress(RoundFailed):
+                await round_.send(topic, 0, bytes(40 << 20))
+            round_.commit_offsets(group, {(topic, 0): 1})
+
+    with pytest.raises(RoundFailed):
+        await careless()
+    await tx.stop()
+    assert await log.values(topic) == []
+
+
+async def test_a_partition_that_is_not_there_fails_the_round(log: Log) -> None:
+    topic = await log.topic()
+    tx = await log.cluster.transactor(log.prefix + "tx")
+    with pytest.raises(RoundFailed) as failed:
+        await _round(tx, (topic, 0, b"x"), (topic, 5, b"x"))
+    assert isinstance(failed.value.cause, TopicProblem)
+    await tx.stop()
+    assert await log.values(topic) == []
+
+
+async def test_what_the_caller_raises_aborts_at_once_and_comes_out_as_it_is(log: Log) -> None:
+    topic = await log.topic()
+    tx = await log.cluster.transactor(log.prefix + "tx")
+
+    async def wrong() -> None:
+        async with tx.round() as round_:
+            await round_.send_and_place(topic, 0, b"never")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await wrong()
+    assert tx.dead
+    with pytest.raises(RoundFailed, match="dead"):
+        await _round(tx)
+    # Aborted, not left to the time-out: others' records are seen at once.
+    producer = await log.cluster.producer()
+    await producer.send(topic, 0, b"other")
+    began = time.monotonic()
+    assert await log.values(topic) == [b"other"]
+    assert time.monotonic() - began < 5
+    await producer.stop()
+    await tx.stop()
+
+
+async def test_a_cancelled_round_aborts(log: Log) -> None:
+    topic = await log.topic()
+    tx = await log.cluster.transactor(log.prefix + "tx")
+    inside = asyncio.Event()
+
+    async def work() -> None:
+        async with tx.round() as round_:
+            await round_.send(topic, 0, b"never")
+            inside.set()
+            await asyncio.sleep(60)
+
+    task = asyncio.create_task(work())
+    await inside.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert tx.dead
+    await tx.stop()
+    assert await log.values(topic) == []
+
+
+async def test_an_empty_round_writes_nothing(log: Log) -> None:
+    topic = await log.topic()
+    tx = await log.cluster.transactor(log.prefix + "tx")
+    await _round(tx)
+    await _round(tx, (topic, 0, b"x"))
+    await tx.stop()
+    # The record and the marker of one transaction.
+    assert await log.cluster.end_offsets([(topic, 0)]) == {(topic, 0): 2}
+
+
+async def test_rounds_are_one_at_a_time(log: Log) -> None:
+    tx = await log.cluster.transactor(log.prefix + "tx")
+    async with tx.round():
+        with pytest.raises(RuntimeError, match="one round"):
+            await _round(tx)
+    await tx.stop()
+
+
+async def test_a_round_commits_the_offsets_of_one_group(log: Log, group: str) -> None:
+    topic = await log.topic(2)
+    tx = await log.cluster.transactor(log.prefix + "tx")
+
+    async def two_groups() -> None:
+        async with tx.round() as round_:
+            round_.commit_offsets(group, {(topic, 0): 1})
+            round_.commit_offsets(group, {(topic, 1): 1})
+            round_.commit_offsets(group + "-other", {(topic, 0): 1})
+
+    with pytest.raises(ValueError, match="not of"):
+        await two_groups()
+    await tx.stop()
+
+
+@pytest.mark.parametrize("pause", [0, 0.3], ids=["all at once", "slowly"])
+async def test_a_zombies_round_raises_fenced_however_it_writes(log: Log, pause: float) -> None:
+    topic = await log.topic()
+    old = await log.cluster.transactor(log.prefix + "tx")
+    async with old.round() as round_:
+        await round_.send(topic, 0, b"mine")
+    new = await log.cluster.transactor(log.prefix + "tx")
+    with pytest.raises(Fenced):
+        await _round(old, *((topic, 0, value) for value in (b"z1", b"z2", b"z3")), pause=pause)
+    assert old.dead
+    async with new.round() as round_:
+        await round_.send(topic, 0, b"its")
+    await old.stop()
+    await new.stop()
+    assert await log.values(topic) == [b"mine", b"its"]
+
+
+async def test_an_owner_fenced_in_the_middle_of_a_round_loses_the_round(
+    log: Log, group: str
+) -> None:
+    topic = await log.topic()
+    old = await log.cluster.transactor(log.prefix + "tx")
+    new: list[Transactor] = []
+
+    async def half() -> None:
+        async with old.round() as round_:
+            await round_.send_and_place(topic, 0, b"half")
+            new.append(await log.cluster.transactor(log.prefix + "tx"))
+            round_.commit_offsets(group, {(topic, 0): 5})
+
+    with pytest.raises(Fenced):
+        await half()
+    assert await log.values(topic) == []
+    assert await log.cluster.committed(group, [(topic, 0)]) == {(topic, 0): None}
+    await old.stop()
+    await new[0].stop()
+
+
+async def test_after_a_fence_the_committed_offsets_are_those_of_the_last_round(
+    log: Log, group: str
+) -> None:
+    topic = await log.topic()
+    for at in range(1, 31):
+        tx = await log.cluster.transactor(log.prefix + "tx")
+        before = await log.cluster.committed(group, [(topic, 0)])
+        assert before == {(topic, 0): at - 1 or None}
+        async with tx.round() as round_:
+            await round_.send(topic, 0, b"x")
+            round_.commit_offsets(group, {(topic, 0): at})
+        # As a process that is killed: the next one starts while the last round's markers are being written.
+        await tx.stop()
+
+
+@pytest.mark.timeout(60)
+async def test_a_hung_transaction_is_reaped_and_readers_go_on(log: Log) -> None:
+    topic = await log.topic()
+    hung = await log.cluster.transactor(log.prefix + "hung")
+    written, seen = asyncio.Event(), asyncio.Event()
+
+    async def hang() -> None:
+        async with hung.round() as round_:
+            await round_.send_and_place(topic, 0, b"never")
+            written.set()
+            await seen.wait()
+            await round_.send(topic, 0, b"late")
+
+    hanging = asyncio.create_task(hang())
+    await written.wait()
+    producer = await log.cluster.producer()
+    sent = await producer.send(topic, 0, b"behind")
+    reader = await log.cluster.reader({(topic, 0): "start"})
+    began = time.monotonic()
+    while not (found := await reader.poll(wait_ms=200)) and time.monotonic() - began < 30:
+        pass
+    waited = time.monotonic() - began
+    assert [(record.offset, record.value) for record in found] == [(sent.offset, b"behind")]
+    # transaction_timeout_ms is 10 s; the broker looks for what has timed out every few seconds.
+    assert 5 < waited < 22
+    seen.set()
+    with pytest.raises((Fenced, RoundFailed)):
+        await hanging
+    assert hung.dead
+    await reader.stop()
+    await producer.stop()
+    await hung.stop()
+    assert await log.values(topic) == [b"behind"]
