@@ -22,9 +22,13 @@ class Owner(Protocol):
     epoch: int
     beat_stamp_ns: int
 
-    def acting(self, mono_ns: int) -> bool: ...
+    def acting(self, mono_ns: int) -> bool:
+        """Say whether this process may act for the slot now."""
+        ...
 
-    def may_start(self, mono_ns: int) -> bool: ...
+    def may_start(self, mono_ns: int) -> bool:
+        """Say whether a new attempt may begin."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,7 @@ class AttemptGate:
         """Take the stamp of `started`."""
         self._stamp_ns = stamp_ns
 
-    def may_dot(self, now: Now) -> Answer:
+    def may_dot(self, now: Now) -> Answer:  # noqa: PLR0911 - one for each answer
         """Say whether the final dot may be written; it must be, in the same breath, on ``Go``."""
         if self._taken_ns is None or now.mono_ns - self._taken_ns > self._attempt_max_ns:
             return Stop("deadline", hand_back=True)

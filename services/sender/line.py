@@ -6,9 +6,10 @@ A connection's task takes a grant only when it is connected, so `started` is nev
 of a pair is its ``WireLimiter``: starts are spaced by the sender's own clock and a stall is never caught up. A pair has at most
 ``connections`` tasks; one that finds nothing for a while ends with QUIT. Signing goes on beside MAIL, and the gate lets the dot through.
 
-Whose fault is the first question. A connection that fails, or a peer that refuses before RCPT, is the pair's: that grant ends as
-``pair_failed`` and what waits behind it is handed back, so that it uses no attempt. Lost before the dot is a deferral, after it ``unknown``.
-A crash here loses nothing: what had `started` and no outcome becomes ``unknown`` by the scheduler's judgement, the rest is granted again.
+Whose fault is the first question. A connection that fails, or a peer that refuses before RCPT, is the pair's: that grant ends
+as ``pair_failed`` and what waits behind it is handed back, so that it uses no attempt. Lost before the dot is a deferral, after
+it ``unknown``. A crash here loses nothing: what had `started` and no outcome becomes ``unknown`` by the scheduler's judgement,
+the rest is granted again.
 """
 
 import asyncio

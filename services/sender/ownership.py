@@ -1,8 +1,8 @@
 """Who owns a slot, from the side of one process that may: pure, one ``SlotOwner`` for each slot that the process can serve.
 
-    Watching --(freed | silence | my pod's first claim)--> Greeting --(clock fits)--> Ending --(dispatch end)--> Claiming --> Waiting --> Ready
-       ^                                                                                                                               |
-       +--------------------------------- a later claim, or released (drain, unfit) ---------------------------------------------------+
+    Watching --(freed | silence | my pod's first claim)--> Greeting --(clock fits)--> Ending --(dispatch end)--> Claiming --> Waiting
+       ^                                                                                                                  |
+       +---------------- a later claim, or released (drain, unfit) ---------------- Ready <-------------------------------+
 
 Time comes in as ``Now`` (monotonic and wall); records that the shell must append come out of ``step`` as ``Say``; their acknowledgements
 go back through ``on_stamped``, and what is read of mail.control through ``on_read``, after the ``ControlView`` took it.
@@ -203,7 +203,7 @@ class SlotOwner:
         if self._fits():
             self._fit_ns = now.mono_ns
 
-    def step(self, now: Now, *, at_end: bool) -> list[Action]:
+    def step(self, now: Now, *, at_end: bool) -> list[Action]:  # noqa: PLR0911 - one for each state
         """Move on as far as possible; ``at_end``: mail.control has been read to its end."""
         match self.state:
             case State.WATCHING:

@@ -235,10 +235,8 @@ class Slots:
     def _look_at_source(self, slot: Slot) -> None:
         """Suspend a source whose address cannot be bound, and take it back when it can."""
         now = self.clock.mono_ns()
-        if (
-            slot.source.kind != "bind"
-            or now - slot.looked_ns < _BIND_NS
-            and slot.line.source_trouble is None
+        if slot.source.kind != "bind" or (
+            now - slot.looked_ns < _BIND_NS and slot.line.source_trouble is None
         ):
             return
         slot.looked_ns = now

@@ -1,4 +1,4 @@
-"""How a record's value becomes bytes and back: one line of JSON, then ``\\n``, then the body where there is one.
+r"""How a record's value becomes bytes and back: one line of JSON, then ``\n``, then the body where there is one.
 
 The body is never decoded here: it stays the bytes that it was, and a console consumer shows the line. Decoding is total: what cannot
 be read comes back as ``Unreadable`` with a reason that names the field, so that no value can stop a partition. Unknown fields are

@@ -94,7 +94,7 @@ Control = Claim | Heartbeat | Released | Hello | SourceState | LaneMap | Directi
 CONTROL: Codec[Control] = Codec(Control)
 
 
-def control_key(record: Control) -> bytes:
+def control_key(record: Control) -> bytes:  # noqa: PLR0911 - one for each kind
     """Name what compaction keeps the last of."""
     match record:
         case Claim(slot=slot):

@@ -28,13 +28,13 @@ class LaneMap(Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="
     ) -> str:
         """Name the lane; a site that is not resolved yet goes by the hash of its domain.
 
-        A provider that this map does not know is treated as a site, so that an old map still routes.
+        A provider that this map does not know is treated as one site, so that an old map still routes, and all of it to one decider.
         """
         if smarthost is not None:
             return f"smarthost:{smarthost}"
         if provider is not None and f"provider:{provider}" in self.lanes:
             return f"provider:{provider}"
-        return f"site:{_spread(site or provider or domain, self.buckets)}"
+        return f"site:{_spread(provider or site or domain, self.buckets)}"
 
     def partition(self, lane: str) -> int:
         """Say which partition decides for ``lane``; one that the map does not list goes by its hash."""

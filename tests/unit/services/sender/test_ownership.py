@@ -2,7 +2,17 @@
 
 from dataclasses import dataclass, field
 
-from services.sender.ownership import Action, Constants, HandBack, Identity, Now, Say, SlotOwner, State, TakeEnd
+from services.sender.ownership import (
+    Action,
+    Constants,
+    HandBack,
+    Identity,
+    Now,
+    Say,
+    SlotOwner,
+    State,
+    TakeEnd,
+)
 from shared.protocol.control import ControlView
 from shared.records.control import Claim, Control, Heartbeat, Released
 
@@ -27,11 +37,16 @@ class Process:
 
     def __post_init__(self) -> None:
         """Begin to watch slot 0."""
-        self.owner = SlotOwner(0, "ip-1", Identity(self.name, self.pod, self.dead), self.view, TIMES, self.now)
+        self.owner = SlotOwner(
+            0, "ip-1", Identity(self.name, self.pod, self.dead), self.view, TIMES, self.now
+        )
 
     @property
     def now(self) -> Now:
         return Now(self.log.now, self.log.now + self.wall_offset)
+
+    def state(self) -> State:
+        return self.owner.state
 
     def turn(self) -> None:
         if not self.cut:
@@ -80,10 +95,10 @@ def test_a_free_slot_is_ready_at_once_and_says_so() -> None:
     log = Log()
     one = Process(log, "p1", "pod1")
     log.run(1.5, one)
-    assert one.owner.state is State.READY
+    assert one.state() is State.READY
     assert one.owner.dispatch_from == 7
     assert one.owner.acting(log.now)
-    assert [beat.ready for beat in log.of(Heartbeat) if isinstance(beat, Heartbeat)][0]
+    assert next(beat.ready for beat in log.of(Heartbeat) if isinstance(beat, Heartbeat))
 
 
 def test_a_standby_waits_for_silence_and_then_for_the_fence() -> None:
@@ -91,9 +106,9 @@ def test_a_standby_waits_for_silence_and_then_for_the_fence() -> None:
     one, two = Process(log, "p1", "pod1"), Process(log, "p2", "pod2")
     log.run(1.5, one)
     log.run(30, one, two)
-    assert two.owner.state is State.WATCHING
+    assert two.state() is State.WATCHING
     died = log.now
-    while two.owner.state is not State.READY:
+    while two.state() is not State.READY:
         log.run(0.1, two)
         assert log.now < died + 40 * S
     assert log.now - died >= TIMES.silence_ns + TIMES.wait_ns - S
@@ -106,7 +121,7 @@ def test_an_owner_that_reads_a_later_claim_stops_at_once() -> None:
     log.append(Claim(slot=0, source="ip-1", process="p2", pod="pod2"))
     one.turn()
     assert not one.owner.acting(log.now)
-    assert one.owner.state is State.WATCHING
+    assert one.state() is State.WATCHING
 
 
 def test_an_owner_that_is_cut_off_is_stale_before_a_claimant_is_ready() -> None:
@@ -128,21 +143,23 @@ def test_a_release_lets_the_next_one_begin_without_a_wait() -> None:
     log.run(3, one, two)
     one.owner.drain()
     asked = log.now
-    while two.owner.state is not State.READY:
+    while two.state() is not State.READY:
         log.run(0.1, one, two)
         assert log.now < asked + 5 * S
     assert one.handed_back == 1
-    assert one.owner.state is State.DONE
+    assert one.state() is State.DONE
     assert len(log.of(Released)) == 1
 
 
-def test_a_restart_in_the_same_pod_claims_at_once_and_waits_unless_the_lock_proves_the_death() -> None:
+def test_a_restart_in_the_same_pod_claims_at_once_and_waits_unless_the_lock_proves_the_death() -> (
+    None
+):
     for dead, least in ((None, TIMES.wait_ns - S), ("p1", 0)):
         log = Log()
         one = Process(log, "p1", "pod1")
         log.run(3, one)
         again, began = Process(log, "p1b", "pod1", dead), log.now
-        while again.owner.state is not State.READY:
+        while again.state() is not State.READY:
             log.run(0.1, again)
             assert log.now < began + 20 * S
         took = log.now - began
@@ -154,7 +171,7 @@ def test_a_clock_that_is_off_never_claims() -> None:
     log = Log()
     one = Process(log, "p1", "pod1", wall_offset=3 * S)
     log.run(20, one)
-    assert one.owner.state is not State.READY
+    assert one.state() is not State.READY
     assert log.of(Claim) == []
 
 
@@ -176,7 +193,7 @@ def test_a_claimant_that_loses_the_slot_while_it_waits_never_becomes_ready() -> 
     log.append(Claim(slot=0, source="ip-1", process="old", pod="pod1"))
     one = Process(log, "p1", "pod1")
     log.run(3, one)
-    assert one.owner.state is State.WAITING
+    assert one.state() is State.WAITING
     log.append(Claim(slot=0, source="ip-1", process="p9", pod="pod9"))
     log.run(1, one)
-    assert one.owner.state is State.WATCHING
+    assert one.state() is State.WATCHING

@@ -430,17 +430,10 @@ def test_a_rate_is_kept_to_the_token_and_over_a_restart() -> None:
 
 
 def test_a_pause_holds_a_tenant_a_provider_or_a_source_and_ends() -> None:
-    for selector in ({"tenant": "acme"}, {"provider": "big"}, {"source": "ip-0"}):
+    base = Directive(id="x", action="pause", reason="r", author="a", expires_ns=START + 60 * S)
+    for selector in (("tenant", "acme"), ("provider", "big"), ("source", "ip-0")):
         world = World()
-        order = Directive(
-            id="x",
-            action="pause",
-            reason="r",
-            author="a",
-            expires_ns=world.now + 60 * S,
-            **selector,
-        )
-        world.control(order)
+        world.control(msgspec.structs.replace(base, **dict([selector])))
         world.deliver("d1", pool="one")
         world.turn(1)
         assert world.grants == [], selector
