@@ -7,10 +7,11 @@ RUN := PYTHONPATH=. .venv/bin/python
 CACHE := $(or $(POSTYARD_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/postyard)
 UV := $(CACHE)/uv/bin/uv
 KILLS ?= 20
+SECONDS ?= 60
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test check format bench faults lock
+.PHONY: help setup demo up down test check format bench faults hunt lock
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +49,9 @@ bench: setup ## measure the pipeline beside Postfix with OpenDKIM; appends to be
 
 faults: setup ## kill -9 services at random KILLS times (20) while mail is under way, and count what came of it
 	@$(RUN) -m pytest tests/faults --kills=$(KILLS) --timeout=0 -s $(ARGS)
+
+hunt: setup ## throw random faults at the protocol's code for SECONDS (60) on every core; ends with the seeds that broke it
+	@$(RUN) -m tests.protocol hunt $(SECONDS) $(ARGS)
 
 lock: ## bring requirements.lock up to pyproject.toml (ARGS=--upgrade for newer versions)
 	@test -x $(UV) || ($(PYTHON) -m venv $(CACHE)/uv && $(CACHE)/uv/bin/python -m pip install --quiet uv)

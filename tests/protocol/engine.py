@@ -128,11 +128,14 @@ class Proc:
 
     def read(self, log: str, position: int) -> list[Rec]:
         """Give new records as this process's consumer sees the broker: late under lag, frozen under a cut."""
+        records = self.sim.log(log)
+        if position >= len(records.records):
+            return []
         until, late = self.lag.get(log, (0, 0))
         fresh = self.sim.now - (late if self.sim.now < until else 5)
         view = self.cut[log][0] if self.cut_end(log) else fresh
         self._seen[log] = view = max(view, self._seen.get(log, 0))
-        return self.sim.log(log).records[position : self.sim.log(log).end(view)]
+        return records.records[position : records.end(view)]
 
     def at_end(self, log: str, position: int) -> bool:
         """Say whether all has been read that the broker would give now."""
@@ -220,7 +223,8 @@ class Sim:
                 self.at(fault.ms, self._timed, fault)
 
     def rnd(self, low: int, high: int) -> int:
-        return self.rng.randint(low, high)
+        # Ten times as fast as randint, and the bias does not matter.
+        return low + int(self.rng.random() * (high - low + 1))
 
     def log(self, name: str) -> Log:
         if name not in self._logs:

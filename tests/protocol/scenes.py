@@ -52,10 +52,13 @@ def _on(ms: int, who: str, action: Action) -> At:
 # The grant is seen a second before t1.
 _LATE: Final = _on(19_000, "s0", Lag(DISPATCH, 70_000, 59_000))
 
+# Its pod starts another process although this one lives on.
+_TWIN: Final = _on(19_900, "s0", Stop(600, 100, same_pod=True))
+
 SCENES: Final = {
     "`started` comes after t1": Scene(
         (Strike("taken", 1, Cut(OUT, 66_000)),),
-        breaks=("takes void `started`",),
+        breaks=("takes void `started`", "settles by any outcome"),
     ),
     "`started` is never acknowledged": Scene(
         (Strike("taken", 1, Cut(OUT, 90_000)),),
@@ -75,8 +78,8 @@ SCENES: Final = {
     ),
     "a stun between `started` and the dot": Scene(
         (
-            _on(20_050, "s0", Stun(65_000)),
-            _on(20_050, "s0", Cut(CONTROL, 68_000)),
+            _on(20_050, "s0", Stun(35_000)),
+            _on(20_050, "s0", Cut(CONTROL, 45_000)),
         ),
         senders=2,
         breaks=("cannot see a stun",),
@@ -107,6 +110,7 @@ SCENES: Final = {
     "a stopped owner is replaced under the same name": Scene(
         (Strike("taken", 1, Stop(15_000, 2_000)),),
         settled=180,
+        breaks=("never stale",),
     ),
     "a new owner right after the old one's last RCPT": Scene(
         (
@@ -116,7 +120,7 @@ SCENES: Final = {
         ),
         senders=2,
         every_ms=30_000,
-        breaks=("starts at once",),
+        breaks=("starts at once", "catches up"),
     ),
     "the owner's clock is out of the skew": Scene(
         (_on(25_000, "s0", ClockStep(-2_500)), submit(22_000, 1), submit(30_000, 2)),
@@ -133,6 +137,39 @@ SCENES: Final = {
         settled=180,
     ),
     "the receiver accepts and never answers": Scene((), receiver="tarpit", settled=1_500),
+    "an old owner that hears nothing has a twin in its pod": Scene(
+        (_TWIN, _on(19_900, "s0", Cut(CONTROL, 10_000)), At(20_000, None, Slow(OUT[0], 3_500))),
+        breaks=("waits for nobody",),
+    ),
+    "an old owner that reads late has a twin in its pod": Scene(
+        (
+            _TWIN,
+            _on(19_900, "s0", Lag("control", 30_000, 12_000)),
+            At(20_000, None, Slow(OUT[0], 11_500)),
+        ),
+        breaks=("fresh from reading",),
+    ),
+    "an old owner that hears everything has a twin in its pod": Scene(
+        (_TWIN, At(20_000, None, Slow(OUT[0], 12_500))),
+        breaks=("ignores later claims",),
+    ),
+    "an owner dies after its dot": Scene(
+        (Strike("dot", 1, Crash(500)),),
+        breaks=("forgets `started`",),
+    ),
+    "an owner dies after its dot and the scheduler reads late": Scene(
+        (
+            _on(19_000, "sched0", Lag(OUT[0], 60_000, 10_000)),
+            Strike("dot", 1, Crash(500)),
+        ),
+        breaks=("judges on sight",),
+    ),
+    "the scheduler restarts while an attempt is under way": Scene(
+        (_on(40_000, "sched0", Crash(1_000)),),
+        receiver="tarpit",
+        settled=1_500,
+        breaks=("loses `started`",),
+    ),
     "the scheduler is away for five minutes": Scene(
         (
             _on(19_000, "s0", Lag(DISPATCH, 9_000, 5_000)),
@@ -155,6 +192,10 @@ def play(scene: Scene, variant: Variant = REAL, *, trace: bool = False) -> World
     )
     plan = (submit(20_000, 0), *scene.faults)
     world = build(shape, 1, plan, scene.offsets, variant=variant, trace=trace)
-    world.sim.run(scene.settled * 1_000)
+    quiet = max([fault.ms for fault in plan if isinstance(fault, At)]) + 120_000
+    for until in range(10_000, scene.settled * 1_000 + 1, 10_000):
+        world.sim.run(until)
+        if until > quiet and world.checker.accepted <= world.checker.finals.keys():
+            break
     world.checker.end()
     return world

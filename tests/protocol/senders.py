@@ -155,7 +155,7 @@ class Sender:
                 self.view.feed(record.offset, record.stamp_ns, said)
                 for line in self.lines:
                     line.owner.on_read(record.stamp_ns, said, self.now)
-            yield self.sim.rnd(20, 100)
+            yield self.sim.rnd(50, 150)
 
     def _own(self) -> Task:
         yield self.sim.rnd(300, 3_000)
@@ -217,7 +217,7 @@ class Sender:
     def _dispatch(self, line: _Line) -> Task:
         owner = line.owner
         while True:
-            yield self.sim.rnd(20, 200)
+            yield self.sim.rnd(50, 250)
             if owner.epoch != line.epoch and owner.dispatch_from is not None:
                 line.epoch, line.position = owner.epoch, owner.dispatch_from
             for record in (
@@ -234,7 +234,7 @@ class Sender:
 
     def _connection(self, line: _Line) -> Task:
         while True:
-            yield self.sim.rnd(50, 150)
+            yield self.sim.rnd(50, 200)
             if not line.queue:
                 continue
             grant = line.queue[0]
