@@ -103,7 +103,10 @@ class ControlView:
 
     def slot(self, number: int) -> SlotView:
         """Give the view of one slot, empty if nothing was read of it."""
-        return self._slots.setdefault(number, SlotView())
+        view = self._slots.get(number)
+        if view is None:
+            view = self._slots[number] = SlotView()
+        return view
 
     def epoch(self, slot: int) -> int:
         """Give the epoch of ``slot``; -1 before its first claim."""
