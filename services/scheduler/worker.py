@@ -195,7 +195,7 @@ class Worker:
     async def _rounds(self, reader: Reader, transactor: Transactor) -> None:
         while True:
             wait_ms = self._patience()
-            batch = await reader.poll(max_records=self._suspicion.limit, wait_ms=wait_ms)
+            batch = await reader.poll(max_records=self._most(), wait_ms=wait_ms)
             while not self.fits:
                 await self._shell.clock.sleep(_IDLE_MS / 1000)
             try:
@@ -208,6 +208,10 @@ class Worker:
                 self._suspicion.passed()
             self._throttle(reader)
             await self._trim()
+
+    def _most(self) -> int:
+        """Give how many records a round may take: a small memory is not overshot by one large round."""
+        return max(1, min(self._suspicion.limit, self._shell.settings.scheduler.max_waiting // 10))
 
     def _patience(self) -> int:
         idle = (self.ledger.next_ns() - self._shell.clock.now_ns()) // _MS

@@ -227,3 +227,39 @@ async def test_a_drained_sender_hands_back_and_another_sends_without_a_wait(
     finally:
         stack.stop()
         receiver.stop()
+
+
+@pytest.mark.timeout(180)
+async def test_a_class_that_fills_its_share_of_the_memory_waits_in_kafka_and_the_other_goes_on(
+    tmp_path: Path, kafka: str, prefix: str
+) -> None:
+    receiver = start_receiver(tmp_path, "receiver")
+    mute = start_receiver(tmp_path, "mute", "--mute")
+    routes = {"*.quick.test": (receiver.target, "quick"), "*.dead.test": (mute.target, "dead")}
+    # One partition: its bound is 20 deliveries of each class.
+    text = config(
+        tmp_path, kafka, prefix, routes=routes, partitions=1, more="[scheduler]\nmax_waiting = 40"
+    )
+    stack = Stack(tmp_path, kafka, prefix, text)
+    try:
+        start_all(stack)
+        await stack.produce(submission(f"u{at}@a.dead.test") for at in range(200))
+        async with Events(stack, 1) as events:
+            await events.until_accepted(200, 60)
+            await asyncio.sleep(2)
+            await stack.produce(
+                [submission(f"u{at}@a.quick.test") for at in range(60)], "transactional"
+            )
+            await events.until_final(60, 60)
+            assert {event.class_ for event in events.finals().values()} == {"transactional"}
+        page = stack.services[1].metrics()
+        held = [
+            line
+            for line in page.splitlines()
+            if line.startswith("postyard_deliveries{") and 'class="bulk"' in line
+        ]
+        assert 20 <= sum(float(line.rpartition(" ")[2]) for line in held) <= 24
+    finally:
+        stack.stop()
+        receiver.stop()
+        mute.stop()
