@@ -6,23 +6,23 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from tests.support.config import config, submission
+from tests.support.config import QUICK_TIMING, config, submission
 from tests.support.receiver import start_receiver
 from tests.support.stack import Events, Stack
 
 PARTITIONS = 2
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(500)
 async def test_a_large_message_to_many_is_stored_once_and_reaches_them_all(
     tmp_path: Path, kafka: str, prefix: str
 ) -> None:
     receiver = start_receiver(tmp_path, "receiver")
+    # 2 GB in all: an attempt may take its time on a busy machine.
+    timing = QUICK_TIMING.replace('attempt_max = "15s"', 'attempt_max = "120s"')
+    routes = {"*.test": (receiver.target, "local")}
     stack = Stack(
-        tmp_path,
-        kafka,
-        prefix,
-        config(tmp_path, kafka, prefix, routes={"*.test": (receiver.target, "local")}),
+        tmp_path, kafka, prefix, config(tmp_path, kafka, prefix, routes=routes, timing=timing)
     )
     try:
         stack.set_up()
@@ -32,7 +32,7 @@ async def test_a_large_message_to_many_is_stored_once_and_reaches_them_all(
         recipients = [f"u{at}@a.test" for at in range(100)]
         await stack.produce([submission(recipients, text=text)])
         async with Events(stack, PARTITIONS) as events:
-            await events.until_final(100, 150)
+            await events.until_final(100, 400)
             assert events.types() == {"delivered": 100}
         assert len(receiver.copies()) == 100
         assert (
