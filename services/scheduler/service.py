@@ -14,9 +14,10 @@ from structlog.typing import FilteringBoundLogger
 from services.scheduler.gauges import Gauges
 from services.scheduler.marks import Marks
 from services.scheduler.resolving import Resolving
-from services.scheduler.worker import GROUP, Shell, Suspicion, Worker
+from services.scheduler.worker import GROUP, MAX_RECORDS, Shell, Worker
 from shared.kafka.cluster import Cluster
 from shared.kafka.controlfeed import ControlFeed
+from shared.kafka.suspicion import Suspicion
 from shared.kafka.workers import PartitionWorkers
 from shared.net.destinations import Destinations
 from shared.protocol.control import ControlView
@@ -98,7 +99,9 @@ class Scheduler:
             await self.clock.sleep(_LOOK_S)
 
     async def _work(self, partition: int, shell: Shell) -> None:
-        worker = Worker(partition, shell, self._suspicions.setdefault(partition, Suspicion()))
+        worker = Worker(
+            partition, shell, self._suspicions.setdefault(partition, Suspicion(MAX_RECORDS))
+        )
         self.workers[partition] = worker
         try:
             await worker.run()

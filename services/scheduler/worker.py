@@ -13,7 +13,7 @@ expire mail that has time left, and write a ``now`` into mail.state that no late
 import asyncio
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -26,8 +26,9 @@ from services.scheduler.policy.decisions import Decisions, Granted
 from services.scheduler.policy.ledger import Ledger
 from services.scheduler.resolving import Resolving
 from shared.kafka.cluster import Cluster
-from shared.kafka.errors import KafkaTrouble
+from shared.kafka.errors import KafkaTrouble, RoundFailed
 from shared.kafka.reader import Reader, Received
+from shared.kafka.suspicion import Suspicion
 from shared.kafka.transactor import Round, Transactor
 from shared.protocol.clockbound import HeldClock
 from shared.protocol.control import ControlView
@@ -43,42 +44,16 @@ from shared.runtime.clock import Clock
 from shared.runtime.settings import Settings
 
 GROUP: Final = "postyard-scheduler"
-_MAX_RECORDS: Final = 2000
+MAX_RECORDS: Final = 2000
 _MAX_GRANTS: Final = 1000
 _ROUND_BYTES: Final = 16 << 20
 #: So many stragglers are appended anew in a round, where less than a tenth of the stretch that they hold still waits.
 _STRAGGLERS: Final = 100
 _SPARSE: Final = 10
-#: A round may fail once for reasons of the moment.
-_ONCE_MORE: Final = 2
 _IDLE_MS: Final = 100
 _MS: Final = 1_000_000
 _S: Final = 1_000_000_000
 _TRIM_NS: Final = 2 * _S
-
-
-@dataclass(slots=True)
-class Suspicion:
-    """What earlier workers of this partition learned about a record that breaks the round."""
-
-    limit: int = _MAX_RECORDS
-    failures: int = 0
-    #: (topic, offset) of records that are rejected unread.
-    bad: set[Place] = field(default_factory=set)
-
-    def failed(self, batch: list[Received]) -> None:
-        """Halve the round after a second failure; a record that is alone is the one."""
-        self.failures += 1
-        if self.failures < _ONCE_MORE:
-            return
-        if len(batch) == 1:
-            self.bad.add((batch[0].topic, batch[0].offset))
-        self.limit = max(1, len(batch) // 2)
-
-    def passed(self) -> None:
-        """Widen the rounds again."""
-        self.failures = 0
-        self.limit = min(_MAX_RECORDS, self.limit * 2)
 
 
 @dataclass(slots=True)
@@ -198,14 +173,14 @@ class Worker:
             batch = await reader.poll(max_records=self._most(), wait_ms=wait_ms)
             while not self.fits:
                 await self._shell.clock.sleep(_IDLE_MS / 1000)
+            marks = [(record.topic, record.offset) for record in batch]
             try:
                 await self._round(batch, transactor)
-            except BaseException:
-                if batch:
-                    self._suspicion.failed(batch)
+            except RoundFailed:
+                # Never a record's fault here: what is written was measured by ingest. A smaller round may pass.
+                self._suspicion.failed(marks, blame=False)
                 raise
-            if batch:
-                self._suspicion.passed()
+            self._suspicion.passed(marks)
             self._throttle(reader)
             await self._trim()
 
@@ -220,7 +195,7 @@ class Worker:
     async def _round(self, batch: list[Received], transactor: Transactor) -> None:
         shell, ledger = self._shell, self.ledger
         ledger.begin(shell.clock.now_ns())
-        rejected = [self._feed(record) for record in batch]
+        rejected = [self._digest(record) for record in batch]
         for domain, resolution in shell.resolving.answers(self._answers):
             ledger.on_resolved(domain, resolution)
         for domain in ledger.asking():
@@ -247,7 +222,7 @@ class Worker:
                 await round_.send(shell.topics.rejected, self.partition, value)
             inputs = self._inputs()
             round_.commit_offsets(
-                GROUP,
+                shell.topics.prefix + GROUP,
                 {
                     (inputs[name], self.partition): offset
                     for name, offset in self._positions.items()
@@ -257,6 +232,14 @@ class Worker:
         for event in decided.events:
             shell.count(event)
         self._forget(decided)
+
+    def _digest(self, record: Received) -> bytes | None:
+        """Feed one record; one that a bug of ours cannot digest is rejected by the next worker, and stops nobody behind it."""
+        try:
+            return self._feed(record)
+        except Exception:
+            self._suspicion.condemn((record.topic, record.offset))
+            raise
 
     def _feed(self, record: Received) -> bytes | None:
         """Give one record to the ledger; what cannot be read comes back as a record for mail.rejected."""
@@ -268,7 +251,7 @@ class Worker:
         class_ = topics.class_of(record.topic)
         self._positions[f"deliveries.{class_}"] = record.offset + 1
         if (record.topic, record.offset) in self._suspicion.bad:
-            return self._reject(record, "internal", "this record alone breaks the round")
+            return self._reject(record, "internal", "a bug: this record could not be digested")
         match DELIVERY.decode(value):
             case Delivery() as delivery:
                 self._bodies.keep(record.topic, record.offset, value)
@@ -283,7 +266,7 @@ class Worker:
 
     def _feed_outcome(self, record: Received, value: bytes) -> bytes | None:
         if (record.topic, record.offset) in self._suspicion.bad:
-            return self._reject(record, "internal", "this record alone breaks the round")
+            return self._reject(record, "internal", "a bug: this record could not be digested")
         match OUTCOME.decode(value):
             case Unreadable(reason=reason):
                 return self._reject(record, "unreadable", reason)
