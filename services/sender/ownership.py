@@ -5,7 +5,7 @@
        +---------------- a later claim, or released (drain, unfit) ---------------- Ready <-------------------------------+
 
 Time comes in as ``Now`` (monotonic and wall); records that the shell must append come out of ``step`` as ``Say``; their acknowledgements
-go back through ``on_stamped``, and what is read of mail.control through ``on_read``, after the ``ControlView`` took it.
+go back through ``on_stamped`` (or ``on_lost``), and what is read of mail.control through ``on_read``, after the ``ControlView`` took it.
 
 What a crash does: nothing here is stored. The next process claims anew, so the epoch grows; the scheduler's leases settle the rest.
 Why two owners can never both send: an owner acts only within ``fresh`` of *sending* a heartbeat that it has read back with no later
@@ -156,6 +156,11 @@ class SlotOwner:
         """Take the acknowledgement of a ``Say``."""
         if token in self._sent:
             self._answered[token] = (offset, stamp_ns, now)
+
+    def on_lost(self, token: str, now: Now) -> None:
+        """Take that nobody knows what became of a ``Say``: begin anew; a claim that arrived after all is one that nobody keeps."""
+        if token in self._sent and self.state in (State.LISTENING, State.GREETING, State.CLAIMING):
+            self._back(now)
 
     def on_end(self, offset: int) -> None:
         """Take the end of the dispatch partition, read before the claim is sent."""

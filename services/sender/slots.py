@@ -159,6 +159,7 @@ class Slots:
 
     async def _say(self, slot: Slot, record: Control, token: str) -> None:
         if self._producer is None:
+            slot.owner.on_lost(token, self._now())
             return
         try:
             stamped = await self._producer.send(
@@ -166,6 +167,7 @@ class Slots:
             )
         except KafkaTrouble as error:
             self.log.warning("control_send_failed", slot=slot.source.slot, reason=str(error))
+            slot.owner.on_lost(token, self._now())
             return
         slot.owner.on_stamped(token, stamped.offset, stamped.timestamp_ms * _MS, self._now())
 

@@ -110,6 +110,7 @@ class Proc:
         self.offset, self.lost, self.frozen = sim.offsets.get(name, 0), 0, 0
         self.cut: dict[str, tuple[int, int]] = {}
         self.lag: dict[str, tuple[int, int]] = {}
+        self.broken: dict[str, int] = {}
         self._sending: dict[str, deque[tuple[bytes, Ack]]] = {}
         self._seen: dict[str, int] = {}
         sim.procs.append(self)
@@ -142,7 +143,7 @@ class Proc:
         return not self.cut_end(log) and position >= self.sim.log(log).end(self.sim.now)
 
     def send(self, log: str, value: bytes) -> Ack:
-        """Send through the process's idempotent producer; the answer is the ``Rec``."""
+        """Send through the process's idempotent producer; the answer is the ``Rec``, or None: nobody knows."""
         ack = Ack()
         self._sending.setdefault(log, deque()).append((value, ack))
         self.sim.at(self.sim.now + self.sim.rnd(1, 4), self._arrive, log)
@@ -154,6 +155,11 @@ class Proc:
         over = self.cut_end(log)
         if over:
             self.sim.at(max(over, self.resume) + self.sim.rnd(1, 50), self._arrive, log)
+        elif self.sim.now < self.broken.get(log, 0):
+            value, ack = self._sending[log].popleft()
+            if self.sim.rng.random() < 0.5:
+                self.sim.log(log).append(value)
+            self.sim.at(self.sim.now + self.sim.rnd(1, 2_000), ack.set, None)
         else:
             self._land(log, *self._sending[log].popleft())
 
@@ -321,6 +327,8 @@ class Sim:
                 self.at(proc.resume + 15_000, setattr, proc, "lost", 0)
             case faults.Cut(logs=logs, ms=ms):
                 proc.cut.update(dict.fromkeys(logs, (self.now, self.now + ms)))
+            case faults.Break(logs=logs, ms=ms):
+                proc.broken.update(dict.fromkeys(logs, self.now + ms))
             case faults.Lag(log=log, ms=ms, late=late):
                 proc.lag[log] = (self.now + ms, late)
             case faults.ClockStep(ms=ms):

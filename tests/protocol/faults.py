@@ -41,6 +41,14 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
+class Break:
+    """Break the producer for these logs for a while: what is sent fails, and may have arrived all the same."""
+
+    logs: tuple[str, ...]
+    ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Lag:
     """Read a log ``late`` ms late."""
 
@@ -93,7 +101,7 @@ class Append:
     value: bytes
 
 
-Action = Crash | Stop | Stun | Cut | Lag | ClockStep | Term | Slow | Hold | Leader | Append
+Action = Crash | Stop | Stun | Cut | Break | Lag | ClockStep | Term | Slow | Hold | Leader | Append
 
 
 @dataclass(frozen=True, slots=True)

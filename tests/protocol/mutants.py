@@ -51,6 +51,13 @@ class WaitsForNobody(SlotOwner):
         return True
 
 
+class WaitsForWhatIsLost(SlotOwner):
+    """Where nobody knows what became of a record, its sender begins anew."""
+
+    def on_lost(self, token: str, now: Now) -> None:
+        pass
+
+
 class FreshFromReading(SlotOwner):
     """``fresh`` counts from sending the heartbeat, not from reading it back."""
 
@@ -189,6 +196,7 @@ class CatchesUp(WireLimiter):
 MUTANTS: Final = (
     Variant("ignores later claims", owner=IgnoresLaterClaims),
     Variant("waits for nobody", owner=WaitsForNobody),
+    Variant("waits for what is lost", owner=WaitsForWhatIsLost),
     Variant("fresh from reading", owner=FreshFromReading),
     Variant("never stale", owner=NeverStale),
     Variant("takes void `started`", gate=TakesVoidStarted),

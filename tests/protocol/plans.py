@@ -11,6 +11,7 @@ from tests.protocol.engine import MS
 from tests.protocol.faults import (
     Action,
     At,
+    Break,
     ClockStep,
     Crash,
     Cut,
@@ -117,6 +118,8 @@ def _on_sender(rng: random.Random) -> Action:
         Term(),
         Cut(logs, _duration(rng)),
         Cut(rng.choice([_OUTCOMES, _CONTROL + _OUTCOMES]), _duration(rng)),
+        Break(logs, _duration(rng)),
+        Break(_CONTROL, rng.randint(500, 12_000)),
         ClockStep(rng.randint(-15_000, 15_000)),
         Lag(rng.choice(["control", "dispatch/0"]), _duration(rng), rng.randint(500, 25_000)),
     ]

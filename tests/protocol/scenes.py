@@ -10,6 +10,7 @@ from shared.runtime.settings import Rate
 from tests.protocol.faults import (
     Action,
     At,
+    Break,
     ClockStep,
     Crash,
     Cut,
@@ -58,7 +59,16 @@ _TWIN: Final = _on(19_900, "s0", Stop(600, 100, same_pod=True))
 SCENES: Final = {
     "`started` comes after t1": Scene(
         (Strike("taken", 1, Cut(OUT, 66_000)),),
-        breaks=("takes void `started`", "settles by any outcome"),
+        breaks=("takes void `started`",),
+    ),
+    "an older attempt is handed back while a newer one is under way": Scene(
+        (Strike("taken", 1, Cut(OUT, 66_000)),),
+        receiver="slow",
+        breaks=("settles by any outcome",),
+    ),
+    "grants pile up on their way": Scene(
+        (submit(20_100, 1), submit(20_200, 2), _on(19_900, "s0", Lag(DISPATCH, 30_000, 10_000))),
+        breaks=("catches up",),
     ),
     "`started` is never acknowledged": Scene(
         (Strike("taken", 1, Cut(OUT, 90_000)),),
@@ -107,6 +117,12 @@ SCENES: Final = {
         senders=3,
         settled=180,
     ),
+    "nobody knows what became of a hello or a claim": Scene(
+        (_on(100, "s0", Break(CONTROL, 30_000)), _on(4_100, "s1", Break(CONTROL, 30_000))),
+        senders=2,
+        settled=180,
+        breaks=("waits for what is lost",),
+    ),
     "a stopped owner is replaced under the same name": Scene(
         (Strike("taken", 1, Stop(15_000, 2_000)),),
         settled=180,
@@ -120,7 +136,7 @@ SCENES: Final = {
         ),
         senders=2,
         every_ms=30_000,
-        breaks=("starts at once", "catches up"),
+        breaks=("starts at once",),
     ),
     "the owner's clock is out of the skew": Scene(
         (_on(25_000, "s0", ClockStep(-2_500)), submit(22_000, 1), submit(30_000, 2)),

@@ -7,6 +7,8 @@ process ends. Steps where faults strike: fenced, restored, polled, decided, comm
 import random
 from collections.abc import Callable
 
+import msgspec
+
 from services.scheduler import changelog
 from services.scheduler.policy.decisions import Decisions
 from services.scheduler.policy.ledger import Ledger
@@ -169,6 +171,7 @@ class Scheduler:
             (state, key, value)
             for key, value in changelog.writes(decided, ledger.now_ns, self._positions)
         ]
+        writes += self._stragglers(ledger)
         ghost = snapshot(ledger)
         starts = {
             class_: self.sim.log(self._log(f"deliveries.{class_}")).start for class_ in CLASSES
@@ -180,6 +183,18 @@ class Scheduler:
             writes,
             lambda: self.checker.committed(self.partition, decided, ghost, starts),
         )
+
+    def _stragglers(self, ledger: Ledger) -> list[tuple[str, bytes | None, bytes | None]]:
+        """Append a delivery that holds the log anew, now and then."""
+        copies: list[tuple[str, bytes | None, bytes | None]] = []
+        for class_ in CLASSES:
+            log = self._log(f"deliveries.{class_}")
+            for state in ledger.oldest(class_, 2) if self.sim.rnd(0, 49) == 0 else ():
+                delivery = DELIVERY.decode(self.sim.log(log).records[state.offset].value)
+                if isinstance(delivery, Delivery) and state.open is None:
+                    copy = msgspec.structs.replace(delivery, again=True)
+                    copies.append((log, None, encode(copy)))
+        return copies
 
     def _trim(self, ledger: Ledger) -> None:
         for class_ in CLASSES:

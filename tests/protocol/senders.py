@@ -52,7 +52,7 @@ _RESULTS: dict[Reply, Result] = {
 
 @dataclass(slots=True)
 class Receiver:
-    """The receiving side: ``mixed``, always ``ok``, or a ``tarpit`` for the first message."""
+    """The receiving side: ``mixed``, ``ok``, ``slow``, or a ``tarpit`` for the first message."""
 
     sim: Sim
     kind: str
@@ -202,6 +202,9 @@ class Sender:
 
     def _stamped(self, owner: SlotOwner, token: str, ack: Ack, step: str | None) -> Task:
         record = yield ack
+        if record is None:
+            owner.on_lost(token, self.now)
+            return
         owner.on_stamped(token, record.offset, record.stamp_ns, self.now)
         if step is not None:
             yield step
@@ -255,14 +258,22 @@ class Sender:
                     line.queue.popleft()
                     line.busy += 1
                     said = yield from self._attempt(line, grant, gate)
-                    yield self._send(f"outcomes/{grant.part}", encode(said))
-                    yield "outcome-acked"
+                    yield from self._keep(grant, said)
                     line.busy -= 1
 
     def _hand_back(self, line: _Line, grant: Grant, reason: str) -> None:
         line.busy += 1
-        ack = self._send(f"outcomes/{grant.part}", encode(_handback(grant, reason)))
-        ack.then(lambda _: setattr(line, "busy", line.busy - 1))
+        self.sim.go(self.proc, self._handed_back(line, grant, reason))
+
+    def _handed_back(self, line: _Line, grant: Grant, reason: str) -> Task:
+        yield from self._keep(grant, _handback(grant, reason))
+        line.busy -= 1
+
+    def _keep(self, grant: Grant, said: Outcome | Handback) -> Task:
+        """Say it until it is acknowledged, through a new producer where the old one broke."""
+        while (yield self._send(f"outcomes/{grant.part}", encode(said))) is None:
+            yield 500
+        yield "outcome-acked"
 
     def _attempt(self, line: _Line, grant: Grant, gate: AttemptGate) -> Task:
         """Try it, and give what must be said in mail.outcomes."""
@@ -295,6 +306,8 @@ class Sender:
             if isinstance(answer, Stop):
                 self.sim.note(self.proc.name, f"drops {grant.attempt}: {answer.reason}")
                 return _handback(grant, answer.reason)
+            if ack.done and ack.value is None:
+                return _handback(grant, "started")
             yield 100
         checked = self.sim.now
         # The gap that no rule can close.
@@ -304,14 +317,17 @@ class Sender:
 
     def _begun(self, gate: AttemptGate, ack: Ack) -> Task:
         record = yield ack
-        gate.started(record.stamp_ns)
-        yield "acked"
+        if record is not None:
+            gate.started(record.stamp_ns)
+            yield "acked"
 
     def _reply(self, grant: Grant) -> Task:
         reply = self.receiver.reply()
         if reply in ("ok", "late", "accepts and drops"):
             self.checker.mails[grant.id] += 1
         yield "dot"
+        if self.receiver.kind == "slow":
+            yield 20_000
         if self.receiver.kind == "tarpit":
             self.receiver.kind = "ok"
             yield 1_000_000
