@@ -31,9 +31,7 @@ async def test_a_slow_site_and_a_silent_name_server_harm_nobody(
             tmp_path, kafka, prefix, config(tmp_path, kafka, prefix, routes=routes, more=dns)
         )
         try:
-            stack.set_up()
-            for kind in ("ingest", "scheduler", "sender"):
-                stack.start(kind)
+            stack.start_all()
             bad = [f"u{at}@a.slow.test" for at in range(40)] + [
                 f"u{at}@nowhere{at % 7}.example.org" for at in range(40)
             ]

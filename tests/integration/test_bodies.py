@@ -25,9 +25,7 @@ async def test_a_large_message_to_many_is_stored_once_and_reaches_them_all(
         tmp_path, kafka, prefix, config(tmp_path, kafka, prefix, routes=routes, timing=timing)
     )
     try:
-        stack.set_up()
-        for kind in ("ingest", "scheduler", "sender"):
-            stack.start(kind)
+        stack.start_all()
         text = ("0123456789" * 7 + "\r\n") * (20_000_000 // 72)
         recipients = [f"u{at}@a.test" for at in range(100)]
         await stack.produce([submission(recipients, text=text)])
@@ -79,9 +77,7 @@ async def test_deferred_mail_is_read_again_and_the_log_is_trimmed_behind_it(
         config(tmp_path, kafka, prefix, routes={"*.test": (receiver.target, "local")}, more=more),
     )
     try:
-        stack.set_up()
-        for kind in ("ingest", "scheduler", "sender"):
-            stack.start(kind)
+        stack.start_all()
         texts = {f"defer1.u{at}@a.test": f"this is for number {at}" for at in range(60)}
         texts |= {f"u{at}@a.test": f"and this for {at}" for at in range(60)}
         await stack.produce(submission(rcpt, text=text) for rcpt, text in texts.items())

@@ -1,15 +1,13 @@
 """What becomes of mail, end to end: every fate that a receiver can choose, smart hosts, TLS, operators' pauses, a drain."""
 
 import asyncio
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import dkim
 import pytest
 import trustme
 
-from tests.support.config import config, submission
+from tests.support.config import config, published, submission
 from tests.support.receiver import start_receiver
 from tests.support.stack import Events, Stack
 
@@ -19,12 +17,6 @@ PARTITIONS = 2
 def stack_for(tmp_path: Path, kafka: str, prefix: str, target: str, **more: str) -> Stack:
     routes = {"*.test": (target, "local")}
     return Stack(tmp_path, kafka, prefix, config(tmp_path, kafka, prefix, routes=routes, **more))  # type: ignore[arg-type]
-
-
-def start_all(stack: Stack) -> None:
-    stack.set_up()
-    services = [stack.start(kind, wait=False) for kind in ("ingest", "scheduler", "sender")]
-    stack.wait_ready(*services)
 
 
 @pytest.mark.timeout(180)
@@ -44,7 +36,7 @@ async def test_every_fate_ends_in_its_event_with_the_peers_own_words(
         "drop": "delivered",
     }
     try:
-        start_all(stack)
+        stack.start_all()
         for fate in fates:
             line = submission(f"{fate}.u@a.test", id_=fate)
             await stack.produce(
@@ -84,17 +76,6 @@ async def test_every_fate_ends_in_its_event_with_the_peers_own_words(
         receiver.stop()
 
 
-def published(directory: Path) -> Callable[..., bytes]:
-    """Answer for the name server that publishes the test tenant's key."""
-    pem = subprocess.run(
-        ["openssl", "rsa", "-in", str(directory / "dkim.pem"), "-pubout"],
-        check=True,
-        capture_output=True,
-    ).stdout
-    record = b"v=DKIM1; k=rsa; p=" + b"".join(pem.splitlines()[1:-1])
-    return lambda name, timeout=5: record if name.startswith(b"s1._domainkey.acme.example") else b""
-
-
 @pytest.mark.timeout(180)
 async def test_a_smart_host_gets_the_mail_with_authentication_over_tls(
     tmp_path: Path, kafka: str, prefix: str
@@ -114,7 +95,7 @@ async def test_a_smart_host_gets_the_mail_with_authentication_over_tls(
     text = text.replace('bulk = "main" }', 'bulk = "relay" }')
     stack = Stack(tmp_path, kafka, prefix, text)
     try:
-        start_all(stack)
+        stack.start_all()
         await stack.produce([submission(f"u{at}@example.org") for at in range(30)])
         async with Events(stack, PARTITIONS) as events:
             await events.until_final(30, 60)
@@ -153,7 +134,7 @@ async def test_encrypted_is_never_plaintext_and_opportunistic_takes_what_there_i
         text = text.replace(f"[providers.{name}]\n", f'[providers.{name}]\ntls = "encrypted"\n')
     stack = Stack(tmp_path, kafka, prefix, text)
     try:
-        start_all(stack)
+        stack.start_all()
         await stack.produce(
             [
                 submission(f"u@a.{name}.test", id_=name).replace(
@@ -181,7 +162,7 @@ async def test_a_pause_stops_a_tenants_mail_and_a_resume_lets_it_go(
     receiver = start_receiver(tmp_path, "receiver")
     stack = stack_for(tmp_path, kafka, prefix, receiver.target)
     try:
-        start_all(stack)
+        stack.start_all()
         stack.cli("pause", "--tenant", "acme", "--reason", "a test", "--author", "tests")
         await asyncio.sleep(1)
         await stack.produce([submission(f"u{at}@a.test") for at in range(20)])
@@ -211,7 +192,7 @@ async def test_a_drained_sender_hands_back_and_another_sends_without_a_wait(
     )
     messages = 300
     try:
-        start_all(stack)
+        stack.start_all()
         first = stack.services[-1]
         stack.start("sender", wait=False)
         await stack.produce(submission(f"u{at}@a.test") for at in range(messages))
@@ -242,7 +223,7 @@ async def test_a_class_that_fills_its_share_of_the_memory_waits_in_kafka_and_the
     )
     stack = Stack(tmp_path, kafka, prefix, text)
     try:
-        start_all(stack)
+        stack.start_all()
         await stack.produce(submission(f"u{at}@a.dead.test") for at in range(200))
         async with Events(stack, 1) as events:
             await events.until_accepted(200, 60)

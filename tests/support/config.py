@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 QUICK_TIMING = """
@@ -88,3 +88,14 @@ def submission(
     )
     head = f"From: Acme <news@acme.example>\r\nTo: <{recipients[0]}>\r\nSubject: Test\r\n{more}\r\n"
     return json.dumps(line).encode() + b"\n" + head.encode() + text.encode() + b"\r\n"
+
+
+def published(directory: Path) -> Callable[..., bytes]:
+    """Answer for the name server that publishes the test tenant's key."""
+    pem = subprocess.run(
+        ["openssl", "rsa", "-in", str(directory / "dkim.pem"), "-pubout"],
+        check=True,
+        capture_output=True,
+    ).stdout
+    record = b"v=DKIM1; k=rsa; p=" + b"".join(pem.splitlines()[1:-1])
+    return lambda name, timeout=5: record if name.startswith(b"s1._domainkey.acme.example") else b""

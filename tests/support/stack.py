@@ -95,6 +95,13 @@ class Stack:
         self.cli("topics", "apply")
         self.cli("config", "apply", str(self.config_path))
 
+    def start_all(self) -> None:
+        """Set up, start one of each service, and wait until they are ready."""
+        self.set_up()
+        self.wait_ready(
+            *(self.start(kind, wait=False) for kind in ("ingest", "scheduler", "sender"))
+        )
+
     def environment(self, **more: str) -> dict[str, str]:
         ours = {"POSTYARD_CONFIG": str(self.config_path), "PYTHONPATH": str(ROOT)}
         return dict(os.environ) | ours | more
