@@ -10,11 +10,12 @@ from typing import Final
 
 from services.sender.bodies import BodyMissing, StoredBodies
 from services.sender.dkim.keys import KeyRing, KeyTrouble
-from services.sender.dkim.pool import SigningPool
+from services.sender.dkim.pool import SigningFailed, SigningPool
 from shared.records.grant import Grant
 from shared.runtime.settings import Settings
 
-_SIGNATURE_BYTES: Final = 1200
+# RSA-4096 beside Ed25519 is 1,676 bytes; SIZE may be more than the message, never less (RFC 1870 6.1).
+_SIGNATURE_BYTES: Final = 2500
 
 
 class MessageFailed(Exception):
@@ -58,7 +59,10 @@ class Messages:
                     "dkim", f"tenant {grant.tenant} has no key for {grant.header_domain}"
                 )
             return prepend, body
-        signature = await self.signing.sign(signers, prepend, body, grant.body)
+        try:
+            signature = await self.signing.sign(signers, prepend, body, grant.body)
+        except SigningFailed as error:
+            raise MessageFailed("dkim", str(error)) from error
         return signature, prepend, body
 
     async def close(self) -> None:
