@@ -160,15 +160,12 @@ class Reach:
         for host in hosts:
             if len(found) >= 2 * _TRIES:
                 break
-            addresses = await self._common.destinations.addresses(host.name, self._family())
+            addresses = await self._common.destinations.addresses(host.name, self._source.family)
             if not isinstance(addresses, Unresolved):
                 found += [(host, address) for address in addresses]
         now = self._common.clock.mono_ns()
         # Stable: what failed a moment ago comes last, and the order of preference holds among the rest.
         return sorted(found, key=lambda each: self._common.failed.get(each[1], 0) > now)
-
-    def _family(self) -> str:
-        return "v6" if ":" in self._source.address else "v4"
 
     async def _hosts(self, grant: Grant) -> list[Host]:
         if self._source.kind == "smarthost":

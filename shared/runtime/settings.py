@@ -59,6 +59,11 @@ class Source:
     password_file: Path | None = None
     tls: TlsLevel = "encrypted"
 
+    @property
+    def family(self) -> Literal["v4", "v6"]:
+        """Name the address family that it connects over."""
+        return "v6" if ":" in self.address else "v4"
+
 
 @dataclass(frozen=True, slots=True)
 class Pool:

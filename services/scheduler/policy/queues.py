@@ -18,10 +18,12 @@ from services.scheduler.policy.pairs import Full, Pairs, Room
 from shared.protocol.control import ControlView
 from shared.records.control import Directive
 from shared.records.state import DeliveryState
-from shared.runtime.settings import Settings
+from shared.runtime.settings import Settings, Source
 
 FOREVER: Final = 1 << 62
 _TURN: Final = 32
+#: Of a destination that nobody knows.
+_FAMILIES: Final = ("v4",)
 # A slot's own bound is shared by groups of other keys, whose outcomes do not wake this one.
 _LOOK_AGAIN_NS: Final = 50_000_000
 # Greylisting's slot is waited for so long after the retry was due; then another may try.
@@ -253,9 +255,18 @@ class Queues:
 
     def _slots(self, group: Group, blocked: set[int]) -> Iterator[tuple[int, int]]:
         for name, weight in self.settings.pools[group.pool].sources.items():
-            slot = self.settings.sources[name].slot
-            if slot not in blocked and group.pinned in (None, slot):
-                yield slot, weight
+            source = self.settings.sources[name]
+            usable = source.slot not in blocked and group.pinned in (None, source.slot)
+            if usable and self._reaches(source, group):
+                yield source.slot, weight
+
+    def _reaches(self, source: Source, group: Group) -> bool:
+        """Say whether the destination takes mail over the source's address family (IPv6 only where its row says so)."""
+        if source.kind == "smarthost":
+            return True
+        provider = self.settings.providers.get(group.provider or "")
+        families = provider.families if provider is not None else _FAMILIES
+        return source.family in families
 
     def stale_pins(self, entries: dict[str, DeliveryState], now_ns: int) -> list[DeliveryState]:
         """Take out the deliveries whose remembered slot has been away for too long: another may try."""

@@ -460,6 +460,20 @@ def test_mail_is_shared_by_weight() -> None:
     assert sum(grant.slot == 0 for grant in world.grants) == 300
 
 
+def test_an_ipv6_source_sends_only_where_the_provider_takes_ipv6() -> None:
+    base = make_settings()
+    six = replace(base.sources["ip-1"], address="2001:db8::1")
+    for families, slots in ((("v4",), {0}), (("v4", "v6"), {0, 1}), (("v6",), {1})):
+        providers = {"big": Provider("big", (".big.example",), families=families)}
+        world = World(
+            replace(base, sources=dict(base.sources) | {"ip-1": six}, providers=providers)
+        )
+        for at in range(8):
+            world.deliver(f"d{at}")
+        world.turn()
+        assert {grant.slot for grant in world.grants} == slots
+
+
 def test_the_log_is_needed_from_the_oldest_delivery_on() -> None:
     world = World()
     for at in range(3):
