@@ -56,7 +56,9 @@ TABLES = {
 
 def rows(section: str) -> dict[str, str]:
     """Give key -> default, as the page has them."""
-    (text,) = re.findall(rf"^## `\[{re.escape(section)}\]`.*?\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+    (text,) = re.findall(
+        rf"^## `\[{re.escape(section)}\]`.*?\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL
+    )
     found: dict[str, str] = {}
     for keys, default in re.findall(r"^\| (`[^|]+`) \| ([^|]*) \|", text, re.MULTILINE):
         found |= dict.fromkeys(re.findall(r"`([^`]+)`", keys), default)
