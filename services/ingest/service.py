@@ -11,13 +11,14 @@ from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
+from services.ingest.doors.kafka import ROUND_RECORDS
 from services.ingest.intake import read
 from services.ingest.meters import Meters
 from services.ingest.resolving import Resolving
-from services.ingest.suspicion import Suspicion
 from services.ingest.worker import Read, Shell, Worker
 from shared.kafka.cluster import Cluster
 from shared.kafka.controlfeed import ControlFeed
+from shared.kafka.suspicion import Suspicion
 from shared.kafka.workers import PartitionWorkers
 from shared.net.destinations import Destinations
 from shared.protocol.control import ControlView
@@ -100,9 +101,12 @@ class Ingest:
             await membership.stop()
 
     async def _run(self, partition: int, shell: Shell) -> None:
-        worker = Worker(partition, shell, self._suspicions.setdefault(partition, Suspicion()))
+        suspicion = self._suspicions.setdefault(partition, Suspicion(ROUND_RECORDS))
+        worker = Worker(partition, shell, suspicion)
         self.workers[partition] = worker
         try:
-            await worker.run()
+            # In a task of its own: in Python 3.11 a task whose TaskGroup failed is marked as cancelled for ever after, and its
+            # supervisor, which takes it for one that ends already, would never cancel it again.
+            await asyncio.create_task(worker.run())
         finally:
             del self.workers[partition]

@@ -23,11 +23,11 @@ from services.ingest.meters import Meters
 from services.ingest.problem import Problem
 from services.ingest.resolving import Resolving
 from services.ingest.route import Resolved
-from services.ingest.suspicion import Mark, Suspicion
 from services.ingest.writes import Writer, Writes
 from shared.kafka.cluster import Cluster, Position
 from shared.kafka.errors import KafkaTrouble, RoundFailed
 from shared.kafka.reader import Place, Received
+from shared.kafka.suspicion import Mark, Suspicion
 from shared.kafka.transactor import Round, Transactor
 from shared.protocol.control import ControlView
 from shared.records.lanemap import LaneMap
