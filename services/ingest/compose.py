@@ -1,20 +1,23 @@
 """compose: RFC 5322 bytes from a submission's message fields. Pure: Message -> bytes, or the problems.
 
 The standard library builds the MIME tree, 7-bit throughout: text and HTML as alternatives, inline parts related to the HTML, attachments in
-base64. The header is ours (``headertext``): a field is text, shown as it is, and nothing in it can begin another field.
+base64. The headers are ours (``headertext``): a field is text, shown as it is, and nothing in it can begin another field.
 """
 
 import base64
 import binascii
 import re
 from dataclasses import dataclass, field
-from email.message import EmailMessage
-from email.policy import SMTP
+from email.generator import BytesGenerator
+from email.message import Message as Message_
+from email.policy import compat32
+from io import BytesIO
 from typing import Final
 
 from services.ingest.headers import ASCII_ONLY
-from services.ingest.headertext import fold, phrase, unstructured
+from services.ingest.headertext import fold, foldable, phrase, plain_parameter, unstructured
 from services.ingest.mailbox import Mailbox, parse_mailbox
+from services.ingest.mime import encoded, fits
 from services.ingest.problem import Problem
 from shared.records.submission import Attachment, Message
 
@@ -22,6 +25,7 @@ _MAX_HEADERS: Final = 100
 _MAX_ATTACHMENTS: Final = 200
 _MAX_NAME: Final = 76
 _MAX_VALUE: Final = 16_384
+_MAX_TYPE: Final = 200
 _MAX_FILENAME: Final = 200
 # Every character that some reader breaks lines at, and the other controls.
 _BREAKING: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
@@ -37,7 +41,10 @@ _BY_FIELDS: Final = frozenset(("from", "to", "cc", "reply-to", "subject"))
 _NOT_YOURS: Final = frozenset(
     ("bcc", "resent-bcc", "return-path", "received", "mime-version", "dkim-signature", "sender")
 )
-_POLICY: Final = SMTP.clone(cte_type="7bit", max_line_length=76)
+_LINE_END: Final = re.compile(r"\r\n|\r|\n")
+# The old policy takes a header as it is given. The newer ones parse it first, and decode what looks like an encoded word: a file name with
+# =?utf-8?q?=0D=0A?= in it becomes a header of its own.
+_POLICY: Final = compat32.clone(linesep="\r\n", max_line_length=76)
 
 
 @dataclass(slots=True)
@@ -85,7 +92,9 @@ class _Composing:
             seen.add(lower)
 
     def _header(self, where: str, name: str, lower: str, value: str) -> None:
-        if value.isascii():
+        if value.isascii() and not foldable(value):
+            self.problems.append(Problem(where, "has a word, or blanks, too long to be folded"))
+        elif value.isascii():
             # As it is: the platform may have encoded it already.
             self.lines.append(fold(f"{name}: {value.strip()}".encode()))
         elif lower.encode() in ASCII_ONLY:
@@ -137,10 +146,13 @@ def compose(message: Message, recipients: tuple[str, ...]) -> bytes | tuple[Prob
     content = _content(message, composing.problems)
     if composing.problems or content is None:
         return tuple(composing.problems)
-    return b"".join(line + b"\r\n" for line in composing.lines) + content.as_bytes()
+    out = BytesIO()
+    out.writelines(line + b"\r\n" for line in [*composing.lines, b"MIME-Version: 1.0"])
+    BytesGenerator(out, mangle_from_=False, policy=_POLICY).flatten(content)
+    return out.getvalue()
 
 
-def _content(message: Message, problems: list[Problem]) -> EmailMessage | None:
+def _content(message: Message, problems: list[Problem]) -> Message_ | None:
     if message.text is None and message.html is None:
         problems.append(Problem("message", "has neither text nor html"))
     if len(message.attachments) > _MAX_ATTACHMENTS:
@@ -159,36 +171,58 @@ def _content(message: Message, problems: list[Problem]) -> EmailMessage | None:
     return None if problems else _tree(message, good)
 
 
-def _tree(message: Message, files: list["_File"]) -> EmailMessage:
-    root = EmailMessage(policy=_POLICY)
+def _tree(message: Message, files: list["_File"]) -> Message_:
+    bodies = []
     if message.text is not None:
-        root.set_content(message.text)
-        if message.html is not None:
-            root.add_alternative(message.html, subtype="html")
-    else:
-        root.set_content(message.html or "", subtype="html")
-    html = next((part for part in root.walk() if part.get_content_type() == "text/html"), root)
-    for file in files:
-        if file.cid is not None:
-            html.add_related(
-                file.data, maintype=file.main, subtype=file.sub, cid=f"<{file.cid}>",
-                filename=file.name, disposition="inline", params=file.parameters,
-            )  # fmt: skip
-    for file in files:
-        if file.cid is None:
-            root.add_attachment(
-                file.data, maintype=file.main, subtype=file.sub, filename=file.name,
-                params=file.parameters,
-            )  # fmt: skip
-    return root
+        bodies.append(_text("plain", message.text))
+    if message.html is not None:
+        inline = [file for file in files if file.cid is not None]
+        bodies.append(_joined("related", [_text("html", message.html), *map(_part, inline)]))
+    alternatives = _joined("alternative", bodies)
+    return _joined("mixed", [alternatives, *(_part(file) for file in files if file.cid is None)])
+
+
+def _joined(kind: str, parts: list[Message_]) -> Message_:
+    if len(parts) == 1:
+        return parts[0]
+    whole = Message_(policy=_POLICY)
+    whole["Content-Type"] = f"multipart/{kind}"
+    for part in parts:
+        whole.attach(part)
+    return whole
+
+
+def _text(kind: str, text: str) -> Message_:
+    raw = _LINE_END.sub("\r\n", text).encode()
+    if raw and not raw.endswith(b"\r\n"):
+        raw += b"\r\n"
+    part = Message_(policy=_POLICY)
+    charset = "us-ascii" if raw.isascii() else "utf-8"
+    part["Content-Type"] = f"text/{kind}; charset={charset}"
+    encoding, data = (b"7bit", raw) if fits(raw) else encoded(raw, text=True)
+    part["Content-Transfer-Encoding"] = encoding.decode()
+    part.set_payload(data.decode("ascii"))
+    return part
+
+
+def _part(file: "_File") -> Message_:
+    part = Message_(policy=_POLICY)
+    part["Content-Type"] = "; ".join([file.kind, *file.parameters])
+    disposition = "attachment" if file.cid is None else "inline"
+    part["Content-Disposition"] = f"{disposition}; {plain_parameter('filename', file.name)}"
+    if file.cid is not None:
+        part["Content-ID"] = f"<{file.cid}>"
+    encoding, data = encoded(file.data, text=False)
+    part["Content-Transfer-Encoding"] = encoding.decode()
+    part.set_payload(data.decode("ascii"))
+    return part
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
     name: str
-    main: str
-    sub: str
-    parameters: dict[str, str]
+    kind: str
+    parameters: tuple[str, ...]
     cid: str | None
     data: bytes
 
@@ -199,8 +233,8 @@ def _file(where: str, attachment: Attachment, problems: list[Problem]) -> _File 
         problems.append(Problem(f"{where}.filename", f"must have 1 to {_MAX_FILENAME} characters"))
     if _BREAKING.search(attachment.filename) or "\t" in attachment.filename:
         problems.append(Problem(f"{where}.filename", "holds line breaks or control characters"))
-    kind = _TYPE.fullmatch(attachment.content_type)
-    if kind is None:
+    kind = _TYPE.fullmatch(attachment.content_type[: _MAX_TYPE + 1])
+    if kind is None or len(attachment.content_type) > _MAX_TYPE:
         problems.append(
             Problem(f"{where}.content_type", 'expected a type such as "application/pdf"')
         )
@@ -215,14 +249,17 @@ def _file(where: str, attachment: Attachment, problems: list[Problem]) -> _File 
         problems.append(Problem(f"{where}.content", "is not base64 (RFC 4648)"))
     if len(problems) > before or kind is None or data is None:
         return None
-    parameters = {name: token or quoted for name, token, quoted in _PARAMETER.findall(kind[3])}
-    return _File(attachment.filename, kind[1], kind[2], parameters, attachment.cid, data)
+    parameters = tuple(
+        plain_parameter(name, token or quoted)
+        for name, token, quoted in _PARAMETER.findall(kind[3])
+    )
+    return _File(attachment.filename, f"{kind[1]}/{kind[2]}", parameters, attachment.cid, data)
 
 
 def _decoded(content: str) -> bytes | None:
     try:
         return base64.b64decode(content, validate=True)
-    except binascii.Error:
+    except (binascii.Error, ValueError):
         pass
     try:
         return base64.b64decode("".join(content.split()), validate=True)

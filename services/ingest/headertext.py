@@ -20,6 +20,7 @@ _PIECE: Final = re.compile(rb"[ \t]*[^ \t]+(?:[ \t]+\Z)?")
 _ITSELF: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!*+-/")
 _PHRASE: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _PRINTABLE: Final = re.compile(r"[\x20-\x7e\t]*")
+_HARMLESS: Final = re.compile(r"[ !#-\[\]-~]{1,70}")
 _LONGEST_TOKEN: Final = 900
 
 
@@ -38,6 +39,11 @@ def fold(line: bytes, width: int = _WIDTH) -> bytes:
         else:
             current += piece
     return b"\r\n".join([*lines, current])
+
+
+def foldable(text: str) -> bool:
+    """Say whether ASCII text has blanks often enough, and never too many of them together."""
+    return all(len(piece) <= _LONGEST_TOKEN for piece in _PIECE.findall(text.encode("ascii")))
 
 
 def encoded_words(text: str) -> str:
@@ -80,7 +86,7 @@ def _quoted(raw: bytes) -> str:
 def unstructured(name: str, text: str) -> bytes:
     """Write a header whose text is shown as it is: also where it looks like an encoded word. No CRLF at its end."""
     plain = _PRINTABLE.fullmatch(text) is not None and "=?" not in text
-    if not plain or any(len(token) > _LONGEST_TOKEN for token in text.split(" ")):
+    if not plain or not foldable(text):
         text = encoded_words(text)
     return fold(f"{name}: {text}".encode("ascii"))
 
@@ -95,6 +101,13 @@ def phrase(name: str) -> str:
     return encoded_words(name)
 
 
+def plain_parameter(name: str, value: str) -> str:
+    """Write a MIME parameter: quoted where it is harmless ASCII, else in RFC 2231's form."""
+    if _HARMLESS.fullmatch(value) and "=?" not in value:
+        return f'{name}="{value}"'
+    return parameter(name, value)
+
+
 def parameter(name: str, value: str) -> str:
-    """Write a MIME parameter with a value that is not ASCII."""
+    """Write a MIME parameter with a value that no quotes could hold."""
     return f"{name}*=utf-8''{quote(value, safe='')}"

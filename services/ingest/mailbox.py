@@ -16,7 +16,8 @@ _NAMED: Final = re.compile(
     rf'((?:{_QUOTED}|[^<>()\[\]:;@\\,"])*)<([^<>]+)>(?:[ \t]*\([^()\\\r\n]*\))?'
 )
 _BARE: Final = re.compile(r"([^<>()\s]+)(?:[ \t]*\(([^()\\\r\n]*)\))?")
-_LONGEST: Final = 2000
+_LONGEST: Final = 4000
+_LONGEST_NAME: Final = 300
 _PART: Final = re.compile(rf"({_QUOTED})|([^\"]+)")
 _ESCAPED: Final = re.compile(r"\\(.)")
 
@@ -44,6 +45,9 @@ def parse_mailbox(text: str, field: str) -> Mailbox | Problem:
             field,
             'expected one mailbox such as "Ann <ann@example.com>" (a name with any of <>()[]:;@\\," must be in quotes)',
         )
+    # In encoded words it may be longer: what is written here must be read here again.
+    if len(name) > _LONGEST_NAME and "=?" not in name:
+        return Problem(field, f"the name is longer than {_LONGEST_NAME} characters")
     address = parse(spec, field)
     return Mailbox(name, address) if isinstance(address, Address) else address
 

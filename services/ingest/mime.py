@@ -258,7 +258,7 @@ class _Editing:
     def filler(self, filler: Filler) -> Problem | None:
         """Leave out a preamble or epilogue that does not fit."""
         text = self._data[filler.start : filler.end]
-        if _fits(text):
+        if fits(text):
             return None
         if filler.sealed:
             return self._keep(text)
@@ -272,17 +272,16 @@ class _Editing:
         body = b"" if part.container else self._data[part.body : part.end]
         if part.sealed:
             return self._keep(header) or self._keep(body)
-        fits = _fits(body)
-        if not fits:
-            encoded = _encode(part, body)
-            if isinstance(encoded, Problem):
-                return encoded
-            encoding, new = encoded
+        if not fits(body):
+            anew = _encode(part, body)
+            if isinstance(anew, Problem):
+                return anew
+            encoding, new = anew
             if part.end == len(self._data) and not new.endswith(b"\r\n"):
                 new += b"\r\n"
             self._edits.append((part.body, part.end, new))
             header = _labelled(header, encoding, body, root=root)
-        if not root and not _fits(header):
+        if not root and not fits(header):
             mended = self._header(header)
             if isinstance(mended, Problem):
                 return mended
@@ -320,13 +319,7 @@ class _Editing:
                     self._edits.append((start, end, b"Content-Transfer-Encoding: 7bit\r\n"))
 
 
-def _fits(text: bytes) -> bool:
-    return text.isascii() and longest_line(text) <= MAX_LINE
-
-
-def _encode(  # noqa: PLR0911 - one for each encoding
-    part: Part, body: bytes
-) -> tuple[bytes, bytes] | Problem:
+def _encode(part: Part, body: bytes) -> tuple[bytes, bytes] | Problem:
     """Encode a body anew; gives the encoding's name and the new body."""
     if part.kind.startswith((b"message/", b"multipart/")):
         # RFC 2045 6.4: these may not be encoded.
@@ -335,10 +328,7 @@ def _encode(  # noqa: PLR0911 - one for each encoding
             f"a {part.kind.decode()} part has 8-bit bytes or lines over {MAX_LINE} bytes, and must not be encoded",
         )
     if part.encoding in _IDENTITY:
-        high = len(body) - len(body.translate(None, _HIGH))
-        if part.kind.startswith(b"text/") and high * 6 < len(body):
-            return b"quoted-printable", _quoted_printable(body)
-        return b"base64", _base64(body)
+        return encoded(body, text=part.kind.startswith(b"text/"))
     try:
         if part.encoding == b"base64":
             return b"base64", _base64(binascii.a2b_base64(body))
@@ -347,6 +337,19 @@ def _encode(  # noqa: PLR0911 - one for each encoding
     except binascii.Error as error:
         return Problem("message", f"a part's {part.encoding.decode()} cannot be decoded: {error}")
     return Problem("message", "a part has a Content-Transfer-Encoding that RFC 2045 does not know")
+
+
+def encoded(raw: bytes, *, text: bool) -> tuple[bytes, bytes]:
+    """Encode bytes for 7-bit mail; text (lines with CRLF) stays legible where most of it is ASCII."""
+    high = len(raw) - len(raw.translate(None, _HIGH))
+    if text and high * 6 < len(raw):
+        return b"quoted-printable", _quoted_printable(raw)
+    return b"base64", _base64(raw)
+
+
+def fits(text: bytes) -> bool:
+    """Say whether bytes may go out as they are: 7-bit, with lines of at most 998 bytes."""
+    return text.isascii() and longest_line(text) <= MAX_LINE
 
 
 def _base64(raw: bytes) -> bytes:
