@@ -7,6 +7,8 @@ RUN := PYTHONPATH=. .venv/bin/python
 CACHE := $(or $(POSTYARD_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/postyard)
 UV := $(CACHE)/uv/bin/uv
 KILLS ?= 20
+# More than the cores: fault tests wait for most of their time. Each worker has its own broker.
+WORKERS ?= 3
 SECONDS ?= 60
 ARGS ?=
 
@@ -32,7 +34,7 @@ down: setup ## stop what `make up` started
 	@$(RUN) -m services.cli.demo down $(ARGS)
 
 test: setup ## run all tests, on a real Kafka (ARGS="-k name" for some)
-	@$(RUN) -m pytest $(ARGS)
+	@$(RUN) -m pytest -n $(WORKERS) --maxschedchunk 1 $(ARGS)
 
 check: setup ## lint, formatting, types, and which room may know which
 	@$(RUN) -m ruff check

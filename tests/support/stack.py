@@ -4,6 +4,7 @@ The configuration is what an operator writes: a TOML file. Nothing in the servic
 """
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -273,8 +274,16 @@ class Events:
 
 
 def free_port() -> int:
-    """Give a port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Give a port of 127.0.0.1 that is free, below those that the kernel gives to outgoing connections.
+
+    One that the kernel chose could be given to a connection before a server of the test listens on it.
+    """
+    for _ in range(100):
+        port = 10_000 + secrets.randbelow(9_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no free port between 10000 and 19000")
