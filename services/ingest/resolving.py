@@ -8,22 +8,34 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
 from services.ingest.route import Resolved
-from shared.net.destinations import Answer, Destination, Destinations
+from shared.net.destinations import Answer, Destination
 
 _S: Final = 1_000_000_000
 WAIT_NS: Final = 1 * _S
+
+
+class Names(Protocol):
+    """What is asked: ``shared.net.destinations.Destinations``."""
+
+    def routed(self, domain: str) -> Destination | None:
+        """Give what needs no look-up."""
+        ...
+
+    async def resolve(self, domain: str) -> Answer:
+        """Look up, or give what is cached."""
+        ...
 
 
 @dataclass(slots=True)
 class Resolving:
     """Resolve for all workers of a process."""
 
-    destinations: Destinations
+    destinations: Names
     log: FilteringBoundLogger
     wait_ns: int = WAIT_NS
     _slow: dict[str, asyncio.Task[Answer]] = field(default_factory=dict)
