@@ -15,8 +15,13 @@ from pathlib import Path
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
+from hypothesis import HealthCheck, settings
 
 from services.cli.cluster.broker import LocalKafka
+
+# How long an example takes says how busy the machine is, and nothing about the code.
+settings.register_profile("postyard", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("postyard")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
