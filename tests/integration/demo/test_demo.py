@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -86,13 +87,20 @@ def test_the_readmes_examples_arrive_in_a_cluster_that_was_left_running(director
 
     words = [*WORDS, "follow", "--dir", str(directory), "--from-start"]
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as following:
-        readme = (ROOT / "README.md").read_text()
-        _produce_ten_lines(readme, stage)
-        _produce_a_line(readme, directory)
-        assert following.stdout is not None
-        events = _until_delivered(map(json.loads, following.stdout), 2)
-        following.send_signal(signal.SIGINT)
-        assert following.wait(20) == 0
+        # Whatever fails here, nobody waits for it for ever: leaving the block waits for its end.
+        giving_up = threading.Timer(120, following.kill)
+        giving_up.start()
+        try:
+            readme = (ROOT / "README.md").read_text()
+            _produce_ten_lines(readme, stage)
+            _produce_a_line(readme, directory)
+            assert following.stdout is not None
+            events = _until_delivered(map(json.loads, following.stdout), 2)
+            following.send_signal(signal.SIGINT)
+            assert following.wait(20) == 0
+        finally:
+            giving_up.cancel()
+            following.kill()
     assert sorted(events) == ["ann@a.goodmail.test", "bob@b.goodmail.test"]
     for said in events.values():
         assert [event["type"] for event in said] == ["accepted", "delivered"]
