@@ -15,8 +15,9 @@ from services.ingest.problem import Problem
 MAX_HEADER_BYTES: Final = 256 << 10
 MAX_FIELDS: Final = 1000
 _TEXT: Final = rb"[^\r\n\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*"
+#: The whole field with its CRLF, and its name.
 _FIELD: Final = re.compile(
-    rb"([!-9;-~]+):(" + _TEXT + rb"(?:\r\n[ \t]+[^ \t\r\n\x00-\x1f\x7f]" + _TEXT + rb")*)\r\n"
+    rb"(([!-9;-~]+):" + _TEXT + rb"(?:\r\n[ \t]+[^ \t\r\n\x00-\x1f\x7f]" + _TEXT + rb")*\r\n)"
 )
 _FOLD: Final = re.compile(rb"\r\n(?=[ \t])")
 
@@ -72,19 +73,23 @@ def fields_of(block: bytes) -> list[Field] | Problem:
     """Part a header block, each line with its CRLF, into its fields."""
     if len(block) > MAX_HEADER_BYTES:
         return Problem("message", f"the header is longer than {MAX_HEADER_BYTES >> 10} KiB")
-    found: list[Field] = []
+    found = [Field(name.lower(), raw) for raw, name in _FIELD.findall(block)]
+    # Fields that follow one another without a gap are as long as the block, and others are not.
+    if sum([len(field.raw) for field in found]) != len(block):
+        return _gap(block)
+    if len(found) > MAX_FIELDS:
+        return Problem("message", f"the header has more than {MAX_FIELDS} fields")
+    return found
+
+
+def _gap(block: bytes) -> Problem:
     at = 0
     for match in _FIELD.finditer(block):
         if match.start() != at:
             break
         at = match.end()
-        found.append(Field(match[1].lower(), match[0]))
-    if at != len(block):
-        line = block.count(b"\n", 0, at) + 1
-        return Problem("message", f"line {line} of the header {_why(block[at:])}")
-    if len(found) > MAX_FIELDS:
-        return Problem("message", f"the header has more than {MAX_FIELDS} fields")
-    return found
+    line = block.count(b"\n", 0, at) + 1
+    return Problem("message", f"line {line} of the header {_why(block[at:])}")
 
 
 def _why(rest: bytes) -> str:

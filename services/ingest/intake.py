@@ -5,10 +5,9 @@
 Ids come from the record's own place in the log, so that the same record gives the same deliveries whoever reads it, and however often.
 """
 
-import base64
 import hashlib
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from services.ingest.compose import compose
 from services.ingest.normalise import (
@@ -28,8 +27,7 @@ from shared.runtime.settings import Settings, Tenant
 _PER_RECIPIENT_BYTES: Final = 1500
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """Where a submission lies: enough to name it for ever."""
 
     topic: str
@@ -47,12 +45,10 @@ class Source:
         """Name the delivery to ``to[index]``."""
         return f"{self.class_[0]}{self.partition}-{self.offset}-{index}"
 
-    @property
     def token(self) -> str:
-        """Give a name that tells strangers nothing: for Message-ID and Received."""
+        """Make a name that tells strangers nothing: for Message-ID and Received."""
         place = f"{self.topic}/{self.partition}/{self.offset}/{self.timestamp_ms}"
-        digest = hashlib.blake2b(place.encode(), digest_size=15).digest()
-        return base64.b32encode(digest).decode().lower()
+        return hashlib.blake2b(place.encode(), digest_size=14).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +56,8 @@ class Draft:
     """A submission that is accepted, before anybody knows where its recipients' mail goes."""
 
     source: Source
+    #: See ``Source.token``.
+    token: str
     submission: Submission
     envelope: Envelope
     message: Normalised
@@ -74,7 +72,7 @@ class Draft:
         """Give the header lines of one recipient."""
         if not self.message.lacks_message_id:
             return ""
-        return message_id(f"{self.source.token}.{index}", self.message.header_domain)
+        return message_id(f"{self.token}.{index}", self.message.header_domain)
 
     def stored(self, inline_max: int) -> bool:
         """Say whether the body goes to mail.bodies, once, rather than along with each delivery."""
@@ -117,6 +115,7 @@ def read(  # noqa: PLR0911 - one for each step
     raw = _message(submission, split(value)[1])
     if isinstance(raw, tuple):
         return _refusal(source, submission, raw)
+    token = source.token()
     message = normalise(
         raw,
         domains=envelope.tenant.domains,
@@ -124,7 +123,7 @@ def read(  # noqa: PLR0911 - one for each step
         stamp=Stamp(
             date_ns=max(now_ns, envelope.life.not_before_ns),
             now_ns=now_ns,
-            token=source.token,
+            token=token,
             message_id=source.class_ == "transactional",
         ),
     )
@@ -135,6 +134,7 @@ def read(  # noqa: PLR0911 - one for each step
         return _refusal(source, submission, (Problem("header.from", rule),))
     return Draft(
         source,
+        token,
         submission,
         envelope,
         message,

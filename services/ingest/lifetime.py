@@ -5,9 +5,8 @@ longer than five days after its first moment: RFC 5321 4.5.4.1 gives up after fo
 """
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from services.ingest.problem import Problem
 from shared.runtime.quantities import duration_ns
@@ -22,8 +21,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EXPECTED: Final = 'expected a time such as "2026-11-24T15:04:05Z" (RFC 3339)'
 
 
-@dataclass(frozen=True, slots=True)
-class Lifetime:
+class Lifetime(NamedTuple):
     """Not before, and not at or after."""
 
     not_before_ns: int

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from services.ingest.headers import SINGLETONS, Field, fields_of, mend
 from services.ingest.headertext import MAX_LINE
@@ -31,8 +31,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ONE_CLICK: Final = re.compile(rb"<https://[^>]+>", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(NamedTuple):
     """What is added where it is missing: the same for every recipient."""
 
     #: Of Date: the later of now and not_before.

@@ -4,21 +4,19 @@ Only a destination that was found counts. No answer in time, no such domain and 
 the domain: the scheduler asks again, and it is the one that bounces.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from shared.records.lanemap import LaneMap
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(NamedTuple):
     """Who takes a domain's mail."""
 
     site: str
     provider: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Routed:
+class Routed(NamedTuple):
     """Where one recipient's delivery goes."""
 
     site: str | None

@@ -85,6 +85,10 @@ def validate(
 
 
 def _words(submission: Submission) -> list[Problem]:
+    said = "".join((submission.id or "-", submission.stream, *submission.tags))
+    if len(said) <= _MAX_TAG and submission.id != "" and not _UNPRINTABLE.search(said):
+        # Nearly always, and for a fifth of the cost. (An empty tag adds nothing to the length: see the number of tags below.)
+        return [] if len(submission.tags) <= _MAX_TAGS else [_too_many_tags()]
     found = []
     for field, text, most in (
         ("id", submission.id, _MAX_ID),
@@ -100,8 +104,12 @@ def _words(submission: Submission) -> list[Problem]:
     if submission.id == "":
         found.append(Problem("id", "is empty: leave it out, or give a key"))
     if len(submission.tags) > _MAX_TAGS:
-        found.append(Problem("tags", f"has more than {_MAX_TAGS} entries"))
+        found.append(_too_many_tags())
     return found
+
+
+def _too_many_tags() -> Problem:
+    return Problem("tags", f"has more than {_MAX_TAGS} entries")
 
 
 def _return_path(text: str, tenant: Tenant) -> Address | Problem | None:

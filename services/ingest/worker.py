@@ -13,7 +13,7 @@ bug of ours cannot digest. A record that breaks the transaction itself is found 
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from structlog.typing import FilteringBoundLogger
 
@@ -64,8 +64,7 @@ class Shell:
         return f"{self.topics.prefix}{GROUP}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
+class _Step(NamedTuple):
     record: Received
     source: Source
     outcome: Draft | Refusal

@@ -6,6 +6,7 @@ their size needs no check.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import msgspec
@@ -28,6 +29,10 @@ from shared.runtime.settings import Settings
 _LARGEST_BYTES: Final = MAX_RECORD_BYTES - (64 << 10)
 _SHOWN: Final = 1000
 _SHOWN_ADDRESS: Final = 320
+
+
+#: A round has one time.
+_time: Final = lru_cache(maxsize=8)(rfc3339)
 
 
 class Write(NamedTuple):
@@ -83,7 +88,7 @@ class Writer:
         self, draft: Draft, lanes: LaneMap, resolved: Mapping[str, Resolved], now_ns: int
     ) -> Writes | Problem:
         """Write one delivery and one event for each recipient; a record that Kafka would refuse is a problem."""
-        found, time = Writes(), rfc3339(now_ns)
+        found, time = Writes(), _time(now_ns)
         if draft.stored(self.settings.ingest.inline_max):
             found.stored = self._body(draft)
         smarthost = self.settings.smarthost(draft.envelope.pool)
@@ -114,13 +119,13 @@ class Writer:
             tenant=draft.envelope.tenant.name,
             size_bytes=len(data),
         )
-        key = draft.source.token.encode()
+        key = draft.token.encode()
         write = Write(self.topics.bodies, self.partition, encode(body, data), key)
         return Stored(write, len(data), self.topics.deliveries(draft.envelope.class_))
 
     def rejected(self, refusal: Refusal, value: bytes | None, now_ns: int) -> Writes:
         """Write the record's beginning to mail.rejected, and say it on mail.events where somebody can be told."""
-        source, time = refusal.source, rfc3339(now_ns)
+        source, time = refusal.source, _time(now_ns)
         detail = "; ".join(map(str, refusal.problems))[:_SHOWN]
         line = Rejected(
             time=time,
