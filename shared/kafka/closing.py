@@ -18,10 +18,16 @@ _FORCE_S: Final = 1.0
 async def close_producer(producer: AIOKafkaProducer, *, polite_s: float = POLITE_S) -> bool:
     """Send what is left and close; False: not all of it could be sent."""
     if polite_s > 0 and await _finished(producer.stop(), polite_s):
+        _hush(producer)
         return True
     # Now stop() of whoever holds it has nothing left to wait for, and nobody is warned of an open client.
     producer._closed = True  # noqa: SLF001
-    await _force(producer.client.close(), [producer._sender.sender_task])  # noqa: SLF001
+    sender = producer._sender.sender_task  # noqa: SLF001
+    frame = sender.get_coro().cr_frame if sender is not None else None
+    # The sender keeps its tasks in a local variable; cancelled, it would wait for them, and one that looks for a coordinator never ends.
+    await _force(
+        producer.client.close(), [sender, *(frame.f_locals.get("tasks", ()) if frame else ())]
+    )
     _hush(producer)
     return False
 
@@ -48,7 +54,8 @@ async def close_consumer(consumer: AIOKafkaConsumer, *, polite_s: float = POLITE
         "_reset_committed_task",
     )
     tasks = [getattr(consumer._coordinator, name, None) for name in names]  # noqa: SLF001
-    tasks.append(getattr(consumer._fetcher, "_fetch_task", None))  # noqa: SLF001
+    if consumer._fetcher is not None:  # noqa: SLF001
+        tasks += [consumer._fetcher._fetch_task, *consumer._fetcher._pending_tasks]  # noqa: SLF001
     await _force(consumer._client.close(), tasks)  # noqa: SLF001
 
 
@@ -69,5 +76,8 @@ async def _force(
     running = {task for task in tasks if task is not None and not task.done()}
     for task in running:
         task.cancel()
-    # The tasks wait for answers until their connections are closed.
-    await asyncio.wait({asyncio.ensure_future(closing), *running}, timeout=_FORCE_S)
+    done, _ = await asyncio.wait({asyncio.ensure_future(closing), *running}, timeout=_FORCE_S)
+    for task in done:
+        # Whatever they ended with, nobody wants to know it any more.
+        if not task.cancelled():
+            task.exception()

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, TypeVar
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.errors import CoordinatorLoadInProgressError
 
 from shared.kafka.closing import close_consumer, close_producer
 from shared.kafka.errors import THEIRS, KafkaUnavailable, TopicProblem, translate
@@ -28,9 +29,9 @@ Position = int | Literal["start", "end"]
 MAX_RECORD_BYTES: Final = 36 << 20
 FETCH_BYTES: Final = 16 << 20
 _BATCH_BYTES: Final = 512 << 10
-# Between two tries. In transactions it is waited for several times a round; elsewhere only while something is wrong.
-_ROUND_BACKOFF_MS: Final = 5
-_BACKOFF_MS: Final = 50
+# Between two tries while something is wrong. Shorter would be a storm of tries and of log lines while Kafka is away; where a round waits
+# for it in good times, the transactor has its own.
+_BACKOFF_MS: Final = 100
 _TRANSACTION_MS: Final = 10_000
 _HEARTBEAT_MS: Final = 1_000
 _POLL_INTERVAL_MS: Final = 300_000
@@ -94,7 +95,6 @@ class Cluster:
                 transaction_timeout_ms=_TRANSACTION_MS,
                 # What takes longer is aborted by the broker anyhow.
                 request_timeout_ms=_TRANSACTION_MS,
-                retry_backoff_ms=_ROUND_BACKOFF_MS,
             )
         )
 
@@ -135,9 +135,9 @@ class Cluster:
         )
 
     async def _start_producer(self, **more: Any) -> AIOKafkaProducer:
-        settings = self._common | more
         producer = AIOKafkaProducer(
-            **settings,
+            **self._common,
+            **more,
             acks="all",
             enable_idempotence=True,
             # aiokafka compresses with lz4 at level 9: 15 MB/s of text, three quarters of what a round costs. zstd: 160 MB/s, and smaller.
@@ -201,15 +201,21 @@ class Cluster:
     async def committed(self, group: str, places: Iterable[Place]) -> dict[Place, int | None]:
         """Give a group's committed offsets; the partition must be fenced before, else they may be old."""
         admin, places = await self.admin(), list(places)
-        found = await self._ask(
-            lambda: admin.list_consumer_group_offsets(
-                group, partitions=[TopicPartition(*p) for p in places]
+        tps = [TopicPartition(*place) for place in places]
+
+        async def question() -> dict[TopicPartition, Any]:
+            found: dict[TopicPartition, Any] = await admin.list_consumer_group_offsets(
+                group, partitions=tps
             )
-        )
-        offsets = {(tp.topic, tp.partition): meta.offset for tp, meta in found.items()}
-        return {
-            place: None if offsets.get(place, -1) < 0 else int(offsets[place]) for place in places
-        }
+            if any(tp not in found for tp in tps):
+                # aiokafka overlooks the error of the answer as a whole ("still loading"), and gives an empty one. A group
+                # without offsets is told as -1 for each partition; taking the one for the other would start it all over.
+                raise CoordinatorLoadInProgressError
+            return found
+
+        found = await self._ask(question)
+        offsets = {place: int(found[tp].offset) for place, tp in zip(places, tps, strict=True)}
+        return {place: None if offset < 0 else offset for place, offset in offsets.items()}
 
     async def delete_before(self, offsets: Mapping[Place, int]) -> None:
         """Delete the records before each offset (delete_records)."""

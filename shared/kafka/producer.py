@@ -11,9 +11,17 @@ from functools import partial
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import UnknownTopicOrPartitionError
 
 from shared.kafka.closing import POLITE_S, close_producer
-from shared.kafka.errors import THEIRS, ProducerBroken, RecordTooLarge, TopicProblem, translate
+from shared.kafka.errors import (
+    THEIRS,
+    KafkaUnavailable,
+    ProducerBroken,
+    RecordTooLarge,
+    TopicProblem,
+    translate,
+)
 
 _STOPPED: Final = "stopped"
 
@@ -49,15 +57,18 @@ class Producer:
     ) -> "Sending":
         """Hand a record over, in order; the result is its acknowledgement.
 
-        Raises ProducerBroken; and, with nothing sent and the producer still whole, RecordTooLarge or TopicProblem.
+        Raises ProducerBroken; and, with nothing sent and the producer still whole, RecordTooLarge, TopicProblem or KafkaUnavailable.
         """
         if self._broken is not None:
             raise ProducerBroken(self._broken)
         try:
             theirs = await self._producer.send(topic, value, key=key, partition=partition)
+        except UnknownTopicOrPartitionError as error:
+            # After a long wait, for a topic of which this client has never heard: it may not be there, or Kafka may be away.
+            raise KafkaUnavailable(f"no word of {topic}") from error
         except THEIRS as error:
             ours = translate(error)
-            if isinstance(ours, RecordTooLarge | TopicProblem):
+            if isinstance(ours, RecordTooLarge):
                 raise ours from error
             raise self._break(error) from error
         except AssertionError as error:
@@ -71,7 +82,7 @@ class Producer:
     async def send(
         self, topic: str, partition: int, value: bytes | None, key: bytes | None = None
     ) -> Stamped:
-        """Append a record and wait for its acknowledgement; raises ProducerBroken, RecordTooLarge, TopicProblem."""
+        """Append a record and wait for its acknowledgement; raises what ``put`` and ``done`` raise."""
         return await (await self.put(topic, partition, value, key)).done()
 
     def _acknowledged(self, ours: "asyncio.Future[Stamped]", theirs: "asyncio.Future[Any]") -> None:

@@ -13,10 +13,9 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.client import CoordinationType
 from aiokafka.errors import IllegalOperation
-from aiokafka.producer.sender import AddPartitionsToTxnHandler
 
+from shared.kafka.backoff import shorten
 from shared.kafka.closing import close_producer
 from shared.kafka.errors import (
     THEIRS,
@@ -32,32 +31,6 @@ _COMMIT_S: Final = 15.0
 _ABORT_S: Final = 5.0
 # A request above the broker's socket.request.max.bytes (100 MiB) is not refused: the connection is cut, and the client tries for ever.
 ROUND_BYTES: Final = 64 << 20
-# The wait for the markers of the transaction before; 20 ms in aiokafka, which is the greater part of a round.
-_MARKERS_S: Final = 0.002
-
-
-class _AddPartitions(AddPartitionsToTxnHandler):  # type: ignore[misc]
-    """Ask again soon whether the markers of the transaction before are written."""
-
-    def handle_response(self, resp: Any) -> float | None:
-        wait: float | None = super().handle_response(resp)
-        return None if wait is None else min(wait, _MARKERS_S)
-
-
-def _quicken(producer: AIOKafkaProducer) -> None:
-    # The wait is a constant of aiokafka's module, with no parameter. The sender of this one producer gets a handler with a shorter
-    # one, here and nowhere else; the body is that of Sender._do_add_partitions_to_txn but for the handler.
-    sender = producer._sender  # noqa: SLF001
-
-    async def add(partitions: Any) -> Any:
-        handler = _AddPartitions(sender, partitions)
-        node = await sender._find_coordinator(  # noqa: SLF001
-            CoordinationType.TRANSACTION,
-            sender._txn_manager.transactional_id,  # noqa: SLF001
-        )
-        return await handler.do(node)
-
-    sender._do_add_partitions_to_txn = add  # noqa: SLF001
 
 
 class Round:
@@ -155,7 +128,7 @@ class Transactor:
 
     def __init__(self, producer: AIOKafkaProducer) -> None:
         """``producer`` was started."""
-        _quicken(producer)
+        shorten(producer)
         self._producer = producer
         self._dead: str | None = None
         self._open = False

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import threading
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
@@ -50,6 +50,17 @@ class Log:
             await reader.stop()
         return found
 
+    async def settle(self, transactional_id: str) -> None:
+        """Fence the id, and with it wait until its last round is there to be read: a commit returns before that."""
+        await (await self.cluster.transactor(transactional_id)).stop()
+
+    async def see(self, expected: list[bytes | None], topic: str, partition: int = 0) -> None:
+        """Wait until the partition holds just this."""
+        until = time.monotonic() + 10
+        while (found := await self.values(topic, partition)) != expected:
+            assert time.monotonic() < until, found
+            await asyncio.sleep(0.05)
+
     async def values(self, topic: str, partition: int = 0) -> list[bytes | None]:
         return [record.value for record in await self.records(topic, partition)]
 
@@ -92,8 +103,3 @@ async def owns(membership: Membership, count: int, seconds: float = 30) -> froze
         while len(membership.owned()) != count:
             await asyncio.sleep(0.02)
     return membership.owned()
-
-
-def places(offsets: Mapping[str, int]) -> dict[Place, int]:
-    """Give offsets of partition 0 of topics."""
-    return {(topic, 0): at for topic, at in offsets.items()}

@@ -17,7 +17,7 @@ async def test_records_of_a_partition_keep_their_order_and_say_where_they_lie(lo
     stamps = [await sending.done() for sending in sendings]
     await producer.stop()
     assert [stamp.offset for stamp in stamps] == list(range(2000))
-    assert await log.values(topic) == [b"%d" % at for at in range(2000)]
+    await log.see([b"%d" % at for at in range(2000)], topic)
 
 
 async def test_a_stamp_is_the_brokers_where_the_topic_says_so(log: Log) -> None:
@@ -37,7 +37,7 @@ async def test_what_is_too_large_for_any_topic_is_refused_and_breaks_nothing(log
     assert not producer.broken
     await producer.send(topic, 0, b"next")
     await producer.stop()
-    assert await log.values(topic) == [b"next"]
+    await log.see([b"next"], topic)
 
 
 async def test_a_refused_batch_breaks_the_producer_for_everybody(log: Log) -> None:
@@ -55,7 +55,7 @@ async def test_a_refused_batch_breaks_the_producer_for_everybody(log: Log) -> No
     fresh = await log.cluster.producer()
     await fresh.send(strict, 0, b"again")
     await fresh.stop()
-    assert await log.values(strict) == [b"first", b"again"]
+    await log.see([b"first", b"again"], strict)
 
 
 async def test_everything_open_fails_when_one_batch_does_though_nobody_waits_for_it(
@@ -100,6 +100,6 @@ async def test_stop_sends_what_is_left(log: Log) -> None:
     sending = await producer.put(topic, 0, b"x")
     await producer.stop()
     assert (await sending.done()).offset == 0
-    assert await log.values(topic) == [b"x"]
+    await log.see([b"x"], topic)
     with pytest.raises(ProducerBroken, match="stopped"):
         await producer.send(topic, 0, b"y")

@@ -106,6 +106,7 @@ async def test_the_end_is_the_last_stable_offset(log: Log) -> None:
     async with tx.round() as round_:
         await round_.send_and_place(topic, 0, b"open")
         assert await log.cluster.end_offsets([(topic, 0)]) == {(topic, 0): 3}
+    await log.settle(log.prefix + "tx")
     assert await log.cluster.end_offsets([(topic, 0)]) == {(topic, 0): 5}
     await tx.stop()
 

@@ -43,8 +43,10 @@ async def test_a_round_is_seen_as_a_whole_with_its_offsets(log: Log, group: str)
         round_.commit_offsets(group, {(topic, 1): 7})
         assert await log.values(topic) == []
     await tx.stop()
-    assert await log.values(topic) == [b"one", b"two"]
-    assert [(r.key, r.value) for r in await log.records(topic, 1)] == [(b"k", None)]
+    await log.settle(log.prefix + "tx")
+    await log.see([b"one", b"two"], topic)
+    await log.see([None], topic, 1)
+    assert [record.key for record in await log.records(topic, 1)] == [b"k"]
     assert await log.cluster.committed(group, [(topic, 0), (topic, 1)]) == {
         (topic, 0): None,
         (topic, 1): 7,
@@ -72,7 +74,7 @@ async def test_a_record_that_the_broker_refuses_fails_the_round_wherever_it_stan
         await round_.send(topic, 0, b"before")
         round_.commit_offsets(group, {(topic, 0): 1})
     await tx.stop()
-    assert await log.values(topic) == [b"before"]
+    await log.see([b"before"], topic)
 
 
 async def test_a_record_of_100_mb_is_refused_before_it_is_sent(log: Log) -> None:
@@ -142,7 +144,7 @@ async def test_what_the_caller_raises_aborts_at_once_and_comes_out_as_it_is(log:
     producer = await log.cluster.producer()
     await producer.send(topic, 0, b"other")
     began = time.monotonic()
-    assert await log.values(topic) == [b"other"]
+    await log.see([b"other"], topic)
     assert time.monotonic() - began < 5
     await producer.stop()
     await tx.stop()
@@ -176,6 +178,7 @@ async def test_an_empty_round_writes_nothing(log: Log) -> None:
     await _round(tx, (topic, 0, b"x"))
     await tx.stop()
     # The record and the marker of one transaction.
+    await log.see([b"x"], topic)
     assert await log.cluster.end_offsets([(topic, 0)]) == {(topic, 0): 2}
 
 
@@ -216,7 +219,7 @@ async def test_a_zombies_round_raises_fenced_however_it_writes(log: Log, pause: 
         await round_.send(topic, 0, b"its")
     await old.stop()
     await new.stop()
-    assert await log.values(topic) == [b"mine", b"its"]
+    await log.see([b"mine", b"its"], topic)
 
 
 async def test_an_owner_fenced_in_the_middle_of_a_round_loses_the_round(
@@ -287,4 +290,4 @@ async def test_a_hung_transaction_is_reaped_and_readers_go_on(log: Log) -> None:
     await reader.stop()
     await producer.stop()
     await hung.stop()
-    assert await log.values(topic) == [b"behind"]
+    await log.see([b"behind"], topic)
