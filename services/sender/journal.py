@@ -13,7 +13,7 @@ from typing import Final
 from structlog.typing import FilteringBoundLogger
 
 from shared.kafka.cluster import Cluster
-from shared.kafka.errors import KafkaUnavailable, ProducerBroken
+from shared.kafka.errors import KafkaUnavailable, ProducerBroken, TopicProblem
 from shared.kafka.producer import Producer, Sending
 from shared.records.codec import encode
 from shared.records.grant import Grant
@@ -89,11 +89,18 @@ class Journal:
     async def _pump(self, producer: Producer) -> None:
         while True:
             while self._queue:
-                kept = self._queue.popleft()
-                self._sending = kept
-                sending = await producer.put(self.topic, kept.partition, kept.value)
+                kept = self._sending = self._queue.popleft()
+                try:
+                    sending = await producer.put(self.topic, kept.partition, kept.value)
+                except TopicProblem as error:
+                    # Whoever granted it has no such partition: nobody could read this, now or later.
+                    self.log.warning(
+                        "outcome_undeliverable", partition=kept.partition, reason=str(error)
+                    )
+                    self.unacknowledged[kept.slot] -= 1
+                else:
+                    self._flying.append((kept, sending))
                 self._sending = None
-                self._flying.append((kept, sending))
             if self._flying:
                 kept, sending = self._flying[0]
                 await sending.done()

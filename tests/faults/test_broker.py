@@ -33,7 +33,8 @@ async def test_a_broker_restart_loses_nothing_and_needs_nobody(tmp_path: Path) -
             await stack.produce(submission(f"u{at}@a.test") for at in range(messages))
             async with Events(stack, PARTITIONS) as events:
                 await events.until_final(60, 60)
-            broker.kill()
+            # Not kill -9: a broker without replicas may then forget the markers of a commit that it had acknowledged.
+            broker.stop()
             await asyncio.sleep(5)
             broker.start()
             async with Events(stack, PARTITIONS) as events:
