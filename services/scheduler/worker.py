@@ -54,6 +54,7 @@ _IDLE_MS: Final = 100
 _MS: Final = 1_000_000
 _S: Final = 1_000_000_000
 _TRIM_NS: Final = 2 * _S
+_GATHER_NS: Final = 50 * _MS
 
 
 @dataclass(slots=True)
@@ -169,8 +170,7 @@ class Worker:
 
     async def _rounds(self, reader: Reader, transactor: Transactor) -> None:
         while True:
-            wait_ms = self._patience()
-            batch = await reader.poll(max_records=self._most(), wait_ms=wait_ms)
+            batch = await self._gather(reader)
             while not self.fits:
                 await self._shell.clock.sleep(_IDLE_MS / 1000)
             marks = [(record.topic, record.offset) for record in batch]
@@ -183,6 +183,27 @@ class Worker:
             self._suspicion.passed(marks)
             self._throttle(reader)
             await self._trim()
+
+    async def _gather(self, reader: Reader) -> list[Received]:
+        """Wait for something to decide about; where it is only outcomes, a little longer for more of them.
+
+        A transaction costs the same whatever is in it, and outcomes trickle in as the senders finish. Nobody waits for them: the senders
+        have seconds of grants in hand. New mail, or a delivery that falls due, ends the waiting at once.
+        """
+        most, clock = self._most(), self._shell.clock
+        batch = await reader.poll(max_records=most, wait_ms=self._patience())
+        until = clock.mono_ns() + _GATHER_NS
+        came = batch
+        while batch and len(batch) < most and all(map(self._is_outcome, came)):
+            left_ms = min((until - clock.mono_ns()) // _MS, self._patience())
+            if left_ms <= 1:
+                break
+            came = await reader.poll(max_records=most - len(batch), wait_ms=left_ms)
+            batch += came
+        return batch
+
+    def _is_outcome(self, record: Received) -> bool:
+        return record.topic == self._shell.topics.outcomes
 
     def _most(self) -> int:
         """Give how many records a round may take: a small memory is not overshot by one large round."""
