@@ -96,7 +96,7 @@ class Pipeline:
 
 def _producer(stack: Stack, linger_ms: int) -> AIOKafkaProducer:
     return AIOKafkaProducer(
-        bootstrap_servers=stack.kafka, acks="all", linger_ms=linger_ms, compression_type="lz4"
+        bootstrap_servers=stack.kafka, acks="all", linger_ms=linger_ms, compression_type="zstd"
     )
 
 
