@@ -1,5 +1,6 @@
 """What ingest counts, and what it can be asked: submissions and deliveries, rejections by reason, lag, age of the last commit."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -32,18 +33,28 @@ class Meters:
         )
         metrics.collect(self._collect)
 
-    def count(self, outcome: Draft | Refusal) -> None:
-        """Count one record, after its round was committed."""
-        class_ = outcome.source.class_
-        match outcome:
-            case Draft():
-                self._submissions.labels(class_, "accepted").inc()
-                self._accepted.labels(class_).inc(len(outcome.envelope.recipients))
-                if outcome.envelope.refused:
-                    self._rejected.labels(class_, "recipient").inc(len(outcome.envelope.refused))
-            case Refusal():
-                self._submissions.labels(class_, "rejected").inc()
-                self._rejected.labels(class_, outcome.reason).inc()
+    def count(self, outcomes: Iterable[Draft | Refusal]) -> None:
+        """Count a round, after it was committed."""
+        submissions: Counter[tuple[str, str]] = Counter()
+        accepted: Counter[str] = Counter()
+        rejected: Counter[tuple[str, str]] = Counter()
+        for outcome in outcomes:
+            class_ = outcome.source.class_
+            match outcome:
+                case Draft(envelope=envelope):
+                    submissions[class_, "accepted"] += 1
+                    accepted[class_] += len(envelope.recipients)
+                    if envelope.refused:
+                        rejected[class_, "recipient"] += len(envelope.refused)
+                case Refusal(reason=reason):
+                    submissions[class_, "rejected"] += 1
+                    rejected[class_, reason] += 1
+        for which, count in submissions.items():
+            self._submissions.labels(*which).inc(count)
+        for class_, count in accepted.items():
+            self._accepted.labels(class_).inc(count)
+        for which, count in rejected.items():
+            self._rejected.labels(*which).inc(count)
 
     def _collect(self) -> Iterable[GaugeMetricFamily]:
         age = family("commit_age_seconds", "Time since the partition's last commit", ("partition",))

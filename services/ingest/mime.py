@@ -84,6 +84,8 @@ def suspicious(data: bytes) -> bool:
     """Say, cheaply, whether the message could pass the bounds: every level needs its type's name, every part its delimiter."""
     if data.count(b"\n--") > MAX_PARTS:
         return True
+    if data.count(b"/") <= MAX_DEPTH:
+        return False
     lower = data.lower()
     return lower.count(b"multipart/") + lower.count(b"message/") > MAX_DEPTH
 

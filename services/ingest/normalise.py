@@ -8,7 +8,6 @@ Nothing leaves here with a bare CR or LF, a NUL, a line over 998 bytes, or a fie
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import lru_cache
@@ -43,8 +42,7 @@ class Stamp(NamedTuple):
     message_id: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Normalised:
+class Normalised(NamedTuple):
     """A message that may be sent."""
 
     data: bytes
@@ -149,8 +147,7 @@ def _header_domain(fields: list[Field], domains: Collection[str]) -> str | Probl
     return domain
 
 
-@dataclass(frozen=True, slots=True)
-class _Fitted:
+class _Fitted(NamedTuple):
     data: bytes
     eight_bit: bool = False
     utf8: bool = False

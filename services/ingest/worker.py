@@ -184,8 +184,7 @@ class Worker:
                 await self._send(round_, writes)
             round_.commit_offsets(shell.group, _next(steps))
         self.committed_ns = shell.clock.now_ns()
-        for outcome, _ in encoded:
-            shell.meters.count(outcome)
+        shell.meters.count(outcome for outcome, _ in encoded)
 
     def _domains(self, steps: list[_Step]) -> set[str]:
         smarthost = self._shell.settings.smarthost

@@ -296,7 +296,7 @@ def test_a_record_that_kafka_would_refuse_is_a_problem_before_the_transaction() 
 
 
 def with_data(found: Draft, data: bytes) -> Draft:
-    return replace(found, message=replace(found.message, data=data))
+    return replace(found, message=found.message._replace(data=data))
 
 
 def test_a_smart_host_pool_decides_in_its_own_lane() -> None:
