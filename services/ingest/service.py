@@ -105,8 +105,6 @@ class Ingest:
         worker = Worker(partition, shell, suspicion)
         self.workers[partition] = worker
         try:
-            # In a task of its own: in Python 3.11 a task whose TaskGroup failed is marked as cancelled for ever after, and its
-            # supervisor, which takes it for one that ends already, would never cancel it again.
-            await asyncio.create_task(worker.run())
+            await worker.run()
         finally:
             del self.workers[partition]

@@ -110,17 +110,26 @@ class PartitionWorkers:
                 ended_s = loop.time()
 
     async def _once(self, partition: int) -> Exception:
-        """Run the worker and give what it ended with."""
+        """Run the worker and give what it ended with.
+
+        In a task of its own: a task whose TaskGroup failed counts as cancelled for ever after (Python 3.11), and it is the supervisor's
+        own task that says whether the partition was taken away.
+        """
+        worker = asyncio.ensure_future(self.make(partition))
         try:
-            await self.make(partition)
+            await asyncio.wait({worker})
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
+            worker.cancel()
+            await _ended(worker)
+            raise
+        if worker.cancelled():
             # Nobody cancelled us: something inside was cancelled and said so to whoever waited for it.
             return WorkerEnded(f"partition {partition}: cancelled from inside")
-        except Exception as error:  # noqa: BLE001 - judged by the caller, in full
+        error = worker.exception()
+        if isinstance(error, Exception):
             return error
+        if error is not None:
+            raise error
         return WorkerEnded(f"partition {partition}: ended by itself")
 
     def _judge(self, partition: int, error: Exception, now_s: float) -> None:
@@ -140,7 +149,7 @@ class PartitionWorkers:
             ) from error
 
 
-async def _ended(task: asyncio.Task[None]) -> None:
+async def _ended(task: "asyncio.Future[None]") -> None:
     await asyncio.wait({task})
     if not task.cancelled():
         task.exception()

@@ -250,3 +250,34 @@ async def test_stopping_waits_for_every_worker(group: Group, work: Work) -> None
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert not +work.running
+
+
+async def test_a_partition_whose_worker_failed_in_a_task_group_can_still_be_taken_away(
+    group: Group,
+) -> None:
+    """In Python 3.11 a task whose TaskGroup failed counts as cancelled for ever after."""
+    began = running = 0
+
+    async def fail_once(_: int) -> None:
+        nonlocal began, running
+        began += 1
+        running += 1
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(_broken() if began == 1 else asyncio.Event().wait())
+        finally:
+            running -= 1
+
+    async def _broken() -> None:
+        raise KafkaUnavailable("no broker")
+
+    made = PartitionWorkers(group.member, fail_once, random.Random(1), _silent())
+    task = asyncio.create_task(made.run())
+    await group.give(0)
+    await _until(lambda: made.restarts == 1)
+    await group.answer()
+    await _until(lambda: began == 2 and running == 1)
+    await group.throw_out()
+    await _until(lambda: running == 0)
+    task.cancel()
+    await asyncio.wait_for(asyncio.gather(task, return_exceptions=True), 5)
