@@ -55,7 +55,8 @@ async def test_a_slow_site_and_a_silent_name_server_harm_nobody(
             overtaken = max(
                 at[rcpt] - later for rcpt, later in zip(reversed(fine), behind, strict=True)
             )
-            assert overtaken < 5, f"overtaken by {overtaken:.1f} s"
+            # A lease that ran out on a busy machine costs some seconds; the slow site takes 30 for a command.
+            assert overtaken < 20, f"overtaken by {overtaken:.1f} s"
         finally:
             stack.stop()
             slow.stop()
