@@ -96,7 +96,12 @@ class Pipeline:
 
 def _producer(stack: Stack, linger_ms: int) -> AIOKafkaProducer:
     return AIOKafkaProducer(
-        bootstrap_servers=stack.kafka, acks="all", linger_ms=linger_ms, compression_type="zstd"
+        bootstrap_servers=stack.kafka,
+        acks="all",
+        linger_ms=linger_ms,
+        compression_type="zstd",
+        # The default of 16 KiB would be a batch for every message of 10 KB, and the broker would be measured with those.
+        max_batch_size=256 << 10,
     )
 
 

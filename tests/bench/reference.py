@@ -1,7 +1,7 @@
 """The reference: Postfix with OpenDKIM as its milter, from Debian, relaying everything to the same sink.
 
 It is tuned as far as it goes: 20 connections that stay open, no delay on the way in, no look-ups of names, no limits per client. Its
-configuration, queue and log are in a folder of its own, all its ports are on loopback, and it is ended by its own process id; nothing of
+configuration, queue, milter and log are in a folder of its own, its port is on loopback, and it is ended by its own process id; nothing of
 the system's Postfix is touched. It needs root, since Postfix does.
 """
 
@@ -45,7 +45,7 @@ mynetworks = 127.0.0.0/8
 smtpd_relay_restrictions = permit_mynetworks, reject
 smtpd_peername_lookup = no
 smtpd_client_connection_count_limit = 0
-smtpd_milters = inet:127.0.0.1:{milter}
+smtpd_milters = unix:{directory}/opendkim.socket
 milter_default_action = tempfail
 relayhost = [127.0.0.1]:{sink}
 transport_maps = inline:{{ check.test=smtp:[127.0.0.1]:{kept} }}
@@ -84,7 +84,8 @@ _OPENDKIM: Final = """
 Mode s
 Background no
 Syslog no
-Socket inet:{milter}@127.0.0.1
+Socket local:{directory}/opendkim.socket
+UMask 000
 Domain {domain}
 Selector {selector}
 KeyFile {key_file}
@@ -109,15 +110,13 @@ class Reference:
 
     def __init__(self, directory: Path, key_file: Path, sink: Sink, kept: Sink) -> None:
         self._directory, self._sink = directory, sink
-        self._port, milter = free_port(), free_port()
-        self._milter = milter
+        self._port = free_port()
         (directory / "etc").mkdir(parents=True)
         (directory / "queue").mkdir()
         (directory / "data").mkdir()
         shutil.chown(directory / "data", "postfix")
         values = {
             "directory": directory,
-            "milter": milter,
             "port": self._port,
             "key_file": key_file,
         }
@@ -140,7 +139,7 @@ class Reference:
             [opendkim, "-f", "-x", str(self._directory / "opendkim.conf")],
             stdin=subprocess.DEVNULL,
         )
-        _listening(self._milter)
+        _there(self._directory / "opendkim.socket")
         self._postfix("start")
         pid = (self._directory / "queue/pid/master.pid").read_text()
         self._master = int(pid)
@@ -243,6 +242,14 @@ def _listening(port: int, seconds: float = 20) -> None:
             time.sleep(0.05)
         else:
             return
+
+
+def _there(socket_path: Path, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not socket_path.is_socket():
+        if time.monotonic() > end:
+            raise SystemExit(f"OpenDKIM made no {socket_path}")
+        time.sleep(0.05)
 
 
 def _ended(pids: list[int], seconds: float = 20) -> None:
