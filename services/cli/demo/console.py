@@ -1,5 +1,7 @@
 """A console producer and a console consumer, for a cluster that ``up`` started: lines in, lines out."""
 
+import asyncio
+import signal
 import sys
 from collections.abc import Iterable
 from typing import Final
@@ -33,7 +35,12 @@ async def produce(stage: Stage, class_: str, lines: Iterable[bytes]) -> int:
 
 
 async def follow(stage: Stage, begin: Position) -> None:
-    """Print the line of each record of mail.events as it comes, until cancelled."""
+    """Print the line of each record of mail.events as it comes, until SIGINT.
+
+    A flag, not a cancellation: one that arrives inside a Kafka client is not sure to come out of it.
+    """
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop.set)
     settings = load(stage.config, stage.environment())
     cluster = Cluster(settings.kafka.bootstrap, client_id="postyard-demo")
     topic = Topics(settings.kafka.prefix).events
@@ -41,7 +48,7 @@ async def follow(stage: Stage, begin: Position) -> None:
     try:
         reader = await cluster.reader(dict.fromkeys(places, begin))
         try:
-            while True:
+            while not stop.is_set():
                 for record in await reader.poll(wait_ms=_POLL_MS):
                     sys.stdout.write(split(record.value or b"")[0].decode(errors="replace") + "\n")
                 sys.stdout.flush()
