@@ -16,15 +16,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from services.scheduler import changelog
 from services.scheduler.bodies import Bodies, Place
 from services.scheduler.marks import Marks
-from services.scheduler.policy.decisions import Decisions, Granted
+from services.scheduler.policy.decisions import Decisions
 from services.scheduler.policy.ledger import Ledger
 from services.scheduler.resolving import Resolving
+from services.scheduler.rewriting import forwarded_value, grant_value, straggler_value
 from shared.kafka.cluster import Cluster
 from shared.kafka.errors import KafkaTrouble, RoundFailed
 from shared.kafka.reader import Reader, Received
@@ -32,7 +32,7 @@ from shared.kafka.suspicion import Suspicion
 from shared.kafka.transactor import Round, Transactor
 from shared.protocol.clockbound import HeldClock
 from shared.protocol.control import ControlView
-from shared.records.codec import Unreadable, encode, split
+from shared.records.codec import Unreadable, encode
 from shared.records.delivery import DELIVERY, Delivery, Handover, Late
 from shared.records.event import Event
 from shared.records.outcome import OUTCOME
@@ -232,7 +232,7 @@ class Worker:
         async with transactor.round() as round_:
             await self._write(round_, decided, values)
             for state in again:
-                value = _again(state, values[self._place(state)])
+                value = straggler_value(state, values[self._place(state)])
                 await round_.send(
                     shell.topics.deliveries(state.class_),
                     self.partition,
@@ -355,11 +355,11 @@ class Worker:
     ) -> None:
         topics, here = self._shell.topics, self.partition
         for granted in decided.granted:
-            value = _dispatch(granted, values[self._place(granted.delivery)])
+            value = grant_value(granted, values[self._place(granted.delivery)])
             await round_.send(topics.dispatch, granted.grant.slot, value)
         for forwarded in decided.forwarded:
             state = forwarded.delivery
-            value = _forward(state, values[self._place(state)])
+            value = forwarded_value(state, values[self._place(state)])
             await round_.send(
                 topics.deliveries(state.class_), forwarded.partition, value, key=state.id.encode()
             )
@@ -417,50 +417,3 @@ class Worker:
                 self._trimmed[topic] = keep
         if ends:
             await self._shell.cluster.delete_before(ends)
-
-
-def _dispatch(granted: Granted, value: bytes) -> bytes:
-    """Join the grant and the message; what only the delivery's record knows is added to the grant."""
-    line, body = split(value)
-    delivery = DELIVERY.decode_line(line)
-    if not isinstance(delivery, Delivery):
-        raise TypeError(
-            f"{granted.delivery.id}: the record at offset {granted.delivery.offset} is no delivery"
-        )
-    grant = msgspec.structs.replace(
-        granted.grant,
-        header_domain=delivery.header_domain,
-        prepend=delivery.prepend,
-        body=delivery.body,
-        eight_bit=delivery.eight_bit,
-        smtputf8=delivery.smtputf8,
-    )
-    return encode(grant, body)
-
-
-def _again(state: DeliveryState, value: bytes) -> bytes:
-    """Write the record anew, for the same partition; a known id takes the new offset, an unknown one is dropped."""
-    line, body = split(value)
-    delivery = DELIVERY.decode_line(line)
-    if not isinstance(delivery, Delivery):
-        raise TypeError(f"{state.id}: the record at offset {state.offset} is no delivery")
-    return encode(msgspec.structs.replace(delivery, again=True), body)
-
-
-def _forward(state: DeliveryState, value: bytes) -> bytes:
-    line, body = split(value)
-    delivery = DELIVERY.decode_line(line)
-    if not isinstance(delivery, Delivery):
-        raise TypeError(f"{state.id}: the record at offset {state.offset} is no delivery")
-    moved = msgspec.structs.replace(
-        delivery,
-        site=state.site,
-        provider=state.provider,
-        n=state.n,
-        steps=state.steps,
-        unknowns=state.unknowns,
-        not_before_ns=max(delivery.not_before_ns, state.due_ns),
-        hop=state.hop + 1,
-        again=False,
-    )
-    return encode(moved, body)

@@ -26,6 +26,7 @@ from services.scheduler.policy.decisions import (
     NoAnswer,
     Resolution,
 )
+from services.scheduler.policy.entries import granted, waiting
 from services.scheduler.policy.lease import (
     LeaseTimes,
     Verdict,
@@ -125,7 +126,7 @@ class Ledger:
             return
         if record.again:
             return  # It ended meanwhile.
-        entry = _entry(record, class_, offset)
+        entry = waiting(record, class_, offset)
         owner = self._owner(entry)
         self.entries[entry.id] = entry
         self._track(entry)
@@ -523,54 +524,5 @@ class Ledger:
     def _grant(self, entry: DeliveryState, grant: Open, group: Group) -> Grant:
         limit = self._pairs.limit(group.provider, group.limit_key, grant.slot)
         provider = self._settings.providers.get(entry.provider or "")
-        return Grant(
-            id=entry.id,
-            n=grant.n,
-            slot=grant.slot,
-            epoch=grant.epoch,
-            part=self.partition,
-            t0_ns=grant.t0_ns,
-            t1_ns=grant.t1_ns,
-            tenant=entry.tenant,
-            class_=entry.class_,
-            from_=entry.from_,
-            to=entry.to,
-            domain=entry.domain,
-            site=entry.site or group.limit_key,
-            limit_key=group.limit_key,
-            provider=entry.provider,
-            size_bytes=entry.size_bytes,
-            header_domain="",
-            spacing_ns=limit.spacing_ns,
-            burst=limit.burst,
-            connections=limit.connections,
-            messages_per_connection=limit.messages_per_connection,
-            tls=provider.tls if provider else "opportunistic",
-        )
-
-
-def _entry(record: Delivery, class_: str, offset: int) -> DeliveryState:
-    return DeliveryState(
-        id=record.id,
-        submission=record.submission,
-        tenant=record.tenant,
-        class_=class_,
-        from_=record.return_path,
-        to=record.to,
-        domain=record.domain,
-        provider=record.provider,
-        site=record.site,
-        pool=record.pool,
-        accepted_ns=record.accepted_ns,
-        not_before_ns=record.not_before_ns,
-        expires_ns=record.expires_ns,
-        size_bytes=record.size_bytes,
-        stream=record.stream,
-        tags=record.tags,
-        offset=offset,
-        due_ns=max(record.not_before_ns, 0),
-        n=record.n,
-        steps=record.steps,
-        unknowns=record.unknowns,
-        hop=record.hop,
-    )
+        tls = provider.tls if provider else "opportunistic"
+        return granted(entry, grant, group.limit_key, limit, tls, self.partition)

@@ -1,0 +1,70 @@
+"""A delivery's record becomes the scheduler's memory of it, and that becomes a grant: pure, field by field."""
+
+from services.scheduler.policy.pairs import PairLimit
+from shared.records.delivery import Delivery
+from shared.records.grant import Grant
+from shared.records.state import DeliveryState, Open
+from shared.runtime.settings import TlsLevel
+
+
+def granted(
+    entry: DeliveryState,
+    grant: Open,
+    limit_key: str,
+    limit: PairLimit,
+    tls: TlsLevel,
+    partition: int,
+) -> Grant:
+    """Write the permission for one attempt; the shell adds what only the delivery's record knows."""
+    return Grant(
+        id=entry.id,
+        n=grant.n,
+        slot=grant.slot,
+        epoch=grant.epoch,
+        part=partition,
+        t0_ns=grant.t0_ns,
+        t1_ns=grant.t1_ns,
+        tenant=entry.tenant,
+        class_=entry.class_,
+        from_=entry.from_,
+        to=entry.to,
+        domain=entry.domain,
+        site=entry.site or limit_key,
+        limit_key=limit_key,
+        provider=entry.provider,
+        size_bytes=entry.size_bytes,
+        header_domain="",
+        spacing_ns=limit.spacing_ns,
+        burst=limit.burst,
+        connections=limit.connections,
+        messages_per_connection=limit.messages_per_connection,
+        tls=tls,
+    )
+
+
+def waiting(record: Delivery, class_: str, offset: int) -> DeliveryState:
+    """Remember a delivery whose record lies at ``offset``."""
+    return DeliveryState(
+        id=record.id,
+        submission=record.submission,
+        tenant=record.tenant,
+        class_=class_,
+        from_=record.return_path,
+        to=record.to,
+        domain=record.domain,
+        provider=record.provider,
+        site=record.site,
+        pool=record.pool,
+        accepted_ns=record.accepted_ns,
+        not_before_ns=record.not_before_ns,
+        expires_ns=record.expires_ns,
+        size_bytes=record.size_bytes,
+        stream=record.stream,
+        tags=record.tags,
+        offset=offset,
+        due_ns=max(record.not_before_ns, 0),
+        n=record.n,
+        steps=record.steps,
+        unknowns=record.unknowns,
+        hop=record.hop,
+    )

@@ -1,0 +1,53 @@
+"""From a delivery's record in the log to the records that are made of it: pure; the message stays the bytes that it was."""
+
+import msgspec
+
+from services.scheduler.policy.decisions import Granted
+from shared.records.codec import encode, split
+from shared.records.delivery import DELIVERY, Delivery
+from shared.records.state import DeliveryState
+
+
+def grant_value(granted: Granted, value: bytes) -> bytes:
+    """Join the grant and the message; what only the delivery's record knows is added to the grant."""
+    delivery, body = _read(granted.delivery, value)
+    grant = msgspec.structs.replace(
+        granted.grant,
+        header_domain=delivery.header_domain,
+        prepend=delivery.prepend,
+        body=delivery.body,
+        eight_bit=delivery.eight_bit,
+        smtputf8=delivery.smtputf8,
+    )
+    return encode(grant, body)
+
+
+def straggler_value(state: DeliveryState, value: bytes) -> bytes:
+    """Write the record anew, for the same partition; a known id takes the new offset, an unknown one is dropped."""
+    delivery, body = _read(state, value)
+    return encode(msgspec.structs.replace(delivery, again=True), body)
+
+
+def forwarded_value(state: DeliveryState, value: bytes) -> bytes:
+    """Write the record for the partition that decides about it now, with what it has been through here."""
+    delivery, body = _read(state, value)
+    moved = msgspec.structs.replace(
+        delivery,
+        site=state.site,
+        provider=state.provider,
+        n=state.n,
+        steps=state.steps,
+        unknowns=state.unknowns,
+        not_before_ns=max(delivery.not_before_ns, state.due_ns),
+        hop=state.hop + 1,
+        again=False,
+    )
+    return encode(moved, body)
+
+
+def _read(state: DeliveryState, value: bytes) -> tuple[Delivery, bytes]:
+    line, body = split(value)
+    delivery = DELIVERY.decode_line(line)
+    if not isinstance(delivery, Delivery):
+        raise TypeError(f"{state.id}: the record at offset {state.offset} is no delivery")
+    return delivery, body
