@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-from shared.records.delivery import Late
 from shared.records.event import Event
 from shared.records.grant import Grant
 from shared.records.state import DeliveryState, PairState, TotalState
@@ -30,7 +29,6 @@ class Decisions:
 
     granted: list[Granted] = field(default_factory=list)
     forwarded: list[Forwarded] = field(default_factory=list)
-    late: list[tuple[int, Late]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     #: Delivery id -> its state, or None where it ended.
     deliveries: dict[str, DeliveryState | None] = field(default_factory=dict)
@@ -42,7 +40,6 @@ class Decisions:
         return bool(
             self.granted
             or self.forwarded
-            or self.late
             or self.events
             or self.deliveries
             or self.pairs

@@ -15,7 +15,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from services.scheduler.policy import settle
+from services.scheduler.policy import retry, settle
 from services.scheduler.policy.announce import event
 from services.scheduler.policy.decisions import (
     Decisions,
@@ -133,7 +133,7 @@ class Ledger:
         self._dirty.add(entry.id)
         if owner != self.partition:
             self._forward(entry, owner)
-        elif self.now_ns >= entry.expires_ns:
+        elif retry.expired(entry.expires_ns, self.now_ns):
             self._end(entry, "expired", reason="expired before its first attempt")
         else:
             self._place(entry)
@@ -446,7 +446,7 @@ class Ledger:
         """Let the delivery wait until ``due_ns``, unless its time is over."""
         entry.due_ns = due_ns
         self._dirty.add(entry.id)
-        if self.now_ns >= entry.expires_ns:
+        if retry.expired(entry.expires_ns, self.now_ns):
             self._end(entry, "expired", reason="its time was over")
         else:
             self._place(entry)

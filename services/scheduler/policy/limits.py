@@ -51,11 +51,6 @@ def widened(rate: Rate, window_ns: int) -> Rate:
     return Rate(count=rate.count, period_ns=rate.period_ns + window_ns, burst=rate.burst)
 
 
-def total_interval(rate: Rate, window_ns: int) -> int:
-    """Give the time between two tokens of a rate over several addresses, see ``widened``."""
-    return interval_ns(widened(rate, window_ns))
-
-
 def spread_ns(start_window_ns: int, skew_ns: int) -> int:
     """Give how far starts may move against tokens: the start window, and a clock at each end."""
     return start_window_ns + 2 * skew_ns
