@@ -5,19 +5,16 @@ one instead, which saves its start while one test is run again and again. A test
 starts its own: `services.cli.cluster.broker.LocalKafka`.
 """
 
-import asyncio
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
 from hypothesis import HealthCheck, settings
 
 from services.cli.cluster.broker import LocalKafka
+from tests.support.prefix import own_prefix
 
 # How long an example takes says how busy the machine is, and nothing about the code.
 settings.register_profile("postyard", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -63,18 +60,5 @@ def kafka(cluster_dir: Path) -> Iterator[str]:
 @pytest.fixture
 def prefix(kafka: str) -> Iterator[str]:
     """A topic prefix of this test alone; its topics are deleted behind it."""
-    ours = f"t{secrets.token_hex(4)}."
-    yield ours
-    # A thread has no loop yet: an asyncio.run here would take away the one that the test's other fixtures close in.
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, _delete_topics(kafka, ours)).result()
-
-
-async def _delete_topics(bootstrap: str, prefix: str) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    try:
-        if ours := [topic for topic in await admin.list_topics() if topic.startswith(prefix)]:
-            await admin.delete_topics(ours)
-    finally:
-        await admin.close()
+    with own_prefix(kafka) as ours:
+        yield ours

@@ -1,11 +1,10 @@
 """The session's broker and the prefix, as every other test relies on them."""
 
-from collections.abc import Iterator
+import asyncio
 
-import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-seen: list[str] = []
+from tests.support.prefix import own_prefix
 
 
 async def topics(bootstrap: str, *, create: str | None = None) -> list[str]:
@@ -19,18 +18,15 @@ async def topics(bootstrap: str, *, create: str | None = None) -> list[str]:
         await admin.close()
 
 
-@pytest.fixture(params=["first", "second"])
-def order(request: pytest.FixtureRequest) -> Iterator[str]:
-    return iter([request.param])
-
-
-async def test_a_topic_is_gone_when_the_next_test_runs(
-    kafka: str, prefix: str, order: Iterator[str]
+async def test_a_prefix_leaves_no_topic_behind_and_touches_no_other(
+    kafka: str, prefix: str
 ) -> None:
-    there = await topics(kafka, create=f"{prefix}mail.events")
-    assert f"{prefix}mail.events" in there
-    if next(order) == "second":
-        assert seen
-        assert prefix not in seen
-        assert not [topic for topic in there if topic.startswith(seen[0])]
-    seen.append(prefix)
+    others = f"{prefix}mail.events"
+    await topics(kafka, create=others)
+    with own_prefix(kafka) as ours:
+        assert ours != prefix
+        assert f"{ours}mail.events" in await topics(kafka, create=f"{ours}mail.events")
+    async with asyncio.timeout(30):
+        while any(topic.startswith(ours) for topic in await topics(kafka)):
+            await asyncio.sleep(0.1)
+    assert others in await topics(kafka)
