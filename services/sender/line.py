@@ -1,9 +1,11 @@
 """One slot's grants on their way to the wire: queues by (limit key, site), and one task for each connection.
 
-    dispatch -> offer -> queue -> a connection's task: connect -> turn of the pair -> `started`, MAIL ... dot -> outcome
+    dispatch -> offer -> queue -> a connection's task: connect -> turn of the pair -> `started`, MAIL -> turn at RCPT ... dot -> outcome
 
-A connection's task takes a grant only when it is connected, so `started` is never written for mail that waits for a connection. The turn
-of a pair is its ``WireLimiter``: starts are spaced by the sender's own clock and a stall is never caught up. A pair has at most
+A connection's task takes a grant only when it is connected, so `started` is never written for mail that waits for a connection. The turns
+of a pair are ``WireLimiter``s: what it begins is spaced by the sender's own clock and a stall is never caught up. What a provider counts
+is RCPT, which a peer without PIPELINING gets only after its answer to MAIL: so there are two turns, each spaced by itself. The first keeps
+connections from waiting with an open envelope; the second makes the limit exact, however long the peer thought. A pair has at most
 ``connections`` tasks; one that finds nothing for a while ends with QUIT. Signing goes on beside MAIL, and the gate lets the dot through.
 
 Whose fault is the first question. A connection that fails, or a peer that refuses before RCPT, is the pair's: that grant ends
@@ -14,6 +16,7 @@ the rest is granted again.
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -51,12 +54,32 @@ class Job:
 
 
 @dataclass(slots=True)
+class Turns:
+    """Let one after the other go on, in the order of asking, and none before the limiter allows it."""
+
+    limiter: WireLimiter
+    clock: Clock
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def next(self, may_go: Callable[[Now], bool]) -> bool:
+        """Wait for the turn; True: ``may_go`` said so of this very moment, and the token is spent."""
+        async with self.lock:
+            while (wait := self.limiter.earliest(mono := self.clock.mono_ns()) - mono) > 0:
+                await self.clock.sleep(wait / _S)
+            now = Now(mono, self.clock.now_ns())
+            if not may_go(now):
+                return False
+            self.limiter.spend(mono)
+            return True
+
+
+@dataclass(slots=True)
 class Pair:
     """One limit key on this slot."""
 
-    limiter: WireLimiter
+    begins: Turns
+    rcpts: Turns
     connections: int = 1
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     #: site -> what waits for it
     sites: dict[str, deque[Job]] = field(default_factory=dict)
     #: site -> connection tasks, and those of them that wait for mail
@@ -139,11 +162,15 @@ class Line:
     def _pair(self, grant: Grant) -> Pair:
         pair = self._pairs.get(grant.limit_key)
         if pair is None:
-            limiter = WireLimiter(grant.spacing_ns, grant.burst, self._wire_from_ns)
-            pair = self._pairs[grant.limit_key] = Pair(limiter)
-        pair.limiter.change(grant.spacing_ns, grant.burst)
+            pair = self._pairs[grant.limit_key] = Pair(self._turns(grant), self._turns(grant))
+        pair.begins.limiter.change(grant.spacing_ns, grant.burst)
+        pair.rcpts.limiter.change(grant.spacing_ns, grant.burst)
         pair.connections = grant.connections
         return pair
+
+    def _turns(self, grant: Grant) -> Turns:
+        limiter = WireLimiter(grant.spacing_ns, grant.burst, self._wire_from_ns)
+        return Turns(limiter, self._tools.clock)
 
     def _staff(self, key: str, pair: Pair, site: str) -> None:
         """Open another connection for ``site`` where its mail waits and the pair may have one more."""
@@ -297,20 +324,10 @@ class Line:
     async def _attempt(self, pair: Pair, job: Job, connection: Connection) -> Report | None:
         """Run the transaction in the pair's turn; None: it did not begin, and was settled here."""
         grant = job.grant
-        async with pair.turn:
-            while (
-                wait := pair.limiter.earliest(self._tools.clock.mono_ns())
-                - self._tools.clock.mono_ns()
-            ) > 0:
-                await self._tools.clock.sleep(wait / _S)
-            now = self._now()
-            answer = job.gate.may_take(now)
-            if not isinstance(answer, Go) or not isinstance(job.gate.may_mail(now), Go):
-                self._hand_back(grant, "late")
-                return None
-            pair.limiter.spend(now.mono_ns)
-            job.gate.taken(now)
-        # From here to MAIL nothing is awaited: the send below writes it before it first suspends.
+        if not await pair.begins.next(lambda now: self._begin(job, now)):
+            self._hand_back(grant, "late")
+            return None
+        # From here to MAIL nothing is awaited, or the turn at RCPT asks once more.
         signing = asyncio.ensure_future(self._tools.messages.make(grant, job.body))
         starting = asyncio.ensure_future(self._tools.journal.started(grant))
         try:
@@ -325,6 +342,7 @@ class Line:
                     smtputf8=grant.smtputf8,
                 ),
                 signing,
+                lambda: pair.rcpts.next(lambda now: isinstance(job.gate.may_mail(now), Go)),
                 lambda: self._may_dot(job, starting),
                 within_ns=self._tools.settings.timing.attempt_max_ns,
             )
@@ -336,6 +354,12 @@ class Line:
                 if not task.done():
                     task.cancel()
             await asyncio.gather(signing, starting, return_exceptions=True)
+
+    def _begin(self, job: Job, now: Now) -> bool:
+        if not isinstance(job.gate.may_take(now), Go) or not isinstance(job.gate.may_mail(now), Go):
+            return False
+        job.gate.taken(now)
+        return True
 
     async def _may_dot(self, job: Job, starting: "asyncio.Future[int]") -> bool:
         """Wait for `started` and for the gate; True: the dot may be written, in the same breath."""

@@ -56,3 +56,41 @@ async def test_a_rate_and_a_total_hold_over_kills_and_a_stall(
     finally:
         stack.stop()
         receiver.stop()
+
+
+@pytest.mark.timeout(240)
+async def test_recipients_stay_spaced_when_a_peer_answers_many_envelopes_at_once(
+    tmp_path: Path, kafka: str, prefix: str
+) -> None:
+    # Without PIPELINING each RCPT waits for the peer: one that stands still gets as many MAILs as there are connections.
+    receiver = start_receiver(tmp_path, "receiver", "--no-pipelining")
+    limits = '[limits.local]\nconnections = 30\nrate = "600/min"'
+    text = config(
+        tmp_path,
+        kafka,
+        prefix,
+        routes={"*.test": (receiver.target, "local")},
+        limits=limits,
+        sources=("127.0.0.11",),
+    )
+    stack = Stack(tmp_path, kafka, prefix, text)
+    try:
+        stack.start_all()
+        await stack.produce(submission(f"u{at}@a.test") for at in range(400))
+        async with asyncio.timeout(60):
+            while len(receiver.seen("rcpt")) < 20:
+                await asyncio.sleep(0.1)
+        receiver.process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(4)
+        receiver.process.send_signal(signal.SIGCONT)
+        begun = len(receiver.seen("rcpt"))
+        async with asyncio.timeout(60):
+            while len(receiver.seen("rcpt")) < begun + 60:
+                await asyncio.sleep(0.1)
+        # 10 a second and no more; a receiver that reads late may see some of the next second's.
+        most = most_in_window([line["ns"] for line in receiver.seen("rcpt")], 2)
+        print(f"\nmost in 2 s: {most} RCPT of 20")
+        assert most <= 28
+    finally:
+        stack.stop()
+        receiver.stop()

@@ -3,10 +3,12 @@
 ``connect`` hands over a transport that is greeted and, where asked for, encrypted and authenticated; from then on this module alone
 reads and writes it. One transaction at a time. What is promised:
 
-- MAIL (and with PIPELINING all three commands) is written before ``send`` first suspends: a check in the same breath holds for it.
+- Without PIPELINING, MAIL is written before ``send`` first suspends: a check in the same breath holds for it.
+- ``turn`` is asked before the write that holds RCPT (with PIPELINING all three commands). Where it says yes, that is written with nothing
+  awaited between; where it says no, nothing is, and the connection stays usable.
 - The message is handed to the kernel in full before ``gate`` is asked. Where it says yes, the dot is written with nothing awaited
   between, so a slow peer cannot make an old yes good for a late dot.
-- Where it says no, or anything is raised (a cancellation, a message that could not be made), the connection is aborted without a dot.
+- Where the gate says no, or anything is raised (a cancellation, a message that could not be made), the connection is aborted without a dot.
 - From the write that holds the dot on, every loss is ``after_dot``.
 - Data that nobody asked for closes the connection, between transactions as within them.
 
@@ -42,6 +44,7 @@ _POLL_S: Final = 0.01
 _CLOSING: Final = 421
 
 Message = Sequence[bytes] | Awaitable[Sequence[bytes]]
+#: Says, when it may be, whether to go on: asked for RCPT (the turn) and for the final dot (the gate).
 Gate = Callable[[], Awaitable[bool]]
 
 
@@ -159,9 +162,9 @@ class Connection:
         self._transport.abort()
 
     async def send(
-        self, transaction: Transaction, message: Message, gate: Gate, *, within_ns: int
+        self, transaction: Transaction, message: Message, turn: Gate, gate: Gate, *, within_ns: int
     ) -> Report:
-        """Run one transaction within ``within_ns``; see the module for what ``gate`` decides and when.
+        """Run one transaction within ``within_ns``; see the module for what ``turn`` and ``gate`` decide and when.
 
         ``message`` is awaited only once the peer wants it, so that signing and MAIL go on side by side.
         """
@@ -174,7 +177,7 @@ class Connection:
         deadline = asyncio.timeout(within_ns / _S)
         try:
             async with deadline:
-                await self._run(script, message, gate, watch)
+                await self._run(script, message, turn, gate, watch)
         except TimeoutError:
             if not deadline.expired():
                 raise
@@ -189,18 +192,38 @@ class Connection:
             self.abort()
         self._unreset = script.unreset
 
-    async def _run(self, script: Script, message: Message, gate: Gate, watch: "_Watch") -> None:
+    async def _run(
+        self, script: Script, message: Message, turn: Gate, gate: Gate, watch: "_Watch"
+    ) -> None:
         script.start()
         if not self._wire.open or self._transport.is_closing():
             script.lost("the peer had closed the connection")
         self._wire.flush(script)
         while script.result is None:
-            if script.phase is Phase.BODY:
+            if script.phase is Phase.TURN:
+                await self._take_turn(script, turn, watch)
+            elif script.phase is Phase.BODY:
                 await self._write_body(script, message, watch)
                 if script.result is None:
                     await self._complete(script, gate, watch)
             else:
                 await self._hear(script, watch)
+
+    async def _take_turn(self, script: Script, turn: Gate, watch: "_Watch") -> None:
+        granted = await turn()
+        # Nothing is awaited from here to the write.
+        watch.lap("turn")
+        if script.result is not None:
+            return
+        if not granted:
+            script.drop("its turn did not come in time")
+        elif self._transport.is_closing():
+            script.lost("the connection closed before RCPT")
+        else:
+            if self.capabilities.pipelining:
+                watch.begin()
+            script.take_turn()
+            self._wire.flush(script)
 
     async def _hear(self, script: Script, watch: "_Watch") -> None:
         stage = script.stage
@@ -303,7 +326,12 @@ class _Watch:
 
     def __init__(self, clock: Clock, ms: dict[str, int]) -> None:
         self._clock, self.ms = clock, ms
-        self.begun_ns, self._last_ns = clock.now_ns(), clock.mono_ns()
+        self._last_ns = clock.mono_ns()
+        self.begin()
+
+    def begin(self) -> None:
+        """Note that MAIL is written now."""
+        self.begun_ns = self._clock.now_ns()
 
     def lap(self, stage: str) -> None:
         """Count the time since the last call for ``stage``."""

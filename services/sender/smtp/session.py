@@ -1,9 +1,10 @@
 """Say what comes next in one transaction on a ready connection: pure, bytes in, events and bytes out, no clock.
 
-    start -> [RSET] MAIL RCPT DATA -> 354: BodyWanted -> body pieces -> release_dot -> reply: Accepted | Refused
+    start -> [RSET] MAIL -> TurnWanted -> take_turn -> RCPT DATA -> 354: BodyWanted -> body pieces -> release_dot -> Accepted | Refused
                         | a refusal: Refused, after the replies to all that was written
 
-MAIL, RCPT and DATA leave in one write where PIPELINING is offered, else one after the other. The body and the final dot are two steps:
+MAIL, RCPT and DATA leave in one write where PIPELINING is offered, else one after the other. What counts against a rate is RCPT, so the
+write that holds it (with PIPELINING that is the first one) waits for ``take_turn``. The body and the final dot are two steps:
 after ``BodyWanted`` the shell writes what ``body`` gives, but the bytes that complete the message come only from ``release_dot``, which
 the shell calls when the attempt's gate has said yes, with nothing awaited before the write. Giving up before that is ``drop``: the
 connection is closed and no dot is sent. After ``release_dot`` a loss is ``after_dot``: nobody knows whether the peer has the message.
@@ -75,6 +76,11 @@ class Transaction:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnWanted:
+    """The next write holds RCPT: it waits for the pair's turn."""
+
+
+@dataclass(frozen=True, slots=True)
 class BodyWanted:
     """The peer waits for the message."""
 
@@ -111,13 +117,14 @@ class Dropped:
 
 
 Result = Accepted | Refused | Lost | Dropped
-Event = BodyWanted | Accepted | Refused | Lost | Dropped
+Event = TurnWanted | BodyWanted | Accepted | Refused | Lost | Dropped
 
 
 class Phase(enum.Enum):
     """Where a script stands."""
 
     NEW = "new"
+    TURN = "turn"
     COMMANDS = "commands"
     BODY = "body"
     DOT = "dot"
@@ -138,6 +145,7 @@ class Script:
         "_reset",
         "_stuffer",
         "_todo",
+        "_turn_taken",
         "_what",
         "answered",
         "closing",
@@ -156,6 +164,7 @@ class Script:
         self._todo: deque[Stage] = deque()
         self._output: list[bytes] = []
         self._refusal: Refused | None = None
+        self._turn_taken = False
         self.phase = Phase.NEW
         self.result: Result | None = None
         self.closing = False
@@ -190,8 +199,15 @@ class Script:
         self._todo.extend(
             ("rset", "mail", "rcpt", "data") if self._reset else ("mail", "rcpt", "data")
         )
-        self._say_next()
-        return []
+        return self._say_next()
+
+    def take_turn(self) -> list[Event]:
+        """Go on with the write that holds RCPT, unless the peer has broken in meanwhile."""
+        assert self.phase is Phase.TURN, self.phase  # noqa: S101 - a bug of the shell
+        if not self._parser.empty:
+            return self._break("the peer spoke before it was asked")
+        self.phase, self._turn_taken = Phase.COMMANDS, True
+        return self._say_next()
 
     def receive(self, data: bytes) -> list[Event]:
         """Take bytes from the peer."""
@@ -239,9 +255,12 @@ class Script:
         return self._end(Refused("local", Reply(554, "5.6.0", "the message holds a bare CR or LF")))
 
     def drop(self, why: str) -> list[Event]:
-        """Give up; after the dot this is a loss like any other."""
-        if self.phase in (Phase.NEW, Phase.COMMANDS, Phase.BODY) and self._refusal is None:
-            self.closing = True
+        """Give up; after the dot this is a loss like any other. Nothing is under way while a turn is waited for, so that closes nothing."""
+        if (
+            self.phase in (Phase.NEW, Phase.TURN, Phase.COMMANDS, Phase.BODY)
+            and self._refusal is None
+        ):
+            self.closing = self.phase is not Phase.TURN or not self._parser.empty
             return self._end(Dropped(why))
         return self.lost(why)
 
@@ -251,13 +270,17 @@ class Script:
 
     # -- inside
 
-    def _say_next(self) -> None:
+    def _say_next(self) -> list[Event]:
         while self._todo:
+            if not self._turn_taken and (self._caps.pipelining or self._todo[0] == "rcpt"):
+                self.phase = Phase.TURN
+                return [TurnWanted()]
             stage = self._todo.popleft()
             self._expected.append(stage)
             self._output.append(self._command(stage))
             if not self._caps.pipelining:
-                return
+                break
+        return []
 
     def _command(self, stage: Stage) -> bytes:
         match stage:
@@ -275,6 +298,8 @@ class Script:
             # RFC 5321 3.8: at any moment; the peer closes, and there is nothing more to wait for.
             return self._refuse(self.stage, reply, final=True)
         match self.phase:
+            case Phase.TURN:
+                return self._break("the peer spoke before it was asked")
             case Phase.BODY:
                 return self._hear_early(reply)
             case Phase.DOT:
@@ -300,7 +325,7 @@ class Script:
         if self._todo:
             if not self._parser.empty:
                 return self._break("the peer spoke before it was asked")
-            self._say_next()
+            return self._say_next()
         return []
 
     def _hear_data(self, reply: Reply) -> list[Event]:

@@ -138,7 +138,7 @@ async def no() -> bool:
 
 
 async def sent(connection: Connection, what: Transaction = WHAT, within_ns: int = 5 * S) -> Report:
-    return await connection.send(what, MESSAGE, yes, within_ns=within_ns)
+    return await connection.send(what, MESSAGE, yes, yes, within_ns=within_ns)
 
 
 async def test_a_connection_serves_many_messages_and_ends_with_quit() -> None:
@@ -228,13 +228,64 @@ async def test_who_does_not_know_ehlo_is_greeted_with_helo_and_served_in_lock_st
 async def test_mail_is_written_before_send_first_suspends() -> None:
     async with peer(*GREETING, DATA, ENVELOPE, DOT, b"250 ok\r\n") as (endpoint, talks):
         connection = await opened(endpoint)
-        sending = connection.send(WHAT, MESSAGE, yes, within_ns=S)
+        sending = connection.send(WHAT, MESSAGE, yes, yes, within_ns=S)
         # One step of the coroutine, with no turn of the loop between.
         sending.send(None)
         sending.close()
         await asyncio.sleep(0.05)
         assert b"DATA\r\n" in talks[0].heard
         assert not connection.usable
+
+
+LOCKSTEP: list[Step] = [b"220 peer\r\n", LINE, b"250 peer\r\n"]
+OK: Step = b"250 ok\r\n"
+LOCKSTEP_TURN: list[Step] = [LINE, OK, LINE, OK, DATA, b"354 go\r\n", DOT, OK]
+
+
+async def test_a_peer_that_answers_mail_gets_no_recipient_before_its_turn() -> None:
+    async with peer(*LOCKSTEP, *LOCKSTEP_TURN) as (endpoint, talks):
+        connection = await opened(endpoint)
+        waits, go = asyncio.Event(), asyncio.Event()
+
+        async def turn() -> bool:
+            waits.set()
+            return await go.wait()
+
+        sending = asyncio.create_task(connection.send(WHAT, MESSAGE, turn, yes, within_ns=5 * S))
+        await waits.wait()
+        # A round trip on the same loop, so that what is written has arrived.
+        await finish(await opened(endpoint))
+        assert bytes(talks[0].heard).endswith(b"MAIL FROM:<bounce@example.com>\r\n")
+        go.set()
+        assert isinstance((await sending).result, Accepted)
+        await finish(connection)
+
+
+async def test_an_envelope_whose_turn_did_not_come_is_reset_and_the_connection_serves_on() -> None:
+    async with peer(*LOCKSTEP, LINE, OK, LINE, OK, *LOCKSTEP_TURN) as (endpoint, talks):
+        connection = await opened(endpoint)
+        late = await connection.send(WHAT, MESSAGE, no, yes, within_ns=5 * S)
+        assert late.result == Dropped("its turn did not come in time")
+        assert connection.usable
+        assert isinstance((await sent(connection)).result, Accepted)
+        await finish(connection)
+    assert talks[0].heard.count(b"RCPT") == 1
+    assert b"RSET\r\nMAIL FROM" in talks[0].heard
+
+
+async def test_a_peer_that_goes_while_a_turn_is_waited_for_gets_nothing_more() -> None:
+    async with peer(*LOCKSTEP, LINE, OK, close) as (endpoint, talks):
+        connection = await opened(endpoint)
+
+        async def turn() -> bool:
+            await talks[0].ended.wait()
+            await asyncio.sleep(0.05)
+            return True
+
+        report = await connection.send(WHAT, MESSAGE, turn, yes, within_ns=5 * S)
+    assert isinstance(report.result, Lost)
+    assert not report.result.after_dot
+    assert not connection.usable
 
 
 async def test_the_message_is_out_before_the_gate_is_asked_and_the_dot_is_not() -> None:
@@ -250,7 +301,7 @@ async def test_the_message_is_out_before_the_gate_is_asked_and_the_dot_is_not() 
             seen.append(bytes(talks[0].reader._buffer))  # type: ignore[attr-defined]
             return False
 
-        report = await connection.send(WHAT, MESSAGE, gate, within_ns=S)
+        report = await connection.send(WHAT, MESSAGE, yes, gate, within_ns=S)
         await talks[0].ended.wait()
     assert report.result == Dropped("the gate said no")
     assert seen == [WIRE_MESSAGE.removesuffix(b"\r\n.\r\n")]
@@ -271,7 +322,7 @@ async def test_the_message_is_awaited_only_when_the_peer_wants_it() -> None:
 
     async with peer(*GREETING, DATA, mark, ENVELOPE, DOT, b"250 ok\r\n") as (endpoint, talks):
         connection = await opened(endpoint)
-        report = await connection.send(WHAT, message(), yes, within_ns=S)
+        report = await connection.send(WHAT, message(), yes, yes, within_ns=S)
         await finish(connection)
     assert isinstance(report.result, Accepted)
     assert order == ["354", "message"]
@@ -285,7 +336,7 @@ async def test_a_message_that_cannot_be_made_sends_no_dot() -> None:
     async with peer(*GREETING, DATA, ENVELOPE) as (endpoint, talks):
         connection = await opened(endpoint)
         with pytest.raises(ValueError, match="no key"):
-            await connection.send(WHAT, message(), yes, within_ns=S)
+            await connection.send(WHAT, message(), yes, yes, within_ns=S)
         await talks[0].ended.wait()
     assert talks[0].heard.endswith(b"DATA\r\n")
 
@@ -297,7 +348,7 @@ async def test_a_peer_that_goes_while_the_message_is_made_is_lost_before_the_dot
 
     async with peer(*GREETING, DATA, ENVELOPE, close) as (endpoint, _):
         connection = await opened(endpoint)
-        report = await connection.send(WHAT, message(), yes, within_ns=S)
+        report = await connection.send(WHAT, message(), yes, yes, within_ns=S)
     assert isinstance(report.result, Lost)
     assert (report.result.stage, report.result.after_dot) == ("body", False)
 
@@ -306,7 +357,7 @@ async def test_a_peer_that_goes_while_the_message_is_made_is_lost_before_the_dot
 async def test_a_bare_line_end_sends_no_dot(message: list[bytes]) -> None:
     async with peer(*GREETING, DATA, ENVELOPE) as (endpoint, talks):
         connection = await opened(endpoint)
-        report = await connection.send(WHAT, message, yes, within_ns=S)
+        report = await connection.send(WHAT, message, yes, yes, within_ns=S)
         await talks[0].ended.wait()
     assert isinstance(report.result, Refused)
     assert (report.result.stage, report.result.reply.enhanced) == ("local", "5.6.0")
@@ -323,7 +374,7 @@ async def test_a_cancelled_transaction_sends_no_dot() -> None:
             await asyncio.sleep(10)
             return True
 
-        task = asyncio.create_task(connection.send(WHAT, MESSAGE, gate, within_ns=60 * S))
+        task = asyncio.create_task(connection.send(WHAT, MESSAGE, yes, gate, within_ns=60 * S))
         await held.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -341,7 +392,7 @@ async def test_a_peer_that_goes_while_the_gate_holds_gets_no_dot() -> None:
             await asyncio.sleep(0.1)
             return True
 
-        report = await connection.send(WHAT, MESSAGE, gate, within_ns=S)
+        report = await connection.send(WHAT, MESSAGE, yes, gate, within_ns=S)
     assert isinstance(report.result, Lost)
     assert (report.result.stage, report.result.after_dot) == ("body", False)
 
@@ -390,7 +441,7 @@ async def test_a_peer_that_takes_nothing_of_a_large_message_is_left_without_a_do
     async with peer(*GREETING, DATA, ENVELOPE, stop) as (endpoint, _):
         connection = await opened(endpoint, timeouts=SHORT)
         report = await connection.send(
-            WHAT, [b"x" * 76 + b"\r\n"] * 600_000, gate, within_ns=20 * S
+            WHAT, [b"x" * 76 + b"\r\n"] * 600_000, yes, gate, within_ns=20 * S
         )
     assert isinstance(report.result, Lost)
     assert not report.result.after_dot
@@ -524,7 +575,7 @@ async def test_a_large_message_arrives_whole_over_tls(certificates: Certificates
     async with aiosmtpd(mailbox, certificates.server) as endpoint:
         connection = await opened(endpoint, tls=Tls("required", certificates.trusting))
         report = await connection.send(
-            Transaction("", "a@example.net", 1), message, yes, within_ns=30 * S
+            Transaction("", "a@example.net", 1), message, yes, yes, within_ns=30 * S
         )
         await finish(connection)
     assert isinstance(report.result, Refused | Accepted)
@@ -581,7 +632,7 @@ async def test_what_a_slow_peer_leaves_below_tls_keeps_the_gate_shut(
             endpoint, tls=Tls("required", certificates.trusting), timeouts=SHORT
         )
         message = [b"x" * 76 + b"\r\n"] * 200_000
-        report = await connection.send(WHAT, message, gate, within_ns=20 * S)
+        report = await connection.send(WHAT, message, yes, gate, within_ns=20 * S)
     assert isinstance(report.result, Lost)
     assert not report.result.after_dot
     assert not asked

@@ -19,6 +19,7 @@ from services.sender.smtp.session import (
     Refused,
     Script,
     Transaction,
+    TurnWanted,
 )
 
 PIPELINING = Capabilities(
@@ -35,6 +36,7 @@ class Run:
 
     script: Script
     gate: bool = True
+    turn: bool = True
     events: list[Event] = field(default_factory=list)
     written: bytes = b""
 
@@ -45,6 +47,9 @@ class Run:
     def take(self, events: list[Event]) -> None:
         self.events += events
         self.written += self.script.take_output()
+        if TurnWanted() in events and self.turn:
+            assert b"RCPT" not in self.written
+            self.take(self.script.take_turn())
         if self.script.phase is Phase.BODY and any(
             isinstance(event, BodyWanted) for event in events
         ):
@@ -96,6 +101,46 @@ def test_without_pipelining_each_command_waits_for_the_reply_before() -> None:
     assert going.written.endswith(b"\r\nDATA\r\n")
     going.hear(b"354 go\r\n", b"250 ok\r\n")
     assert isinstance(going.script.result, Accepted)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "before"),
+    [(PIPELINING, b""), (LOCKSTEP, b"MAIL FROM:<bounce@example.com>\r\n")],
+)
+def test_the_write_that_holds_rcpt_waits_for_its_turn(
+    capabilities: Capabilities, before: bytes
+) -> None:
+    going = Run(Script(WHAT, capabilities), turn=False).start()
+    if before:
+        going.hear(b"250 ok\r\n")
+    assert going.script.phase is Phase.TURN
+    assert going.written == before
+    going.take(going.script.take_turn())
+    assert b"RCPT TO:<user@example.net>\r\n" in going.written
+
+
+@pytest.mark.parametrize("capabilities", [PIPELINING, LOCKSTEP])
+def test_a_turn_that_does_not_come_leaves_a_connection_that_serves_the_next(
+    capabilities: Capabilities,
+) -> None:
+    going = Run(Script(WHAT, capabilities), turn=False).start()
+    if not capabilities.pipelining:
+        going.hear(b"250 ok\r\n")
+    going.take(going.script.drop("late"))
+    assert going.script.result == Dropped("late")
+    assert not going.script.closing
+    # The peer holds the envelope where it has heard MAIL.
+    assert going.script.unreset is not capabilities.pipelining
+
+
+@pytest.mark.parametrize("said", [b"250 what\r\n", b"25", b"421 4.3.2 bye\r\n"])
+def test_who_speaks_while_its_turn_is_waited_for_gets_no_recipient(said: bytes) -> None:
+    going = Run(Script(WHAT, LOCKSTEP), turn=False).start().hear(b"250 ok\r\n", said)
+    if going.script.result is None:
+        going.take(going.script.take_turn())
+    assert going.script.closing
+    assert b"RCPT" not in going.written
+    assert isinstance(going.script.result, Lost | Refused)
 
 
 def test_the_null_return_path_stays_empty() -> None:
@@ -213,6 +258,7 @@ def test_a_refusal_stands_when_the_connection_ends_after_it() -> None:
 def test_lost_before_the_dot_is_not_lost_after_it() -> None:
     before = Script(WHAT, PIPELINING)
     before.start()
+    before.take_turn()
     before.receive(b"250 ok\r\n250 ok\r\n354 go\r\n")
     before.body(MESSAGE)
     before.lost("closed")
@@ -233,6 +279,7 @@ def test_the_dot_is_not_written_before_it_is_released() -> None:
 def test_a_peer_that_speaks_into_the_message_gets_no_dot(early: bytes) -> None:
     script = Script(WHAT, PIPELINING)
     script.start()
+    script.take_turn()
     script.receive(b"250 ok\r\n250 ok\r\n354 go\r\n")
     script.take_output()
     script.body(MESSAGE)
@@ -311,7 +358,7 @@ def test_whatever_a_peer_says_there_is_one_result_and_it_is_true(
     going.take(going.script.lost("closed"))
     script, results = (
         going.script,
-        [event for event in going.events if not isinstance(event, BodyWanted)],
+        [event for event in going.events if not isinstance(event, TurnWanted | BodyWanted)],
     )
     assert results == [script.result]
     assert script.phase is Phase.DONE
