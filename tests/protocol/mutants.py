@@ -5,17 +5,15 @@ Each mutant names in its first line the rule that it lacks. A mutant that nothin
 
 from typing import Final
 
-from services.scheduler.policy.lease import Verdict, judge
+from services.scheduler.policy.lease import Verdict
 from services.scheduler.policy.ledger import Ledger
 from services.scheduler.policy.pairs import Pair, PairLimit, Pairs
-from services.scheduler.policy.queues import Queues
 from services.sender.attempt import Answer, AttemptGate, Go, Hold, Stop
 from services.sender.ownership import Action, Now, SlotOwner, State
 from shared.protocol.control import Claimed
 from shared.protocol.spacing import WireLimiter
 from shared.records.control import Control, Heartbeat
 from shared.records.outcome import Handback, Mark, Outcome, Started
-from shared.records.state import DeliveryState, Open
 from tests.protocol.variant import Variant
 
 
@@ -116,40 +114,32 @@ class JudgesOnSight(Ledger):
     """A newer epoch settles the older one only once log time has passed its `ready`."""
 
     def judge(self) -> None:
-        for slot, epoch in list(self._open):
-            if self._view.newer_ready_ns(slot, epoch) is not None:
-                for id_ in list(self._open[slot, epoch]):
-                    entry = self.entries[id_]
-                    if entry.open is not None:
-                        self._judge(entry, entry.open)
+        for entry in list(self.entries.values()):
+            grant = entry.open
+            if grant is None or self._view.newer_ready_ns(grant.slot, grant.epoch) is None:
+                continue
+            begun = grant.started_ns is not None
+            self._settling.lapsed(entry, grant, Verdict.UNKNOWN if begun else Verdict.NOT_STARTED)
         super().judge()
-
-    def _judge(self, entry: DeliveryState, grant: Open) -> None:
-        now = self.log_time_ns
-        if self._view.newer_ready_ns(grant.slot, grant.epoch) is not None:
-            self.log_time_ns = 1 << 62
-        super()._judge(entry, grant)
-        self.log_time_ns = now
 
 
 class ForgetsStarted(Ledger):
     """What has started and got no outcome is unknown, not unstarted."""
 
-    def _judge(self, entry: DeliveryState, grant: Open) -> None:
-        newer = self._view.newer_ready_ns(grant.slot, grant.epoch)
-        if judge(grant, self.log_time_ns, newer, self._times) is Verdict.UNKNOWN:
-            grant.started_ns = None
-        super()._judge(entry, grant)
+    def judge(self) -> None:
+        for entry, grant, _ in self._opens.lapsed(self.entries, self.log_time_ns):
+            self._settling.lapsed(entry, grant, Verdict.NOT_STARTED)
 
 
 class LosesStarted(Ledger):
     """`started` belongs to the state that is written."""
 
     def on_outcome(self, stamp_ns: int, record: Started | Outcome | Handback | Mark) -> None:
-        known = record.id in self._dirty if not isinstance(record, Mark) else True
+        dirty = self._deliveries._dirty
+        known = record.id in dirty if not isinstance(record, Mark) else True
         super().on_outcome(stamp_ns, record)
         if isinstance(record, Started) and not known:
-            self._dirty.discard(record.id)
+            dirty.discard(record.id)
 
 
 class SettlesByAnyOutcome(Ledger):
@@ -175,8 +165,8 @@ class GrantsAtOnce(Ledger):
 
     def __init__(self, *args: object) -> None:
         super().__init__(*args)  # type: ignore[arg-type]
-        self._pairs = _UnspentPairs(self._settings, self._view, self._rng)
-        self._queues = Queues(self._settings, self._view, self._pairs, self._rng)
+        pairs = _UnspentPairs(self._settings, self._view, self._rng)
+        self._pairs = self._queues.pairs = self._opens._pairs = self._settling._pairs = pairs
 
 
 class StartsAtOnce(WireLimiter):

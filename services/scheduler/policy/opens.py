@@ -1,0 +1,73 @@
+"""The open grants of one partition: whose they are, what credit they hold, when nobody can still answer for them. Pure."""
+
+import heapq
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+
+from services.scheduler.policy.lease import LeaseTimes, Verdict, deadline_ns, judge
+from services.scheduler.policy.pairs import Pairs
+from services.scheduler.policy.queues import Queues
+from shared.protocol.control import ControlView
+from shared.records.state import DeliveryState, Open
+
+
+class OpenGrants:
+    """Know every grant that is not settled."""
+
+    def __init__(self, times: LeaseTimes, view: ControlView, pairs: Pairs, queues: Queues) -> None:
+        """Begin empty."""
+        self._times, self._view, self._pairs, self._queues = times, view, pairs, queues
+        self._ids: defaultdict[tuple[int, int], set[str]] = defaultdict(set)
+        self._deadlines: list[tuple[int, str, int]] = []
+
+    def __len__(self) -> int:
+        """Count them."""
+        return sum(map(len, self._ids.values()))
+
+    def add(self, entry: DeliveryState, grant: Open) -> None:
+        """Take a grant that was just made, or restored."""
+        self._ids[grant.slot, grant.epoch].add(entry.id)
+        self._pairs.opened(self._queues.limit_key(entry), grant, entry.size_bytes)
+        self.await_answer(entry, grant)
+
+    def await_answer(self, entry: DeliveryState, grant: Open) -> None:
+        """Look at it again when its time, as it is known now, is over."""
+        heapq.heappush(self._deadlines, (deadline_ns(grant, self._times), entry.id, grant.n))
+
+    def close(self, entry: DeliveryState, grant: Open) -> None:
+        """Forget a grant that is settled: its credit is free, and its key is looked at again."""
+        entry.open = None
+        ids = self._ids[grant.slot, grant.epoch]
+        ids.discard(entry.id)
+        if not ids:
+            del self._ids[grant.slot, grant.epoch]
+        key = self._queues.limit_key(entry)
+        self._pairs.closed(key, grant, entry.size_bytes)
+        self._queues.wake(key)
+
+    def lapsed(
+        self, entries: Mapping[str, DeliveryState], log_time_ns: int
+    ) -> Iterator[tuple[DeliveryState, Open, Verdict]]:
+        """Give what log time, or a newer epoch, has settled; each must be closed before the next is taken."""
+        while self._deadlines and self._deadlines[0][0] < log_time_ns:
+            _, id_, n = heapq.heappop(self._deadlines)
+            entry = entries.get(id_)
+            if entry is not None and entry.open is not None and entry.open.n == n:
+                yield from self._judged(entry, entry.open, log_time_ns)
+        for slot, epoch in list(self._ids):
+            newer = self._view.newer_ready_ns(slot, epoch)
+            if newer is not None and log_time_ns > newer + self._times.skew_ns:
+                for id_ in list(self._ids[slot, epoch]):
+                    entry = entries[id_]
+                    if entry.open is not None:
+                        yield from self._judged(entry, entry.open, log_time_ns)
+
+    def _judged(
+        self, entry: DeliveryState, grant: Open, log_time_ns: int
+    ) -> Iterator[tuple[DeliveryState, Open, Verdict]]:
+        newer = self._view.newer_ready_ns(grant.slot, grant.epoch)
+        verdict = judge(grant, log_time_ns, newer, self._times)
+        if verdict is Verdict.OPEN:
+            self.await_answer(entry, grant)
+        else:
+            yield entry, grant, verdict

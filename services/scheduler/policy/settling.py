@@ -1,0 +1,209 @@
+"""What an answer does to a delivery: it ends, or waits for its next attempt. Pure.
+
+    outcome, lost lease, hand-back, late outcome, no MX  ->  final event | event and another time | the same place again
+
+Settling closes the open grant first. What is not the delivery's fault (a pair that failed, a grant that did not begin) puts it back as it
+was; a deferral or an unknown outcome is counted, said, and planned by its class's policy.
+"""
+
+import random
+
+from services.scheduler.policy import retry
+from services.scheduler.policy.announce import event
+from services.scheduler.policy.decisions import Gone
+from services.scheduler.policy.deliveries import Deliveries
+from services.scheduler.policy.lease import Verdict, counts_as_started
+from services.scheduler.policy.opens import OpenGrants
+from services.scheduler.policy.pairs import Pairs
+from services.scheduler.policy.queues import Queues
+from services.scheduler.policy.unresolved import Unresolved
+from shared.records.event import Event, EventType
+from shared.records.outcome import Handback, Outcome
+from shared.records.state import DeliveryState, Open
+from shared.runtime.settings import Settings
+
+# NXDOMAIN bounces after a second answer this much later: one wrong answer of one server must not bounce mail.
+_ASK_AGAIN_NS = 60_000_000_000
+
+
+class Settling:
+    """Settle deliveries at ``now_ns``, which the ledger sets when a round begins."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        rng: random.Random,
+        deliveries: Deliveries,
+        opens: OpenGrants,
+        pairs: Pairs,
+        queues: Queues,
+    ) -> None:
+        """Work on the ledger's own rooms."""
+        self.now_ns = 0
+        self.unresolved = Unresolved()
+        self._settings, self._rng = settings, rng
+        self._deliveries, self._opens, self._pairs, self._queues = deliveries, opens, pairs, queues
+        self._events: list[Event] = []
+
+    def take(self) -> list[Event]:
+        """Give what was said since the last call."""
+        events, self._events = self._events, []
+        return events
+
+    # -- answers
+
+    def started(self, entry: DeliveryState, grant: Open, stamp_ns: int) -> None:
+        """Keep that the attempt has begun, if the stamp says that it counts."""
+        if grant.started_ns is None and counts_as_started(grant, stamp_ns):
+            grant.started_ns = stamp_ns
+            self._deliveries.touch(entry)
+            self._opens.await_answer(entry, grant)
+
+    def outcome(self, entry: DeliveryState, grant: Open, outcome: Outcome) -> None:
+        """Settle the attempt that ``outcome`` names."""
+        key = self._queues.limit_key(entry)
+        self._close(entry, grant)
+        if self._pairs.hear(key, grant.slot, outcome, self.now_ns):
+            self._queues.wake(key)
+        match outcome.result:
+            case "delivered" | "bounced":
+                self.end(entry, outcome.result, outcome=outcome)
+            case "pair_failed":
+                self.replan(entry, self.now_ns)
+            case "deferred":
+                self.defer(entry, outcome)
+            case "unknown":
+                self._unknown(entry, outcome)
+
+    def handed_back(self, entry: DeliveryState, grant: Open, said: Handback) -> None:
+        """Put a delivery back whose grant was not begun."""
+        self._close(entry, grant)
+        if said.reason == "moved":
+            entry.site, entry.provider = None, None
+        self.replan(entry, self.now_ns)
+
+    def lapsed(self, entry: DeliveryState, grant: Open, verdict: Verdict) -> None:
+        """Settle an attempt that nobody can answer for any more."""
+        if verdict is Verdict.NOT_STARTED:
+            self._close(entry, grant)
+            self.replan(entry, self.now_ns)
+            return
+        lost = Outcome(
+            id=entry.id,
+            n=grant.n,
+            slot=grant.slot,
+            epoch=grant.epoch,
+            result="unknown",
+            category="lease",
+        )
+        self.outcome(entry, grant, lost)
+
+    def late(self, entry: DeliveryState, outcome: Outcome) -> None:
+        """Let a late answer of an older attempt settle a delivery that has none yet."""
+        started = entry.open is not None and entry.open.started_ns is not None
+        if outcome.result == "delivered" or (outcome.result == "bounced" and not started):
+            if entry.open is not None:
+                self._close(entry, entry.open)
+            self.end(entry, outcome.result, outcome=outcome)
+
+    def gone(self, entry: DeliveryState, gone: Gone) -> None:
+        """Bounce a delivery whose domain takes no mail, where that is sure."""
+        asked = entry.gone_ns
+        if not gone.at_once and (asked is None or self.now_ns < asked + _ASK_AGAIN_NS):
+            entry.gone_ns = self.now_ns if asked is None else asked
+            self.replan(entry, entry.gone_ns + _ASK_AGAIN_NS)
+            return
+        self.end(entry, "bounced", reason=f"{gone.enhanced} {gone.reason}", category="dns")
+
+    # -- what follows
+
+    def defer(
+        self, entry: DeliveryState, outcome: Outcome | None, *, reason: str = "", category: str = ""
+    ) -> None:
+        """Count a deferral, say it, and plan the next attempt."""
+        due = retry.after_deferral(entry, outcome, self.now_ns, self._settings, self._rng)
+        self._say("deferred", entry, outcome=outcome, reason=reason, category=category, next_ns=due)
+        self.replan(entry, due)
+
+    def _unknown(self, entry: DeliveryState, outcome: Outcome) -> None:
+        match retry.after_unknown(entry, self.now_ns, self._settings, self._rng):
+            case retry.TryAgain(due_ns=due):
+                self._say("unknown", entry, outcome=outcome, next_ns=due)
+                self.replan(entry, due)
+            case retry.Keep():
+                entry.held = True
+                self._say("unknown", entry, outcome=outcome, reason="held for an operator")
+                self._deliveries.touch(entry)
+            case retry.Finish(kind=kind):
+                self.end(entry, kind, outcome=outcome, reason="the outcome is unknown")
+
+    def replan(self, entry: DeliveryState, due_ns: int) -> None:
+        """Let the delivery wait until ``due_ns``, unless its time is over."""
+        entry.due_ns = due_ns
+        self._deliveries.touch(entry)
+        if retry.expired(entry.expires_ns, self.now_ns):
+            self.end(entry, "expired", reason="its time was over")
+        else:
+            self.place(entry)
+
+    def place(self, entry: DeliveryState) -> None:
+        """Let the delivery wait where it belongs."""
+        if entry.held:
+            return
+        if entry.site is None and self._settings.smarthost(entry.pool) is None:
+            self.unresolved.add(entry, self.now_ns)
+        else:
+            self._queues.add(entry)
+
+    def end(
+        self,
+        entry: DeliveryState,
+        kind: EventType,
+        *,
+        outcome: Outcome | None = None,
+        reason: str = "",
+        category: str = "",
+    ) -> None:
+        """Say the final event and forget the delivery."""
+        self._say(kind, entry, outcome=outcome, reason=reason, category=category, final=True)
+        self.drop(entry)
+
+    def drop(self, entry: DeliveryState) -> None:
+        """Forget a delivery, wherever it waits."""
+        self._queues.remove(entry)
+        self.unresolved.remove(entry)
+        self._deliveries.drop(entry)
+
+    def _close(self, entry: DeliveryState, grant: Open) -> None:
+        self._opens.close(entry, grant)
+        self._deliveries.touch(entry)
+
+    def _say(
+        self,
+        kind: EventType,
+        entry: DeliveryState,
+        *,
+        outcome: Outcome | None = None,
+        reason: str = "",
+        category: str = "",
+        final: bool = False,
+        next_ns: int | None = None,
+    ) -> None:
+        self._events.append(
+            event(
+                kind,
+                entry,
+                self.now_ns,
+                final=final,
+                outcome=outcome,
+                source=self._source(outcome.slot) if outcome else "",
+                reason=reason,
+                category=category,
+                relayed=self._settings.smarthost(entry.pool) is not None,
+                next_ns=next_ns,
+            )
+        )
+
+    def _source(self, slot: int) -> str:
+        source = self._settings.source_of(slot)
+        return source.name if source else f"slot {slot}"
