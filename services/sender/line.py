@@ -289,10 +289,7 @@ class Line:
                 case Go():
                     return True
                 case Hold():
-                    if (
-                        not self._owner.may_start(self._tools.clock.mono_ns())
-                        and self._owner.draining
-                    ):
+                    if self._owner.stopping:
                         self._hand_back(job.grant, "drain")
                         return False
                     ahead = (job.grant.t0_ns - self._tools.clock.now_ns()) / _S

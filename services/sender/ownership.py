@@ -172,9 +172,9 @@ class SlotOwner:
         self._idle = idle
 
     @property
-    def draining(self) -> bool:
-        """Say whether `drain` was called."""
-        return self._draining
+    def stopping(self) -> bool:
+        """Say whether nothing more begins in this epoch: it drains, gives up, or has given up."""
+        return self._draining or self.state is not State.READY
 
     def drain(self) -> None:
         """Stop starting; release when idle; never claim again."""
@@ -183,17 +183,17 @@ class SlotOwner:
     # -- what it answers
 
     def acting(self, mono_ns: int) -> bool:
-        """Say whether this process may act for the slot now: owner, fresh, and its clock fits."""
+        """Say whether this process may act for the slot now: owner (to its release), fresh, and its clock fits."""
         return (
-            self.state is State.READY
+            self.state in (State.READY, State.RELEASING)
             and self._view.epoch(self.slot) == self.epoch
             and mono_ns < self.fresh_until_ns
             and self._fits()
         )
 
     def may_start(self, mono_ns: int) -> bool:
-        """Say whether a new attempt may begin: as ``acting``, and not while draining."""
-        return not self._draining and self.acting(mono_ns)
+        """Say whether a new attempt may begin: as ``acting``, and not while it stops."""
+        return not self.stopping and self.acting(mono_ns)
 
     @property
     def epoch_ended(self) -> bool:

@@ -34,6 +34,8 @@ class Process:
     view: ControlView = field(default_factory=ControlView)
     owner: SlotOwner = field(init=False)
     handed_back: int = 0
+    #: Whether an attempt is under way when its grants are handed back.
+    busy: bool = False
 
     def __post_init__(self) -> None:
         """Begin to watch slot 0."""
@@ -67,7 +69,7 @@ class Process:
                 self.owner.on_end(7)
             case HandBack():
                 self.handed_back += 1
-                self.owner.on_busy(idle=True)
+                self.owner.on_busy(idle=not self.busy)
 
 
 @dataclass
@@ -149,6 +151,23 @@ def test_a_release_lets_the_next_one_begin_without_a_wait() -> None:
     assert one.handed_back == 1
     assert one.state() is State.DONE
     assert len(log.of(Released)) == 1
+
+
+def test_what_was_begun_before_the_drain_may_end_before_the_release() -> None:
+    log = Log()
+    one, two = Process(log, "p1", "pod1", busy=True), Process(log, "p2", "pod2")
+    log.run(1.5, one)
+    log.run(3, one, two)
+    one.owner.drain()
+    log.run(20, one, two)
+    assert one.state() is State.RELEASING
+    assert one.owner.acting(log.now)
+    assert not one.owner.may_start(log.now)
+    assert not two.owner.acting(log.now)
+    one.owner.on_busy(idle=True)
+    log.run(3, one, two)
+    assert not one.owner.acting(log.now)
+    assert two.owner.acting(log.now)
 
 
 def test_a_restart_in_the_same_pod_claims_at_once_and_waits_unless_the_lock_proves_the_death() -> (
