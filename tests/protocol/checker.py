@@ -3,11 +3,13 @@
 I1  no second final dot for a delivery, unless the earlier attempt was recorded as unknown or refused
 I2  exactly one final event, a true one, and no record trimmed that is still needed
 I3  no two owners of a slot whose checks would let a final dot pass
-I4  never above a pair's rate: in any window of grants (by t0), in any window at the wire (by real time)
+I4  never above a pair's rate: in any window of grants (by t0), in any window at the wire (by real time);
+    never above a total over slots in any window at the wire
 I5  the state that is read back is the state that was committed
 I6  everything is settled once faults cease
 
-What no rule can close is counted in ``windows``: a process that pauses between its last check and the write.
+What no rule can close is counted in ``windows``: a process that pauses between its last check and the write, or whose clocks stood still
+and which has not heard of it yet.
 """
 
 from collections import Counter, defaultdict, deque
@@ -16,7 +18,7 @@ from typing import NamedTuple
 
 from services.scheduler.policy.decisions import Decisions
 from shared.records.grant import Grant
-from shared.runtime.settings import Rate, Settings
+from shared.runtime.settings import Limit, Rate, Settings
 from tests.protocol.engine import MS, Sim
 
 
@@ -29,8 +31,10 @@ class Violation(NamedTuple):
 
 class _Start(NamedTuple):
     at: int
+    attempt: str
     epoch: int
-    outlived: bool
+    #: By a process that could not know better: another epoch was ready, or its clocks stood still.
+    excused: bool
 
 
 @dataclass(slots=True)
@@ -56,6 +60,7 @@ class Checker:
     _wire: defaultdict[tuple[str, int], list[_Start]] = field(
         default_factory=lambda: defaultdict(list)
     )
+    _wires: defaultdict[str, list[_Start]] = field(default_factory=lambda: defaultdict(list))
     #: slot -> epoch -> real time of `ready`.
     _ready: defaultdict[int, dict[int, int]] = field(default_factory=lambda: defaultdict(dict))
 
@@ -109,7 +114,7 @@ class Checker:
 
     def _grant(self, grant: Grant) -> None:
         self.sim.note("commit", f"grant {grant.attempt} slot {grant.slot} epoch {grant.epoch}")
-        rate = self._rate(grant.limit_key, grant.slot)
+        rate = self._limit(grant.limit_key, grant.slot).rate
         if rate is None:
             return
         times = self._granted[grant.limit_key, grant.slot]
@@ -120,9 +125,9 @@ class Checker:
                 f"more than {rate.count} grants within {rate.period_ns} ns for slot {grant.slot}",
             )
 
-    def _rate(self, key: str, slot: int) -> Rate | None:
+    def _limit(self, key: str, slot: int) -> Limit:
         source = self.settings.source_of(slot)
-        return self.settings.limit(None, key, source.name if source else "").rate
+        return self.settings.limit(None, key, source.name if source else "")
 
     # -- senders
 
@@ -134,23 +139,30 @@ class Checker:
         """Say when the first epoch newer than ``epoch`` was ready."""
         return min((at for each, at in self._ready[slot].items() if each > epoch), default=None)
 
-    def rcpt(self, grant: Grant) -> None:
+    def rcpt(self, grant: Grant, *, stunned: bool) -> None:
         """Note the RCPT of an attempt."""
         outlived = self._newer(grant.slot, grant.epoch) is not None
-        starts = self._wire[grant.limit_key, grant.slot]
-        starts.append(_Start(self.sim.now, grant.epoch, outlived))
-        rate = self._rate(grant.limit_key, grant.slot)
+        self.sim.note("wire", f"RCPT {grant.attempt} slot {grant.slot}")
+        limit = self._limit(grant.limit_key, grant.slot)
+        start = _Start(self.sim.now, grant.attempt, grant.epoch, outlived)
+        self._hold(self._wire[grant.limit_key, grant.slot], start, limit.rate, "one slot")
+        start = start._replace(excused=outlived or stunned)
+        self._hold(self._wires[grant.limit_key], start, limit.total_rate, "all slots")
+
+    def _hold(self, starts: list[_Start], start: _Start, rate: Rate | None, whose: str) -> None:
+        """Hold ``start`` and those before it against ``rate``."""
+        starts.append(start)
         if rate is None or len(starts) <= rate.count:
             return
         window = starts[-rate.count - 1 :]
         if (window[-1].at - window[0].at) * MS >= rate.period_ns:
             return
-        if any(start.outlived for start in window):
-            self.windows["MAIL of an old epoch, paused after its check"] += 1
+        if any(each.excused for each in window):
+            self.windows[f"RCPT that nothing could stop, over the rate of {whose}"] += 1
         else:
-            times = [(start.at, start.epoch) for start in window]
             self.fail(
-                "I4", f"more than {rate.count} RCPT within {rate.period_ns} ns at the wire: {times}"
+                "I4",
+                f"more than {rate.count} RCPT of {whose} within {rate.period_ns} ns at the wire: {window}",
             )
 
     def dot(self, grant: Grant, checked: int, *, stunned: bool) -> None:

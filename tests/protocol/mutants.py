@@ -3,6 +3,7 @@
 Each mutant names in its first line the rule that it lacks. A mutant that nothing catches means that the rule is not tested.
 """
 
+from dataclasses import replace
 from typing import Final
 
 from services.scheduler.policy.lease import Verdict
@@ -14,6 +15,7 @@ from shared.protocol.control import Claimed
 from shared.protocol.spacing import WireLimiter
 from shared.records.control import Control, Heartbeat
 from shared.records.outcome import Handback, Mark, Outcome, Started
+from shared.records.state import TotalState
 from tests.protocol.variant import Variant
 
 
@@ -160,13 +162,53 @@ class _UnspentPairs(Pairs):
         return pair
 
 
-class GrantsAtOnce(Ledger):
+class _OtherPairs(Ledger):
+    def _use(self, pairs: Pairs) -> None:
+        self._pairs = self._queues.pairs = self._opens._pairs = self._settling._pairs = pairs
+
+
+class GrantsAtOnce(_OtherPairs):
     """A new epoch counts its pairs as just used."""
 
     def __init__(self, *args: object) -> None:
         super().__init__(*args)  # type: ignore[arg-type]
-        pairs = _UnspentPairs(self._settings, self._view, self._rng)
-        self._pairs = self._queues.pairs = self._opens._pairs = self._settling._pairs = pairs
+        self._use(_UnspentPairs(self._settings, self._view, self._rng))
+
+
+class _LastingPairs(Pairs):
+    def window_ns(self, provider: str | None, key: str, slot: int) -> int | None:
+        window = super().window_ns(provider, key, slot)
+        return None if window is None else self.settings.timing.lease_ns
+
+
+class StartsTotalsAnyTime(_OtherPairs):
+    """Under a total over slots a grant is void a short window after its t0."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self._use(_LastingPairs(self._settings, self._view, self._rng))
+
+
+class TrustsClocks(_OtherPairs):
+    """A total over slots allows for a clock that is off by the skew at each end."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        exact = replace(self._settings, timing=replace(self._settings.timing, skew_ns=0))
+        self._use(Pairs(exact, self._view, self._rng))
+
+
+class _ForgetfulPairs(Pairs):
+    def restore_total(self, record: TotalState) -> None:
+        pass
+
+
+class ForgetsTotals(_OtherPairs):
+    """The limiter over all slots belongs to the state that is read back."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self._use(_ForgetfulPairs(self._settings, self._view, self._rng))
 
 
 class StartsAtOnce(WireLimiter):
@@ -199,4 +241,7 @@ MUTANTS: Final = (
     Variant("settles by any outcome", ledger=SettlesByAnyOutcome),
     Variant("starts at once", ledger=GrantsAtOnce, wire=StartsAtOnce),
     Variant("catches up", wire=CatchesUp),
+    Variant("starts totals any time", ledger=StartsTotalsAnyTime),
+    Variant("trusts clocks", ledger=TrustsClocks),
+    Variant("forgets totals", ledger=ForgetsTotals),
 )

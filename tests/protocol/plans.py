@@ -34,7 +34,7 @@ PATIENCE: Final = 600_000
 _S: Final = 1_000_000_000
 _CONTROL: Final = ("control",)
 _OUTCOMES: Final = ("outcomes/0", "outcomes/1")
-_DISPATCH: Final = ("dispatch/0", "dispatch/1")
+_DISPATCH: Final = ("dispatch/0", "dispatch/1", "dispatch/2")
 _SENDER_STEPS: Final = (
     "taken",
     "mail",
@@ -70,15 +70,7 @@ class Plan:
 def draw(seed: int) -> Plan:
     """Draw a plan: loose faults, every fourth time many, and every other time one of the known traps."""
     rng = random.Random(seed * 7919 + 1)
-    partitions, slots = rng.choice([(1, 1), (1, 1), (1, 2), (2, 1)])
-    shape = Shape(
-        partitions=partitions,
-        slots=slots,
-        senders=rng.choice([2, 3]),
-        rate=rng.choice([Rate(1, _S // 2), Rate(1, 2 * _S), Rate(1, 8 * _S), Rate(4, 8 * _S, 3)]),
-        refusing=rng.choice([0, 0, 0, 20]),
-        timing=replace(FAST, lease_ns=rng.choice([15, 15, 45]) * _S),
-    )
+    shape = _shape(rng)
     lease = shape.timing.lease_ns // MS
     faults: list[Fault] = []
     if seed % 2:
@@ -87,10 +79,39 @@ def draw(seed: int) -> Plan:
     most = 16 if seed % 4 == 0 else 6 - 3 * (seed % 2)
     faults += [_fault(rng) for _ in range(rng.randint(most // 3, most))]
     times = sorted(rng.randint(0, 100_000) for _ in range(rng.randint(3, 16)))
-    mails = [submit(at, number, rng.randrange(partitions)) for number, at in enumerate(times)]
+    if shape.total is not None:
+        # A total binds when mail comes in a wave.
+        wave = rng.randint(0, 80_000)
+        times = sorted([*times, *(rng.randint(wave, wave + 5_000) for _ in range(8))])
+    mails = [submit(at, number, rng.randrange(shape.partitions)) for number, at in enumerate(times)]
     names = ["s0", "s1", "s2", "sched0", "sched1"]
     offsets = {name: rng.randint(-2_000, 2_000) for name in names}
     return Plan(seed, shape, (*mails, *faults), offsets, rng.choice([0, 0.1]))
+
+
+def _shape(rng: random.Random) -> Shape:
+    partitions, slots = rng.choice([(1, 1), (1, 1), (1, 2), (2, 1), (1, 2), (1, 3)])
+    rates: list[Rate | None] = [
+        Rate(1, _S // 2),
+        Rate(1, 2 * _S),
+        Rate(1, 8 * _S),
+        Rate(4, 8 * _S, 3),
+    ]
+    total = None
+    if slots > 1:
+        # A period of a minute has a start window, a shorter one is divided between the slots.
+        total = rng.choice([None, Rate(6, 60 * _S), Rate(8, 60 * _S, 3), Rate(5, 10 * _S)])
+    if total is not None:
+        rates = [None, *rates[:2]]
+    return Shape(
+        partitions=partitions,
+        slots=slots,
+        senders=rng.choice([2, 3]),
+        rate=rng.choice(rates),
+        total=total,
+        refusing=rng.choice([0, 0, 0, 20]),
+        timing=replace(FAST, lease_ns=rng.choice([15, 15, 45]) * _S),
+    )
 
 
 def _fault(rng: random.Random) -> Fault:

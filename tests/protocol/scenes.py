@@ -27,6 +27,8 @@ from tests.protocol.variant import REAL, Variant
 from tests.protocol.world import SHIPPED, Shape, World, build, submit
 
 _S: Final = 1_000_000_000
+# The total over slots of some scenes: with the start window and two clocks, a token every 34.5 s.
+_TWO: Final = Rate(2, 60 * _S)
 OUT: Final = ("outcomes/0",)
 CONTROL: Final = ("control",)
 DISPATCH: Final = "dispatch/0"
@@ -39,6 +41,8 @@ class Scene:
     faults: tuple[Fault, ...]
     senders: int = 1
     every_ms: int = 1_000
+    slots: int = 1
+    total: Rate | None = None
     receiver: str = "ok"
     offsets: dict[str, int] = field(default_factory=dict)
     #: By then, in s, everything must be settled.
@@ -186,6 +190,41 @@ SCENES: Final = {
         settled=1_500,
         breaks=("loses `started`",),
     ),
+    "a grant under a total is read late": Scene(
+        (
+            submit(20_100, 1),
+            submit(20_200, 2),
+            _on(19_000, "s0", Lag(DISPATCH, 40_000, 39_000)),
+            _on(19_000, "s0", Lag("dispatch/1", 40_000, 39_000)),
+        ),
+        slots=2,
+        total=_TWO,
+        breaks=("starts totals any time",),
+    ),
+    "a total is kept by clocks at the ends of the skew": Scene(
+        (
+            submit(20_100, 1),
+            submit(20_200, 2),
+            _on(19_000, "s0", Lag(DISPATCH, 10_000, 6_300)),
+            _on(19_000, "s0", Lag("dispatch/1", 10_000, 6_300)),
+            _on(35_000, "s0", Term()),
+        ),
+        senders=2,
+        slots=2,
+        total=_TWO,
+        offsets={"s0": -1_990, "s1": 1_990},
+        breaks=("trusts clocks",),
+    ),
+    "the scheduler restarts under a total": Scene(
+        (
+            submit(20_100, 1),
+            submit(20_200, 2),
+            _on(60_000, "sched0", Crash(1_000)),
+        ),
+        slots=2,
+        total=_TWO,
+        breaks=("forgets totals",),
+    ),
     "the scheduler is away for five minutes": Scene(
         (
             _on(19_000, "s0", Lag(DISPATCH, 9_000, 5_000)),
@@ -200,8 +239,10 @@ SCENES: Final = {
 def play(scene: Scene, variant: Variant = REAL, *, trace: bool = False) -> World:
     """Run a scene to the time when all must be settled."""
     shape = Shape(
+        slots=scene.slots,
         senders=scene.senders,
         rate=Rate(1, scene.every_ms * 1_000_000),
+        total=scene.total,
         receiver=scene.receiver,
         timing=SHIPPED,
         retry_ns=300 * _S,

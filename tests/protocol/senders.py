@@ -299,7 +299,7 @@ class Sender:
                 wire.spend(self.proc.mono_ns)
                 break
             yield 50
-        self.checker.rcpt(grant)
+        self.checker.rcpt(grant, stunned=self.proc.lost > 0)
         yield self.sim.rnd(20, 400)
         yield "mail"
         while not isinstance(answer := gate.may_dot(self.now), Go):

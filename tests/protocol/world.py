@@ -47,7 +47,9 @@ class Shape:
     partitions: int = 1
     slots: int = 1
     senders: int = 2
-    rate: Rate = Rate(count=1, period_ns=2 * _S)  # noqa: RUF009 - frozen
+    rate: Rate | None = Rate(count=1, period_ns=2 * _S)  # noqa: RUF009 - frozen
+    #: Over all slots.
+    total: Rate | None = None
     receiver: str = "mixed"
     #: How many of 100 connections fail before RCPT.
     refusing: int = 0
@@ -80,7 +82,7 @@ def settings(shape: Shape) -> Settings:
                 UnknownPolicy("retry", 2, shape.retry_ns),
             )
         },
-        limits={"default": LimitRow(2, 100, shape.rate)},
+        limits={"default": LimitRow(2, 100, shape.rate, shape.total)},
         timing=shape.timing,
     )
 
