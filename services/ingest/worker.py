@@ -7,7 +7,7 @@ records again; after it everything did, the offsets with it. Between begin and c
 worker; the next one fences anew and begins at what was committed.
 
 No record stops the partition: what cannot be read or accepted goes to mail.rejected in the same transaction, and so does a record that a
-bug of ours cannot digest. A record that breaks the transaction itself is found by halving (``suspicion``).
+bug of ours cannot digest. A record that breaks the transaction itself is found by ever smaller rounds (``suspicion``).
 """
 
 import asyncio
@@ -25,9 +25,8 @@ from services.ingest.resolving import Resolving
 from services.ingest.route import Resolved
 from services.ingest.writes import Writer, Writes
 from shared.kafka.cluster import Cluster, Position
-from shared.kafka.errors import KafkaTrouble, RoundFailed
 from shared.kafka.reader import Place, Received
-from shared.kafka.suspicion import Mark, Suspicion
+from shared.kafka.suspicion import Suspicion
 from shared.kafka.transactor import Round, Transactor
 from shared.protocol.control import ControlView
 from shared.records.lanemap import LaneMap
@@ -116,22 +115,9 @@ class Worker:
             try:
                 await self._round(steps, transactor)
             except BaseException as error:
-                self._learn(marks, error)
+                self._suspicion.learn(marks, error)
                 raise
             self._suspicion.passed(marks)
-
-    def _learn(self, marks: list[Mark], error: BaseException) -> None:
-        match error:
-            case RoundFailed(too_large=True):
-                self._suspicion.failed(marks, blame=True, sure=True)
-            case RoundFailed():
-                self._suspicion.failed(marks, blame=False)
-            case KafkaTrouble():
-                pass  # The partition is another's now, or Kafka is away.
-            case Exception():
-                self._suspicion.failed(marks, blame=True)
-            case _:
-                pass  # Cancelled.
 
     # -- before the transaction
 

@@ -8,6 +8,10 @@ commit nothing is awaited but Kafka; names are resolved beside the rounds, and t
 
 While the process's clock is not known to fit (by the partition's own marks) there are no rounds at all: a clock that is ahead would
 expire mail that has time left, and write a ``now`` into mail.state that no later owner may go behind.
+
+No record stops the partition: what cannot be read or taken goes to mail.rejected in the round that passes it, and so does, by the next
+worker, what a bug of ours cannot digest. A record that breaks its round later on is found by ever smaller rounds (``suspicion``). The
+first round has no records: where what was restored breaks a round by itself, none of those that come is to blame.
 """
 
 import asyncio
@@ -19,16 +23,17 @@ from typing import Final
 from structlog.typing import FilteringBoundLogger
 
 from services.scheduler import changelog
-from services.scheduler.bodies import Bodies, Place
+from services.scheduler.bodies import Bodies, BodyLost, Place
 from services.scheduler.marks import Marks
 from services.scheduler.policy.decisions import Decisions
 from services.scheduler.policy.ledger import Ledger
+from services.scheduler.refusing import Undigested, rejected_value, unfit
 from services.scheduler.resolving import Resolving
 from services.scheduler.rewriting import forwarded_value, grant_value, straggler_value
 from shared.kafka.cluster import Cluster
-from shared.kafka.errors import KafkaTrouble, RoundFailed
+from shared.kafka.errors import KafkaTrouble
 from shared.kafka.reader import Reader, Received
-from shared.kafka.suspicion import Suspicion
+from shared.kafka.suspicion import Mark, Suspicion
 from shared.kafka.transactor import Round, Transactor
 from shared.protocol.clockbound import HeldClock
 from shared.protocol.control import ControlView
@@ -36,9 +41,7 @@ from shared.records.codec import Unreadable, encode
 from shared.records.delivery import DELIVERY, Delivery, Handover, Late
 from shared.records.event import Event
 from shared.records.outcome import OUTCOME
-from shared.records.rejected import KEEP_BYTES, Rejected
 from shared.records.state import DeliveryState
-from shared.records.times import rfc3339
 from shared.records.topics import CLASSES, Topics
 from shared.runtime.clock import Clock
 from shared.runtime.settings import Settings
@@ -55,6 +58,7 @@ _MS: Final = 1_000_000
 _S: Final = 1_000_000_000
 _TRIM_NS: Final = 2 * _S
 _GATHER_NS: Final = 50 * _MS
+_BUG: Final = "a bug: this record could not be digested"
 
 
 @dataclass(slots=True)
@@ -169,20 +173,29 @@ class Worker:
     # -- rounds
 
     async def _rounds(self, reader: Reader, transactor: Transactor) -> None:
+        batch: list[Received] = []
         while True:
-            batch = await self._gather(reader)
             while not self.fits:
                 await self._shell.clock.sleep(_IDLE_MS / 1000)
             marks = [(record.topic, record.offset) for record in batch]
             try:
                 await self._round(batch, transactor)
-            except RoundFailed:
-                # Never a record's fault here: what is written was measured by ingest. A smaller round may pass.
-                self._suspicion.failed(marks, blame=False)
+            except BaseException as error:
+                self._learn(marks, error)
                 raise
             self._suspicion.passed(marks)
             self._throttle(reader)
             await self._trim()
+            batch = await self._gather(reader)
+
+    def _learn(self, marks: list[Mark], error: BaseException) -> None:
+        match error:
+            case Undigested(mark=mark):
+                self._suspicion.condemn(marks, mark)
+            case BodyLost():
+                pass  # Of a delivery that waited already.
+            case _:
+                self._suspicion.learn(marks, error)
 
     async def _gather(self, reader: Reader) -> list[Received]:
         """Wait for something to decide about; where it is only outcomes, a little longer for more of them.
@@ -258,9 +271,8 @@ class Worker:
         """Feed one record; one that a bug of ours cannot digest is rejected by the next worker, and stops nobody behind it."""
         try:
             return self._feed(record)
-        except Exception:
-            self._suspicion.condemn((record.topic, record.offset))
-            raise
+        except Exception as error:
+            raise Undigested(record) from error
 
     def _feed(self, record: Received) -> bytes | None:
         """Give one record to the ledger; what cannot be read comes back as a record for mail.rejected."""
@@ -271,12 +283,14 @@ class Worker:
             return self._feed_outcome(record, value)
         class_ = topics.class_of(record.topic)
         self._positions[f"deliveries.{class_}"] = record.offset + 1
-        if (record.topic, record.offset) in self._suspicion.bad:
-            return self._reject(record, "internal", "a bug: this record could not be digested")
+        return self._feed_delivery(record, value, class_)
+
+    def _feed_delivery(self, record: Received, value: bytes, class_: str) -> bytes | None:
         match DELIVERY.decode(value):
             case Delivery() as delivery:
-                self._bodies.keep(record.topic, record.offset, value)
-                self.ledger.on_delivery(class_, record.offset, delivery)
+                return self._take(record, value, class_, delivery)
+            case _ if self._condemned(record):
+                return self._reject(record, "internal", _BUG)
             case Late() as late:
                 self.ledger.on_forwarded(late)
             case Handover():
@@ -285,9 +299,26 @@ class Worker:
                 return self._reject(record, "unreadable", reason)
         return None
 
+    def _take(
+        self, record: Received, value: bytes, class_: str, delivery: Delivery
+    ) -> bytes | None:
+        """Give a delivery to the ledger, or say why not: on mail.events too, for it was accepted."""
+        wrong = unfit(class_, delivery, self.ledger.entries.get(delivery.id))
+        if self._condemned(record) or wrong is not None:
+            reason = "internal" if wrong is None else "invalid"
+            field, detail = wrong or ("", _BUG)
+            self.ledger.on_refused(class_, record.offset, delivery, reason, detail)
+            return self._reject(record, reason, detail, field)
+        self._bodies.keep(record.topic, record.offset, value)
+        self.ledger.on_delivery(class_, record.offset, delivery)
+        return None
+
+    def _condemned(self, record: Received) -> bool:
+        return (record.topic, record.offset) in self._suspicion.bad
+
     def _feed_outcome(self, record: Received, value: bytes) -> bytes | None:
-        if (record.topic, record.offset) in self._suspicion.bad:
-            return self._reject(record, "internal", "a bug: this record could not be digested")
+        if self._condemned(record):
+            return self._reject(record, "internal", _BUG)
         match OUTCOME.decode(value):
             case Unreadable(reason=reason):
                 return self._reject(record, "unreadable", reason)
@@ -295,25 +326,16 @@ class Worker:
                 self.ledger.on_outcome(record.timestamp * _MS, outcome)
         return None
 
-    def _reject(self, record: Received, reason: str, detail: str) -> bytes:
-        value = record.value or b""
+    def _reject(self, record: Received, reason: str, detail: str, field: str = "") -> bytes:
         self._shell.log.warning(
             "record_rejected",
             topic=record.topic,
             partition=record.partition,
             offset=record.offset,
             reason=reason,
+            field=field,
         )
-        line = Rejected(
-            time=rfc3339(self.ledger.now_ns),
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
-            reason=reason,
-            detail=detail,
-            size_bytes=len(value),
-        )
-        return encode(line, value[:KEEP_BYTES])
+        return rejected_value(record, self.ledger.now_ns, reason, detail, field)
 
     # -- what is written
 

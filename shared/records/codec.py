@@ -6,13 +6,14 @@ ignored, so that an older reader reads a newer writer's records.
 """
 
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Annotated, Final, Generic, TypeVar
 
 import msgspec
 
 VERSION: Final = 1
-#: A header line longer than this is refused before it is decoded: nothing that Postyard writes comes near.
-MAX_LINE_BYTES: Final = 36 * 1024 * 1024
+
+#: A count, an offset, or a time in nanoseconds: what no clock gives and nobody counts to is refused when it is read.
+Natural = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 T = TypeVar("T")
 
@@ -53,11 +54,12 @@ def split(value: bytes) -> tuple[bytes, bytes]:
 class Codec(Generic[T]):
     """Decode the line of one record type (or of one union of tagged types)."""
 
-    __slots__ = ("_decoder",)
+    __slots__ = ("_decoder", "_line_bytes")
 
-    def __init__(self, kind: type[T] | object) -> None:
-        """``kind`` is a Struct type or a union of tagged Struct types."""
+    def __init__(self, kind: type[T] | object, *, line_bytes: int | None = None) -> None:
+        """``kind`` is a Struct type or a union of tagged Struct types; a line longer than ``line_bytes`` is not read."""
         self._decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(kind)
+        self._line_bytes = line_bytes
 
     def decode(self, value: bytes | None) -> T | Unreadable:
         """Read the line of ``value``; the body is not touched."""
@@ -68,6 +70,8 @@ class Codec(Generic[T]):
 
     def decode_line(self, line: bytes) -> T | Unreadable:
         """Read one line of JSON."""
+        if self._line_bytes is not None and len(line) > self._line_bytes:
+            return Unreadable(f"a line of {len(line)} bytes; {self._line_bytes} are the most")
         try:
             record = self._decoder.decode(line)
         except msgspec.ValidationError as error:

@@ -6,10 +6,12 @@ outcome that arrived at the old one, and a delivery with ``again`` is a straggle
 Internal times are nanoseconds since the epoch.
 """
 
+from typing import Final
+
 import msgspec
 
 from shared.records.body import BodyRef
-from shared.records.codec import Codec, Record
+from shared.records.codec import Codec, Natural, Record
 from shared.records.outcome import Outcome
 
 
@@ -37,12 +39,12 @@ class Delivery(
     site: str | None = None
     pool: str
     #: The version of the lane map that routed it.
-    map: int
-    accepted_ns: int
-    not_before_ns: int
-    expires_ns: int
+    map: Natural
+    accepted_ns: Natural
+    not_before_ns: Natural
+    expires_ns: Natural
     #: Of the body as it will be sent without ``prepend`` and signature.
-    size_bytes: int
+    size_bytes: Natural
     #: The domain of the From header, which chooses the DKIM key.
     header_domain: str
     stream: str = ""
@@ -53,10 +55,10 @@ class Delivery(
     eight_bit: bool = False
     smtputf8: bool = False
     #: What it has been through where it was before: grants counted, retry steps taken, unknown outcomes, hops between partitions.
-    n: int = 0
-    steps: int = 0
-    unknowns: int = 0
-    hop: int = 0
+    n: Natural = 0
+    steps: Natural = 0
+    unknowns: Natural = 0
+    hop: Natural = 0
     again: bool = False
 
 
@@ -86,4 +88,8 @@ class Late(Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="k",
     hop: int = 0
 
 
-DELIVERY: Codec[Delivery | Handover | Late] = Codec(Delivery | Handover | Late)
+#: What ingest writes is below 100 KB. The line is repeated in states and events, of which a round writes several.
+_LINE_BYTES: Final = 1 << 20
+DELIVERY: Codec[Delivery | Handover | Late] = Codec(
+    Delivery | Handover | Late, line_bytes=_LINE_BYTES
+)

@@ -5,7 +5,7 @@
 the stamps of what has been read here, never by a process's clock.
 """
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -100,4 +100,8 @@ class Mark(Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="k",
     owner: str
 
 
-OUTCOME: Codec[Started | Outcome | Handback | Mark] = Codec(Started | Outcome | Handback | Mark)
+#: A reply's text is cut at 1 KiB; the line is repeated in an event.
+_LINE_BYTES: Final = 1 << 20
+OUTCOME: Codec[Started | Outcome | Handback | Mark] = Codec(
+    Started | Outcome | Handback | Mark, line_bytes=_LINE_BYTES
+)

@@ -133,6 +133,17 @@ class Ledger:
         else:
             self._settling.place(entry)
 
+    def on_refused(
+        self, class_: str, offset: int, record: Delivery, category: str, reason: str
+    ) -> None:
+        """Say that a delivery ends here which was not taken, unless it is known, or was and has ended."""
+        if record.id not in self.entries and not record.again:
+            entry = waiting(record, class_, offset)
+            refused = event(
+                "rejected", entry, self.now_ns, final=True, category=category, reason=reason
+            )
+            self._decided.events.append(refused)
+
     def on_log_time(self, stamp_ns: int) -> None:
         """Take the stamp of a record that was read in mail.outcomes."""
         self.log_time_ns = max(self.log_time_ns, stamp_ns)

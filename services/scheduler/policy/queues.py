@@ -254,7 +254,11 @@ class Queues:
         return found
 
     def _slots(self, group: Group, blocked: set[int]) -> Iterator[tuple[int, int]]:
-        for name, weight in self.settings.pools[group.pool].sources.items():
+        pool = self.settings.pools.get(group.pool)
+        if pool is None:
+            # An operator took it out, or another configuration is meant: what waits for it has until it expires.
+            return
+        for name, weight in pool.sources.items():
             source = self.settings.sources[name]
             usable = source.slot not in blocked and group.pinned in (None, source.slot)
             if usable and self._reaches(source, group):

@@ -5,8 +5,9 @@ from pathlib import Path
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from shared.records.codec import split
-from tests.integration.ingest.reading import Log, delivered, deliveries, ingest, produce, stack_for
+from tests.integration.ingest.running import ingest, produce, stack_for
 from tests.support.config import submission
+from tests.support.reading import Log, delivered, deliveries
 
 
 async def test_a_20_mb_message_to_100_recipients_is_stored_once(

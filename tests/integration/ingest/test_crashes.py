@@ -8,16 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.ingest.reading import (
-    PARTITIONS,
-    Log,
-    delivered,
-    deliveries,
-    events,
-    produce,
-    stack_for,
-)
+from tests.integration.ingest.running import produce, stack_for
 from tests.support.config import submission
+from tests.support.reading import PARTITIONS, Log, delivered, deliveries, events
 
 MESSAGES = 1500
 KILLS = 3

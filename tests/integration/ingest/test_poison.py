@@ -9,17 +9,9 @@ import pytest
 from services.ingest.intake import Draft, Refusal, Source, read
 from shared.records.rejected import KEEP_BYTES
 from shared.runtime.settings import Settings
-from tests.integration.ingest.reading import (
-    Log,
-    delivered,
-    deliveries,
-    events,
-    ingest,
-    produce,
-    rejections,
-    stack_for,
-)
+from tests.integration.ingest.running import ingest, produce, stack_for
 from tests.support.config import submission
+from tests.support.reading import Log, delivered, deliveries, events, rejections
 
 HEAD = b"From: a@acme.example\r\nTo: u@a.test\r\nSubject: s\r\n"
 
@@ -151,7 +143,7 @@ async def test_a_bug_on_one_record_rejects_that_record_alone(
 
 
 @pytest.mark.timeout(180)
-async def test_a_record_that_breaks_the_transaction_is_found_by_halving(
+async def test_a_record_that_breaks_the_transaction_is_found_by_ever_smaller_rounds(
     tmp_path: Path, kafka: str, prefix: str
 ) -> None:
     stack = stack_for(tmp_path, kafka, prefix)

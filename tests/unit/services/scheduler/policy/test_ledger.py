@@ -545,3 +545,29 @@ def waiting(world: World) -> Iterator[str]:
         assert reason
         if entry.open is None:
             yield entry.id
+
+
+def test_a_pool_that_nobody_knows_any_more_is_waited_for_until_the_delivery_expires() -> None:
+    world = World()
+    world.deliver("a", pool="gone", expires_ns=START + 3600 * S)
+    world.deliver("b")
+    assert [granted.delivery.id for granted in world.turn().granted] == ["b"]
+    assert [reason for entry, reason in world.ledger.reasons() if entry.id == "a"] == ["no_source"]
+    world.turn(3601)
+    assert world.said() == ["expired"]
+
+
+def test_a_refused_delivery_ends_at_once_unless_it_is_known() -> None:
+    world = World()
+    taken = world.deliver("a")
+    for record in (taken, msgspec.structs.replace(taken, id="b", again=True)):
+        world.ledger.on_refused("bulk", 9, record, "internal", "a bug")
+    assert world.turn().events == []
+    world.ledger.on_refused("bulk", 9, msgspec.structs.replace(taken, id="c"), "internal", "a bug")
+    (said,) = world.turn().events
+    assert (said.type, said.delivery, said.final, said.category) == (
+        "rejected",
+        "c",
+        True,
+        "internal",
+    )

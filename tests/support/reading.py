@@ -1,83 +1,33 @@
-"""What ingest wrote, as any reader of committed records sees it; and an ingest service inside the test's own process."""
+"""What was committed to topics, as any reader sees it; and records put exactly where a test wants them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Self, TypeVar
 
-import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from services.ingest.intake import read
-from services.ingest.service import Ingest
-from services.ingest.worker import Read
-from shared.kafka.cluster import Cluster
 from shared.records.codec import Codec, Unreadable, split
 from shared.records.delivery import DELIVERY, Delivery
 from shared.records.event import EVENT, Event
 from shared.records.rejected import REJECTED, Rejected
 from shared.records.topics import CLASSES
-from shared.runtime.clock import SystemClock, system_rng
-from shared.runtime.loading import load
-from shared.runtime.metrics import Metrics
-from tests.support.config import config
 from tests.support.stack import Stack
-
-if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger
 
 PARTITIONS = 2
 T = TypeVar("T")
 
 
-def stack_for(directory: Path, kafka: str, prefix: str, *, more: str = "") -> Stack:
-    """Topics, configuration and lane map; recipients at .test need no name server."""
-    stack = Stack(
-        directory,
-        kafka,
-        prefix,
-        config(
-            directory,
-            kafka,
-            prefix,
-            routes={"*.test": ("127.0.0.1:2525", "local")},
-            partitions=PARTITIONS,
-            more=more,
-        ),
-    )
-    stack.set_up()
-    return stack
-
-
-@asynccontextmanager
-async def ingest(stack: Stack, *, read: Read = read) -> AsyncIterator[Ingest]:
-    """Run the service here: for what no other process can be told, such as a bug in its pure steps."""
-    settings = load(stack.config_path, {})
-    cluster = Cluster(stack.kafka, client_id="test-ingest")
-    log: FilteringBoundLogger = structlog.wrap_logger(
-        structlog.PrintLogger(), wrapper_class=structlog.make_filtering_bound_logger(30)
-    )
-    service = Ingest(settings, cluster, SystemClock(), system_rng(), log, Metrics(), read=read)
-    stop = asyncio.Event()
-    running = asyncio.create_task(service.run(stop))
-    try:
-        yield service
-    finally:
-        stop.set()
-        await running
-        await cluster.close()
-
-
-async def produce(stack: Stack, values: Sequence[bytes], class_: str, partition: int) -> None:
-    """Produce to one partition, in this order."""
+async def put(stack: Stack, topic: str, partition: int, values: Sequence[bytes | None]) -> None:
+    """Append to one partition, in this order."""
     producer = AIOKafkaProducer(
         bootstrap_servers=stack.kafka, acks="all", max_request_size=40 << 20
     )
     await producer.start()
     try:
         for value in values:
-            await producer.send(stack.topics.submissions(class_), value, partition=partition)
+            # aiokafka wants a value or a key.
+            key = b"" if value is None else None
+            await producer.send(topic, value, key=key, partition=partition)
         await producer.flush()
     finally:
         await producer.stop()

@@ -1,0 +1,253 @@
+"""No record stops a scheduler's partition: what cannot be taken is rejected with its reason, and the mail around it is delivered."""
+
+import asyncio
+import itertools
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import structlog
+
+from services.scheduler.service import Scheduler
+from shared.kafka.cluster import Cluster
+from shared.records.codec import encode
+from shared.records.delivery import Delivery
+from shared.records.lanemap import propose
+from shared.records.rejected import KEEP_BYTES
+from shared.runtime.clock import SystemClock, system_rng
+from shared.runtime.loading import load
+from shared.runtime.metrics import Metrics
+from shared.runtime.settings import Limit, Settings
+from tests.support.config import config
+from tests.support.reading import Log, put, rejections
+from tests.support.receiver import start_receiver
+from tests.support.stack import Events, Stack
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+MAIL = b"From: Acme <news@acme.example>\r\nTo: u@a.test\r\nSubject: Test\r\n\r\nhello\r\n"
+
+
+def delivery(name: str, *, seconds: float = 600, **more: object) -> bytes:
+    """Make a record of mail.deliveries.bulk; ``more`` is put over its line as it is."""
+    now = time.time_ns()
+    made = Delivery(
+        id=name,
+        submission=name,
+        tenant="acme",
+        class_="bulk",
+        from_="b@acme.example",
+        return_path="b@acme.example",
+        to=f"{name}@a.test",
+        domain="a.test",
+        provider="local",
+        site="mx.a.test",
+        pool="main",
+        map=1,
+        accepted_ns=now,
+        not_before_ns=now,
+        expires_ns=now + int(seconds * 1e9),
+        size_bytes=len(MAIL),
+        header_domain="acme.example",
+    )
+    line = json.loads(encode(made)) | {key.rstrip("_"): value for key, value in more.items()}
+    return json.dumps(line).encode() + b"\n" + MAIL
+
+
+def said(kind: str, **more: object) -> bytes:
+    base = {"k": kind, "v": 1, "id": "nobody", "n": 1, "slot": 0, "epoch": 1}
+    return json.dumps(base | more).encode()
+
+
+HUGE = 10**400
+#: What it is -> the record, and why it is rejected.
+DELIVERIES: dict[str, tuple[bytes | None, str, str]] = {
+    "no record": (b"\x00\xff" * 10_000, "unreadable", "not JSON"),
+    "no value": (None, "unreadable", "no value"),
+    "half a line": (delivery("half")[:200], "unreadable", "not JSON"),
+    "deep JSON": (b'{"k":"delivery","x":' + b"[" * 100_000, "unreadable", "not JSON"),
+    "another kind of record": (said("started"), "unreadable", "`$.k`"),
+    "a newer version": (delivery("v2", v=2), "unreadable", "v: this reader knows version 1"),
+    "a wrong type": (delivery("type", to=["a@a.test"]), "unreadable", "`$.to`"),
+    "a time that no clock gives": (
+        delivery("late", accepted_ns=HUGE),
+        "unreadable",
+        "`$.accepted_ns`",
+    ),
+    "fewer steps than none": (delivery("steps", steps=-3), "unreadable", "`$.steps`"),
+    "a line of megabytes": (delivery("long", tags=["x" * (2 << 20)]), "unreadable", "a line of"),
+    "another class's topic": (
+        delivery("class", class_="transactional"),
+        "invalid",
+        "is 'transactional', on the topic of bulk",
+    ),
+}
+OUTCOMES: dict[str, tuple[bytes | None, str, str]] = {
+    "no record": (b"\xde\xad" * 10_000, "unreadable", "not JSON"),
+    "no value": (None, "unreadable", "no value"),
+    "a delivery": (delivery("astray"), "unreadable", "`$.k`"),
+    "no such result": (said("outcome", result="eaten"), "unreadable", "`$.result`"),
+    "a wrong type": (said("started", n="one"), "unreadable", "`$.n`"),
+}
+#: Can be read, and means nothing here.
+HARMLESS = (
+    said("outcome", result="delivered", n=HUGE, slot=-1, epoch=HUGE),
+    said("handback", reason="", id="good-0", n=77),
+    said("mark", sent_ns=-1, owner=""),
+    delivery("ended", again=True),
+)
+
+
+def stack_for(tmp_path: Path, kafka: str, prefix: str, target: str) -> Stack:
+    routes = {"*.test": (target, "local")}
+    stack = Stack(tmp_path, kafka, prefix, config(tmp_path, kafka, prefix, routes=routes))
+    stack.set_up()
+    return stack
+
+
+def decided(stack: Stack, provider: str | None, site: str | None = None) -> int:
+    """Say in which partition a provider, or a site, is decided."""
+    lanes = propose(1, 2, load(stack.config_path, {}).providers, [])
+    return lanes.partition(lanes.lane(provider, site, ""))
+
+
+@pytest.mark.timeout(180)
+async def test_every_kind_of_poison_is_rejected_and_the_mail_around_it_is_delivered(
+    tmp_path: Path, kafka: str, prefix: str
+) -> None:
+    receiver = start_receiver(tmp_path, "receiver")
+    stack = stack_for(tmp_path, kafka, prefix, receiver.target)
+    topics, here = stack.topics, decided(stack, "local")
+    good = [f"good-{at}" for at in range(len(DELIVERIES))]
+    logs: dict[str, list[bytes | None]] = {
+        topics.deliveries("bulk"): [
+            value
+            for name, (bad, _, _) in zip(good, DELIVERIES.values(), strict=True)
+            for value in (bad, delivery(name))
+        ],
+        topics.outcomes: [bad for bad, _, _ in OUTCOMES.values()],
+    }
+    logs[topics.outcomes] += HARMLESS[:3]
+    logs[topics.deliveries("bulk")] += [
+        HARMLESS[3],
+        delivery("poolless", pool="nowhere"),
+        delivery("stranger", tenant="nobody", seconds=8),
+    ]
+    try:
+        for topic, values in logs.items():
+            await put(stack, topic, here, values)
+        await put(stack, topics.deliveries("bulk"), 1 - here, [delivery("astray")])
+        scheduler = stack.start("scheduler", wait=False)
+        stack.wait_ready(scheduler, stack.start("sender", wait=False))
+        async with Events(stack, 2) as world, Log(stack, [topics.rejected]) as bad:
+            await world.until_final(len(good) + 3, 90)
+            assert {id_: event.type for id_, event in world.finals().items()} == {
+                **dict.fromkeys(good, "delivered"),
+                # Forwarded to the partition that decides.
+                "astray": "delivered",
+                # It was accepted, so its end is said.
+                "class": "rejected",
+                # The sender has no key for it.
+                "stranger": "expired",
+            }
+            assert 'reason="no_source"} 1.0' in scheduler.metrics(), "what has no pool waits"
+            # A second one of that name, whose offset is the other topic's.
+            twin = delivery("poolless", class_="transactional")
+            await put(stack, topics.deliveries("transactional"), here, [twin])
+            await bad.until(len(DELIVERIES) + len(OUTCOMES) + 1)
+        found = {(line.topic, line.offset): (line, kept) for line, kept in rejections(bad)}
+        expected = {
+            (topics.deliveries("bulk"), 2 * at): row for at, row in enumerate(DELIVERIES.values())
+        }
+        expected |= {(topics.outcomes, at): row for at, row in enumerate(OUTCOMES.values())}
+        expected[topics.deliveries("transactional"), 0] = (twin, "invalid", "waits on the topic")
+        assert set(found) == set(expected)
+        for place, (value, reason, detail) in expected.items():
+            line, kept = found[place]
+            assert (line.reason, line.partition) == (reason, here), place
+            assert detail in line.detail, place
+            assert (kept, line.size_bytes) == ((value or b"")[:KEEP_BYTES], len(value or b""))
+        assert receiver.copies() == {f"{name}@a.test": 1 for name in [*good, "astray"]}
+        assert "worker_failed" not in scheduler.log.read_text()
+        assert scheduler.alive
+    finally:
+        stack.stop()
+        receiver.stop()
+
+
+class Clumsy(Settings):
+    """Settings on which the scheduler's own code stumbles: while a record is looked at, and while a grant is planned."""
+
+    def smarthost(self, pool: str) -> str | None:
+        if pool == "clumsy":
+            raise RecursionError("a bug of ours")
+        return super().smarthost(pool)
+
+    def limit(self, provider: str | None, limit_key: str, source: str) -> Limit:
+        if limit_key.startswith("clumsy"):
+            raise ZeroDivisionError("a bug of ours, later")
+        return super().limit(provider, limit_key, source)
+
+
+@asynccontextmanager
+async def scheduler_on(stack: Stack, settings: Settings) -> AsyncIterator[None]:
+    """Run the service here: no file can tell another process to have a bug."""
+    cluster = Cluster(stack.kafka, client_id="test-scheduler")
+    log: FilteringBoundLogger = structlog.wrap_logger(
+        structlog.PrintLogger(), wrapper_class=structlog.make_filtering_bound_logger(30)
+    )
+    service = Scheduler(settings, cluster, SystemClock(), system_rng(), log, Metrics(), "test")
+    stop = asyncio.Event()
+    running = asyncio.create_task(service.run(stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await running
+        await cluster.close()
+
+
+@pytest.mark.timeout(180)
+async def test_a_bug_on_one_record_rejects_that_record_alone(
+    tmp_path: Path, kafka: str, prefix: str
+) -> None:
+    receiver = start_receiver(tmp_path, "receiver")
+    stack = stack_for(tmp_path, kafka, prefix, receiver.target)
+    settings = load(stack.config_path, {})
+    clumsy = Clumsy(**{field.name: getattr(settings, field.name) for field in fields(settings)})
+    topic, here = stack.topics.deliveries("bulk"), decided(stack, "local")
+    sites = (f"clumsy{at}.test" for at in itertools.count())
+    site = next(site for site in sites if decided(stack, None, site) == here)
+    unread = delivery("unread", pool="clumsy")
+    unplanned = delivery("unplanned", provider=None, site=site)
+    try:
+        # Before the scheduler: what is due is planned in the round that reads it.
+        stack.start("sender")
+        await put(stack, topic, here, [delivery("a"), unread, delivery("b")])
+        async with (
+            scheduler_on(stack, clumsy),
+            Log(stack, [stack.topics.rejected]) as bad,
+            Events(stack, 2) as world,
+        ):
+            await world.until_final(3, 90)
+            await put(stack, topic, here, [unplanned, delivery("c")])
+            await world.until_final(5, 90)
+            ends = {id_: event.type for id_, event in world.finals().items()}
+            bugs = {name for name, end in ends.items() if end == "rejected"}
+            assert bugs == {"unread", "unplanned"}
+            assert {ends[name] for name in "abc"} == {"delivered"}
+            await bad.until(2)
+            assert {(line.topic, line.offset, line.reason) for line, _ in rejections(bad)} == {
+                (topic, 1, "internal"),
+                (topic, 3, "internal"),
+            }
+        assert set(receiver.copies().values()) == {1}
+    finally:
+        stack.stop()
+        receiver.stop()
