@@ -138,11 +138,7 @@ class Ledger:
     ) -> None:
         """Say that a delivery ends here which was not taken, unless it is known, or was and has ended."""
         if record.id not in self.entries and not record.again:
-            entry = waiting(record, class_, offset)
-            refused = event(
-                "rejected", entry, self.now_ns, final=True, category=category, reason=reason
-            )
-            self._decided.events.append(refused)
+            self._settling.refuse(waiting(record, class_, offset), category, reason)
 
     def on_log_time(self, stamp_ns: int) -> None:
         """Take the stamp of a record that was read in mail.outcomes."""

@@ -168,6 +168,13 @@ class Settling:
         self._say(kind, entry, outcome=outcome, reason=reason, category=category, final=True)
         self.drop(entry)
 
+    def refuse(self, entry: DeliveryState, category: str, reason: str) -> None:
+        """Say the final event of a delivery that was never taken; it asks no settings, which may be what the delivery breaks."""
+        refused = event(
+            "rejected", entry, self.now_ns, final=True, category=category, reason=reason
+        )
+        self._events.append(refused)
+
     def drop(self, entry: DeliveryState) -> None:
         """Forget a delivery, wherever it waits."""
         self._queues.remove(entry)
