@@ -1,18 +1,16 @@
 """The reference: Postfix with OpenDKIM as its milter, from Debian, relaying everything to the same sink.
 
-It is tuned as far as it goes: 20 connections that stay open, no delay on the way in, no look-ups of names, no limits per client. Its
-configuration, queue, milter and log are in a folder of its own, its port is on loopback, and it is ended by its own process id; nothing of
-the system's Postfix is touched. It needs root, since Postfix does.
+It is tuned as far as it goes: 20 connections that stay open, no delay on the way in, no look-ups of names, no limits per client. The
+milter lies in Postfix's folder, and both are ended by their own process ids.
 """
 
 import asyncio
 import os
 import re
-import shutil
-import signal
-import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -20,30 +18,20 @@ import aiosmtplib
 
 from tests.bench.pipeline import CONNECTIONS
 from tests.bench.run import Latency, Measured, Run
-from tests.bench.sink import Sink, program
+from tests.bench.sink import Sink
 from tests.bench.submissions import CHECKED, DOMAIN, SELECTOR, SENDER
-from tests.bench.usage import Pids, tree
-from tests.support.stack import free_port
+from tests.bench.usage import Pids
+from tests.support.postfix import Postfix
+from tests.support.processes import program
 
 _FEEDERS: Final = 20
 _DELAYS: Final = re.compile(r"to=<l-.* delays=([\d.]+)/([\d.]+)/([\d.]+)/[\d.]+, .* status=sent")
 
-_MAIN_CF: Final = """
-compatibility_level = 3.6
-queue_directory = {directory}/queue
-data_directory = {directory}/data
-maillog_file = {directory}/mail.log
-maillog_file_prefixes = {directory}
+_RELAYING: Final = """
 delay_logging_resolution_limit = 6
 myhostname = mail.acme.example
-mydestination =
-alias_maps =
-alias_database =
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
 mynetworks = 127.0.0.0/8
 smtpd_relay_restrictions = permit_mynetworks, reject
-smtpd_peername_lookup = no
 smtpd_client_connection_count_limit = 0
 smtpd_milters = unix:{directory}/opendkim.socket
 milter_default_action = tempfail
@@ -55,30 +43,6 @@ default_destination_concurrency_limit = {connections}
 initial_destination_concurrency = {connections}
 in_flow_delay = 0
 max_use = 1000
-notify_classes =
-"""
-_MASTER_CF: Final = """
-127.0.0.1:{port} inet n - n - - smtpd
-cleanup unix n - n - 0 cleanup
-qmgr unix n - n 300 1 qmgr
-tlsmgr unix - - n 1000? 1 tlsmgr
-rewrite unix - - n - - trivial-rewrite
-bounce unix - - n - 0 bounce
-defer unix - - n - 0 bounce
-trace unix - - n - 0 bounce
-verify unix - - n - 1 verify
-flush unix n - n 1000? 0 flush
-proxymap unix - - n - - proxymap
-proxywrite unix - - n - 1 proxymap
-smtp unix - - n - - smtp
-relay unix - - n - - smtp
-showq unix n - n - - showq
-error unix - - n - - error
-retry unix - - n - - error
-discard unix - - n - - discard
-anvil unix - - n - 1 anvil
-scache unix - - n - 1 scache
-postlog unix-dgram n - n - 1 postlogd
 """
 _OPENDKIM: Final = """
 Mode s
@@ -110,75 +74,42 @@ class Reference:
 
     def __init__(self, directory: Path, key_file: Path, sink: Sink, kept: Sink) -> None:
         self._directory, self._sink = directory, sink
-        self._port = free_port()
-        (directory / "etc").mkdir(parents=True)
-        (directory / "queue").mkdir()
-        (directory / "data").mkdir()
-        shutil.chown(directory / "data", "postfix")
-        values = {
-            "directory": directory,
-            "port": self._port,
-            "key_file": key_file,
-        }
-        values |= {"sink": sink.port, "kept": kept.port, "connections": CONNECTIONS}
-        values |= {"domain": DOMAIN, "selector": SELECTOR}
-        for name, text in (
-            ("etc/main.cf", _MAIN_CF),
-            ("etc/master.cf", _MASTER_CF),
-            ("opendkim.conf", _OPENDKIM),
-        ):
-            (directory / name).write_text(text.format(**values))
+        relaying = _RELAYING.format(
+            directory=directory, sink=sink.port, kept=kept.port, connections=CONNECTIONS
+        )
+        self._postfix = Postfix(directory, relaying)
+        (directory / "opendkim.conf").write_text(
+            _OPENDKIM.format(
+                directory=directory, domain=DOMAIN, selector=SELECTOR, key_file=key_file
+            )
+        )
         self._opendkim: subprocess.Popen[bytes] | None = None
-        self._master: int | None = None
+        self._running = ExitStack()
 
     def start(self) -> None:
         """Start both, and wait until they listen."""
         opendkim = program("opendkim")
         assert opendkim is not None
-        self._opendkim = subprocess.Popen(
-            [opendkim, "-f", "-x", str(self._directory / "opendkim.conf")],
-            stdin=subprocess.DEVNULL,
+        self._opendkim = self._running.enter_context(
+            _ending(
+                subprocess.Popen(
+                    [opendkim, "-f", "-x", str(self._directory / "opendkim.conf")],
+                    stdin=subprocess.DEVNULL,
+                )
+            )
         )
         _there(self._directory / "opendkim.socket")
-        self._postfix("start")
-        pid = (self._directory / "queue/pid/master.pid").read_text()
-        self._master = int(pid)
-        _listening(self._port)
+        self._running.enter_context(self._postfix)
 
     def stop(self) -> None:
         """End what was started."""
-        if self._master is not None:
-            ours = tree([self._master])
-            self._postfix("stop")
-            _ended(ours)
-            self._master = None
-        if self._opendkim is not None:
-            self._opendkim.terminate()
-            self._opendkim.wait(20)
-            self._opendkim = None
-
-    def _postfix(self, word: str) -> None:
-        command = program("postfix")
-        assert command is not None
-        done = subprocess.run(
-            [command, "-c", str(self._directory / "etc"), word],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-            env=dict(os.environ) | {"MAIL_LOGTAG": "bench"},
-        )
-        if done.returncode:
-            log = self._directory / "mail.log"
-            said = log.read_text() if log.exists() else ""
-            raise SystemExit(f"postfix {word}: {done.stdout}{done.stderr}{said}")
+        self._running.close()
 
     @property
     def pids(self) -> Pids:
-        assert self._master is not None
         assert self._opendkim is not None
         return {
-            "postfix": [self._master],
+            "postfix": [self._postfix.master],
             "opendkim": [self._opendkim.pid],
             "receiver": [self._sink.pid],
         }
@@ -194,7 +125,7 @@ class Reference:
         # It puts the line ends in by itself.
         text.write_bytes(mail.replace(b"\r\n", b"\n"))
         words = ["-d", "-N", "-s", str(_FEEDERS), "-m", str(messages), "-F", str(text)]
-        words += ["-f", SENDER, "-t", "reader@bench.test", f"127.0.0.1:{self._port}"]
+        words += ["-f", SENDER, "-t", "reader@bench.test", f"127.0.0.1:{self._postfix.port}"]
         with Measured(self.pids, self._sink, messages) as measured:
             subprocess.run([source, *words], check=True)
         return measured.run()
@@ -206,7 +137,7 @@ class Reference:
         asyncio.run(self._send_evenly(recipients, mail, rate))
         self._sink.until(before + len(recipients), 60)
         time.sleep(1)  # the log is written behind the mail
-        found = _DELAYS.findall((self._directory / "mail.log").read_text())
+        found = _DELAYS.findall(self._postfix.log())
         if len(found) != len(recipients):
             raise SystemExit(f"Postfix logged {len(found)} of {len(recipients)} deliveries")
         # Before the queue manager, in it, and connecting: what is left is the transmission.
@@ -214,7 +145,7 @@ class Reference:
 
     async def _send_evenly(self, recipients: list[str], mail: bytes, rate: float) -> None:
         clients = [
-            aiosmtplib.SMTP(hostname="127.0.0.1", port=self._port, start_tls=False)
+            aiosmtplib.SMTP(hostname="127.0.0.1", port=self._postfix.port, start_tls=False)
             for _ in range(min(_FEEDERS, len(recipients)))
         ]
         for client in clients:
@@ -231,17 +162,11 @@ class Reference:
             await client.quit()
 
 
-def _listening(port: int, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.05)
-        else:
-            return
+@contextmanager
+def _ending(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    yield process
+    process.terminate()
+    process.wait(20)
 
 
 def _there(socket_path: Path, seconds: float = 20) -> None:
@@ -249,15 +174,4 @@ def _there(socket_path: Path, seconds: float = 20) -> None:
     while not socket_path.is_socket():
         if time.monotonic() > end:
             raise SystemExit(f"OpenDKIM made no {socket_path}")
-        time.sleep(0.05)
-
-
-def _ended(pids: list[int], seconds: float = 20) -> None:
-    """Wait until they are gone; whoever stays is killed."""
-    end = time.monotonic() + seconds
-    while left := [pid for pid in pids if Path(f"/proc/{pid}").exists()]:
-        if time.monotonic() > end:
-            for pid in left:
-                os.kill(pid, signal.SIGKILL)
-            return
         time.sleep(0.05)

@@ -13,19 +13,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from tests.support.processes import program
 from tests.support.stack import free_port
 
-_PATH: Final = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/usr/local/sbin"
 _COUNT: Final = re.compile(rb"mesg=(\d+)")
 _TAIL_BYTES: Final = 200
 _LOOK_S: Final = 0.005
 #: As root it wants to become somebody with fewer rights.
 _USER: Final = "nobody"
-
-
-def program(name: str) -> str | None:
-    """Find a program, also where Debian keeps those of administrators."""
-    return shutil.which(name, path=_PATH)
 
 
 class Sink:

@@ -6,11 +6,12 @@ parent's account. Memory is PSS, in which a page that several processes share is
 
 import os
 import threading
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
+
+from tests.support.processes import stat, tree
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _EVERY_S: Final = 0.5
@@ -18,23 +19,11 @@ _EVERY_S: Final = 0.5
 Pids = Mapping[str, Sequence[int]]
 
 
-def tree(roots: Sequence[int]) -> list[int]:
-    """Give the processes and all that descend from them."""
-    children: defaultdict[int, list[int]] = defaultdict(list)
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal() and (fields := _stat(int(entry.name))):
-            children[int(fields[1])].append(int(entry.name))
-    found = list(roots)
-    for pid in found:
-        found += children[pid]
-    return found
-
-
 def cpu_s(pids: Pids) -> dict[str, float]:
     """Give the CPU seconds that each has used so far, ended children included."""
     used = {}
     for name, roots in pids.items():
-        fields = [_stat(pid) for pid in tree(roots)]
+        fields = [stat(pid) for pid in tree(roots)]
         used[name] = sum(sum(map(int, each[11:15])) for each in fields if each) / _TICKS
     return used
 
@@ -43,14 +32,6 @@ def thread_cpu_s(pid: int) -> float:
     """Give the CPU seconds of a process's first thread alone: of a service, its loop."""
     fields = Path(f"/proc/{pid}/task/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, fields[11:13])) / _TICKS
-
-
-def _stat(pid: int) -> list[str]:
-    """Give the fields behind the name, which may hold spaces: state, parent, …; nothing where the process is gone."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
 
 
 class PeakMemory:

@@ -9,7 +9,7 @@ import dkim
 import pytest
 
 from tests.support.config import config, published, submission
-from tests.support.postfix import Postfix
+from tests.support.postfix import ReceivingPostfix
 from tests.support.stack import Events, Stack
 
 pytestmark = pytest.mark.skipif(
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(
 async def test_postfix_gets_signed_mail_over_tls_from_the_sources_own_address(
     tmp_path: Path, kafka: str, prefix: str
 ) -> None:
-    with Postfix(tmp_path / "postfix", "a.test", ["ann", "bob"]) as postfix:
+    with ReceivingPostfix(tmp_path / "postfix", "a.test", ["ann", "bob"]) as postfix:
         routes = {"*.test": (f"127.0.0.1:{postfix.port}", "local")}
         stack = Stack(
             tmp_path,

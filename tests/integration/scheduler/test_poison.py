@@ -117,7 +117,7 @@ def decided(stack: Stack, provider: str | None, site: str | None = None) -> int:
     return lanes.partition(lanes.lane(provider, site, ""))
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 async def test_every_kind_of_poison_is_rejected_and_the_mail_around_it_is_delivered(
     tmp_path: Path, kafka: str, prefix: str
 ) -> None:
@@ -146,7 +146,7 @@ async def test_every_kind_of_poison_is_rejected_and_the_mail_around_it_is_delive
         scheduler = stack.start("scheduler", wait=False)
         stack.wait_ready(scheduler, stack.start("sender", wait=False))
         async with Events(stack, 2) as world, Log(stack, [topics.rejected]) as bad:
-            await world.until_final(len(good) + 3, 90)
+            await world.until_final(len(good) + 3, 150)
             assert {id_: event.type for id_, event in world.finals().items()} == {
                 **dict.fromkeys(good, "delivered"),
                 # Forwarded to the partition that decides.
@@ -213,7 +213,7 @@ async def scheduler_on(stack: Stack, settings: Settings) -> AsyncIterator[None]:
         await cluster.close()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 async def test_a_bug_on_one_record_rejects_that_record_alone(
     tmp_path: Path, kafka: str, prefix: str
 ) -> None:
@@ -235,9 +235,9 @@ async def test_a_bug_on_one_record_rejects_that_record_alone(
             Log(stack, [stack.topics.rejected]) as bad,
             Events(stack, 2) as world,
         ):
-            await world.until_final(3, 90)
+            await world.until_final(3, 150)
             await put(stack, topic, here, [unplanned, delivery("c")])
-            await world.until_final(5, 90)
+            await world.until_final(5, 150)
             ends = {id_: event.type for id_, event in world.finals().items()}
             bugs = {name for name, end in ends.items() if end == "rejected"}
             assert bugs == {"unread", "unplanned"}
