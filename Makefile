@@ -13,7 +13,7 @@ SECONDS ?= 60
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test check format bench faults hunt lock
+.PHONY: help setup demo up down test check format bench verify faults hunt lock
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,9 @@ format: setup ## format the code, and fix what the linter can fix
 
 bench: setup ## measure the pipeline beside Postfix with OpenDKIM; appends to bench.jsonl
 	@$(RUN) -m tests.bench $(ARGS)
+
+verify: setup ## have signatures of thousands of odd messages judged by dkimpy and OpenDKIM (ARGS="-n 2" on two cores)
+	@$(RUN) -m pytest tests/unit/services/sender/dkim/test_verified.py --hypothesis-profile=thousands --timeout=0 $(ARGS)
 
 faults: setup ## kill -9 services at random KILLS times (20) while mail is under way, and count what came of it
 	@$(RUN) -m pytest tests/faults --kills=$(KILLS) --timeout=0 -s $(ARGS)

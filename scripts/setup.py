@@ -109,7 +109,12 @@ NEEDS: Final = (
         "make bench has no receiver and no reference",
         required=False,
     ),
-    Need("opendkim", program("opendkim"), "make bench has no reference", required=False),
+    Need(
+        "opendkim",
+        program("opendkim"),
+        "make bench has no reference, and only dkimpy judges signatures",
+        required=False,
+    ),
     Need(
         "opendkim-tools", program("opendkim-testmsg"), "make bench has no reference", required=False
     ),

@@ -19,6 +19,8 @@ from tests.support.prefix import own_prefix
 # How long an example takes says how busy the machine is, and nothing about the code.
 settings.register_profile("postyard", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("postyard")
+# For `make verify`, which asks for it by hypothesis's own option.
+settings.register_profile("thousands", settings.get_profile("postyard"), max_examples=5000)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,7 +1,8 @@
 """The bytes of one attempt: signature, this recipient's own headers, body. Signed in threads; a shared body is read once.
 
 What is signed is what is sent: ``prepend`` and the body, joined, and nothing touches them afterwards. A message whose tenant has no key
-for its From domain goes unsigned only where the tenant says so; a key that cannot be read defers it, loudly.
+for its From domain goes unsigned only where the tenant says so; a key that cannot be read defers it, loudly. Each attempt has the same
+bytes but for its signatures, which say when they were made.
 """
 
 import asyncio
@@ -9,7 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.sender.bodies import BodyMissing, StoredBodies
-from services.sender.dkim.keys import KeyRing, KeyTrouble
+from services.sender.dkim.keyfiles import KeyTrouble
+from services.sender.dkim.keys import KeyRing
 from services.sender.dkim.pool import SigningFailed, SigningPool
 from shared.records.grant import Grant
 from shared.runtime.settings import Settings
@@ -50,13 +52,14 @@ class Messages:
                 raise MessageFailed("body", str(error)) from error
         prepend = grant.prepend.encode("ascii")
         try:
-            signers = self.keys.signers(grant.tenant, grant.header_domain)
+            signers = await self.keys.signers(grant.tenant, grant.header_domain)
         except KeyTrouble as error:
             raise MessageFailed("dkim", str(error)) from error
         if not signers:
             if not self.settings.tenants[grant.tenant].unsigned:
                 raise MessageFailed(
-                    "dkim", f"tenant {grant.tenant} has no key for {grant.header_domain}"
+                    "dkim",
+                    f"tenant {grant.tenant} has no key that signs for {grant.header_domain} now",
                 )
             return prepend, body
         try:

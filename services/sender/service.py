@@ -13,6 +13,7 @@ from typing import Final
 from structlog.typing import FilteringBoundLogger
 
 from services.sender.bodies import StoredBodies
+from services.sender.dkim.keyfiles import KeyFiles
 from services.sender.dkim.keys import KeyRing
 from services.sender.dkim.pool import SigningPool
 from services.sender.gauges import Gauges
@@ -88,7 +89,7 @@ class Sender:
         feed = ControlFeed(self.cluster, topics.control, self.view, log)
         messages = Messages(
             settings,
-            KeyRing(settings, clock, log),
+            KeyRing(settings, clock, KeyFiles(clock, log)),
             SigningPool(settings.sender.signers, clock),
             StoredBodies(self.cluster, topics.bodies, settings.sender.body_cache_bytes),
         )

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 from shared.runtime import defaults, values
 from shared.runtime.settings import (
+    RELAXED,
     SLOTS_PER_GROUP,
     ClassPolicy,
     DkimKey,
@@ -146,6 +147,9 @@ def _dkim(table: Table, base: Path) -> DkimKey:
         domain=table.need("domain", values.domain, ""),
         selector=table.need("selector", values.domain, ""),
         key_file=base / table.need("key_file", values.text, ""),
+        canonicalization=table.get("canonicalization", values.canonicalization, RELAXED),
+        from_ns=table.get("from", values.moment, 0),
+        until_ns=table.get("until", values.moment, None),
     )
     table.done()
     return found

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from shared.runtime.files import shown
-from shared.runtime.settings import Ingest, Settings, Source, Tenant, Timing
+from shared.runtime.settings import DkimKey, Ingest, Settings, Source, Tenant, Timing
 from shared.runtime.table import Problems, suggestion
 
 _DAY_NS: Final = 24 * 3600 * 1_000_000_000
@@ -99,11 +99,41 @@ def _pools(settings: Settings, problems: Problems) -> None:
 def _tenant(path: str, tenant: Tenant, settings: Settings, problems: Problems) -> None:
     for class_, pool in tenant.pools.items():
         _exists(f"{path}.pools.{class_}", "pool", pool, settings.pools, problems)
+    rows: dict[str, list[tuple[str, DkimKey]]] = {}
     for number, key in enumerate(tenant.dkim):
-        at = f"{path}.dkim[{number}].domain"
+        row = f"{path}.dkim[{number}]"
         fits = any(d == key.domain or d.endswith(f".{key.domain}") for d in tenant.domains)
-        if not fits and problems.sound(at, f"{path}.domains"):
-            problems.say(at, f"{key.domain} is none of the tenant's domains, nor above one of them")
+        if not fits and problems.sound(f"{row}.domain", f"{path}.domains"):
+            said = f"{key.domain} is none of the tenant's domains, nor above one of them"
+            problems.say(f"{row}.domain", said)
+        if problems.sound(row):
+            rows.setdefault(key.domain, []).append((row, key))
+    for same in rows.values():
+        _selectors(same, problems)
+        if not tenant.unsigned:
+            _gaps(same, problems)
+
+
+def _selectors(rows: list[tuple[str, DkimKey]], problems: Problems) -> None:
+    selectors: dict[str, str] = {}
+    for path, key in rows:
+        if key.until_ns is not None and key.until_ns <= key.from_ns:
+            problems.say(f"{path}.until", "expected a moment after from")
+        # One name in DNS has one public key: what the other row signs, nobody could verify.
+        if key.selector in selectors:
+            said = f"{key.selector} is already the selector of {selectors[key.selector]}"
+            problems.say(f"{path}.selector", said)
+        selectors.setdefault(key.selector, path)
+
+
+def _gaps(rows: list[tuple[str, DkimKey]], problems: Problems) -> None:
+    """Refuse a time between two keys of a domain in which none of them signs: mail would wait for its end."""
+    ordered = sorted(rows, key=lambda row: row[1].from_ns)
+    until: int | None = ordered[0][1].from_ns
+    for path, key in ordered:
+        if until is not None and key.from_ns > until:
+            problems.say(f"{path}.from", f"nothing signs for {key.domain} just before it")
+        until = None if until is None or key.until_ns is None else max(until, key.until_ns)
 
 
 def _classes(settings: Settings, problems: Problems) -> None:

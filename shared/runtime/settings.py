@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 _S: Final = 1_000_000_000
 _MIN: Final = 60 * _S
@@ -18,6 +18,8 @@ _D: Final = 24 * _H
 SLOTS_PER_GROUP: Final = 128
 
 TlsLevel = Literal["opportunistic", "encrypted", "verified"]
+#: How much of white space counts in a signature (RFC 6376 3.4).
+Strictness = Literal["relaxed", "simple"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +75,31 @@ class Pool:
     sources: Mapping[str, int]
 
 
+class Canonicalization(NamedTuple):
+    """How header and body are canonicalised: the value of ``c=``."""
+
+    header: Strictness = "relaxed"
+    body: Strictness = "relaxed"
+
+
+RELAXED: Final = Canonicalization()
+
+
 @dataclass(frozen=True, slots=True)
 class DkimKey:
-    """One key: what to sign as, and where the private key lies."""
+    """One key: what to sign as, where the private key lies, and from when until when it signs."""
 
     domain: str
     selector: str
     key_file: Path
+    canonicalization: Canonicalization = RELAXED
+    from_ns: int = 0
+    #: None: until a newer one does.
+    until_ns: int | None = None
+
+    def valid(self, now_ns: int) -> bool:
+        """Say whether it may sign now."""
+        return self.from_ns <= now_ns and (self.until_ns is None or now_ns < self.until_ns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,16 @@
 """Single values of the configuration: each reader gives the value, or raises ValueError with what it expected and what it got. Pure."""
 
+import datetime as dt
 import ipaddress
 import re
 from collections.abc import Callable
 from typing import Any, Final
 
 from shared.runtime import quantities
-from shared.runtime.settings import Rate
+from shared.runtime.settings import Canonicalization, Rate
 
 _PORT_MAX: Final = 65535
+_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 #: RFC 1035 2.3.4: a label has at most 63 octets, a name 253 characters as it is written.
 _LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?"
 _DOMAIN: Final = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*")
@@ -22,6 +24,8 @@ def shown(value: object) -> str:
     """Show a value as it stands in TOML, as far as it matters."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, dt.date | dt.time):
+        return value.isoformat()
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
@@ -105,11 +109,35 @@ def some_time(value: Any) -> int:
     return found
 
 
+def moment(value: Any) -> int:
+    """Read a moment, in ns since the epoch; a day alone is its beginning in UTC."""
+    if isinstance(value, dt.date) and not isinstance(value, dt.datetime):
+        value = dt.datetime(value.year, value.month, value.day, tzinfo=dt.UTC)
+    if not isinstance(value, dt.datetime) or value.tzinfo is None:
+        raise ValueError(
+            f"expected a day or a moment with its offset, such as 2027-01-31T12:00:00Z, got {shown(value)}"
+        )
+    # Whole microseconds: a float of seconds would be off by some.
+    return (value - _EPOCH) // dt.timedelta(microseconds=1) * 1000
+
+
 def durations(value: Any) -> tuple[int, ...]:
     """Read a list of times, in ns; at least one."""
     if not isinstance(value, list) or not value:
         raise ValueError(f'expected a list of durations such as ["5m", "1h"], got {shown(value)}')
     return tuple(some_time(item) for item in value)
+
+
+def canonicalization(value: Any) -> Canonicalization:
+    """Read how header and body are canonicalised: two words with a slash."""
+    # RFC 6376 3.5 lets c= leave out the body's, and then it is simple; nobody remembers that, so both are asked for.
+    match str(value).split("/"):
+        case [("relaxed" | "simple") as header, ("relaxed" | "simple") as body]:
+            return Canonicalization(header, body)
+        case _:
+            raise ValueError(
+                f"expected relaxed/relaxed, relaxed/simple, simple/relaxed or simple/simple, got {shown(value)}"
+            )
 
 
 def rate(value: Any) -> Rate:

@@ -1,15 +1,11 @@
-"""Two verifiers of DKIM that are not ours: dkimpy, and OpenDKIM where it is installed.
+"""Signatures as the tests make them, and dkimpy as their verifier.
 
 dkimpy needs PyNaCl for Ed25519 only to check the signature itself; parsing, choosing, canonicalising and hashing are its own. So its
 verification runs as it is, with a public key of `cryptography` in the place of PyNaCl's.
 """
 
-import shutil
-import subprocess
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Final
+from collections.abc import Sequence
 
 import dkim
 from cryptography.exceptions import InvalidSignature
@@ -17,8 +13,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from services.sender.dkim.sign import Signer, hashes_of, sign
+
 Key = RSAPrivateKey | Ed25519PrivateKey
-OPENDKIM: Final = shutil.which("opendkim", path="/usr/sbin:/usr/bin:/usr/local/sbin")
+
+
+def fields_of(
+    signers: Sequence[Signer], message: bytes, prepend: bytes = b"", now_s: int = 1_700_000_000
+) -> bytes:
+    """The DKIM-Signature fields of ``prepend + message``."""
+    return sign(signers, prepend, message, now_s, hashes_of(signers, message, {}))
 
 
 def published(key: Key) -> str:
@@ -73,23 +77,3 @@ def _verified_ed25519(verifier: dkim.DKIM, key: Ed25519PublicKey, index: int) ->
     except dkim.ValidationError:
         return False
     return public.accepted
-
-
-def opendkim_results(
-    directory: Path, messages: Sequence[bytes], records: Mapping[str, str]
-) -> list[str]:
-    """What OpenDKIM says of each message: its whole Authentication-Results; ``records``: name -> TXT."""
-    assert OPENDKIM is not None
-    (directory / "keys.txt").write_text("".join(f"{name} {txt}\n" for name, txt in records.items()))
-    conf = directory / "opendkim.conf"
-    conf.write_text(f"Mode v\nTestPublicKeys {directory / 'keys.txt'}\n")
-    paths = [directory / f"{at}.eml" for at in range(len(messages))]
-    for path, message in zip(paths, messages, strict=True):
-        path.write_bytes(message)
-    done = subprocess.run(
-        [OPENDKIM, "-x", str(conf), "-vv", "-t", ",".join(map(str, paths))],
-        capture_output=True,
-        check=True,
-        timeout=60,
-    )
-    return done.stdout.decode(errors="replace").split("### INSHEADER")[1:]

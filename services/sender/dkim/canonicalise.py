@@ -10,8 +10,17 @@ from base64 import b64encode
 from collections.abc import Iterator
 from typing import Final
 
+from shared.runtime.settings import Strictness
+
 _SPACES: Final = re.compile(rb"  +")
+_FIELD_END: Final = re.compile(rb"\r\n(?![ \t])")
 _PIECE_BYTES: Final = 1 << 18
+#: What hashlib hashes without letting go of the GIL, which costs more to get back from a busy loop than a small body takes.
+_HELD_BYTES: Final = 2047
+_SMALL_BYTES: Final = 1 << 16
+
+#: The name of a field in lower case, and the canonical field without its CRLF.
+Field = tuple[bytes, bytes]
 
 
 def squeezed(text: bytes) -> bytes:
@@ -24,6 +33,9 @@ def squeezed(text: bytes) -> bytes:
     return text.replace(b" \r\n", b"\r\n")
 
 
+# -- bodies
+
+
 def relaxed_body(body: bytes) -> bytes:
     """Canonicalise a body, relaxed (3.4.4): as squeezed, and no empty lines at the end; an empty one stays empty."""
     return b"".join(_relaxed_pieces(body))
@@ -31,14 +43,17 @@ def relaxed_body(body: bytes) -> bytes:
 
 def simple_body(body: bytes) -> bytes:
     """Canonicalise a body, simple (3.4.3): no empty lines at the end, and one CRLF even for an empty body."""
-    return body.rstrip(b"\r\n") + b"\r\n"
+    return b"".join(_simple_pieces(body))
 
 
-def body_hash(body: bytes) -> bytes:
-    """Hash a body, relaxed: SHA-256 in base64, the value of ``bh=``."""
+def body_hash(body: bytes, how: Strictness) -> bytes:
+    """Hash a body: SHA-256 in base64, the value of ``bh=``."""
     hasher = hashlib.sha256()
-    for piece in _relaxed_pieces(body):
-        hasher.update(piece)
+    for piece in _relaxed_pieces(body) if how == "relaxed" else _simple_pieces(body):
+        view = memoryview(piece)
+        step = _HELD_BYTES if len(view) <= _SMALL_BYTES else len(view)
+        for at in range(0, len(view), step):
+            hasher.update(view[at : at + step])
     return b64encode(hasher.digest())
 
 
@@ -57,16 +72,39 @@ def _relaxed_pieces(body: bytes) -> Iterator[bytes]:
         yield squeezed(text[at:] if at else text) + b"\r\n"
 
 
-def relaxed_fields(head: bytes) -> list[tuple[bytes, bytes]]:
-    """Canonicalise a header, relaxed (3.4.2): (name, value) of each field in order; ``head`` is without the empty line."""
-    found: list[tuple[bytes, bytes]] = []
+def _simple_pieces(body: bytes) -> Iterator[bytes]:
+    yield body.rstrip(b"\r\n")
+    yield b"\r\n"
+
+
+# -- headers
+
+
+def fields(head: bytes, how: Strictness) -> list[Field]:
+    """Canonicalise a header: its fields in order; ``head`` is without the empty line."""
+    return relaxed_fields(head) if how == "relaxed" else simple_fields(head)
+
+
+def relaxed_fields(head: bytes) -> list[Field]:
+    """Canonicalise a header, relaxed (3.4.2)."""
+    found: list[Field] = []
     # Unfolded and squeezed as a whole, which is the same as field by field.
     for line in squeezed(_unfolded(head)).split(b"\r\n"):
         if line[:1] == b" " or not line:
             continue  # White space before the first field: nobody's continuation.
         name, _, value = line.partition(b":")
-        found.append((name.rstrip(b" ").lower(), value.strip(b" ")))
+        name = name.rstrip(b" ").lower()
+        found.append((name, name + b":" + value.strip(b" ")))
     return found
+
+
+def simple_fields(head: bytes) -> list[Field]:
+    """Canonicalise a header, simple (3.4.1): every field is what it is."""
+    return [
+        (field.partition(b":")[0].rstrip(b" \t").lower(), field)
+        for field in _FIELD_END.split(head)
+        if field and field[:1] not in (b" ", b"\t")
+    ]
 
 
 def relaxed_value(value: bytes) -> bytes:

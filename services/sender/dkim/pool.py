@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from services.sender.dkim.sign import Signer, hash_of, sign
+from services.sender.dkim.sign import Hashes, Signer, hashes_of, sign
 from shared.records.body import BodyRef
 from shared.runtime.clock import Clock
 
@@ -36,7 +36,7 @@ class _Task(NamedTuple):
 
 class _Made(NamedTuple):
     fields: bytes | SigningFailed
-    hashed: bytes
+    hashed: Hashes
 
 
 class SigningPool:
@@ -50,7 +50,7 @@ class SigningPool:
         self._free = threads
         self._due = False
         self._waiting: deque[_Task] = deque()
-        self._hashes: OrderedDict[BodyRef, bytes] = OrderedDict()
+        self._hashes: OrderedDict[BodyRef, Hashes] = OrderedDict()
         self._batches: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -111,14 +111,16 @@ class SigningPool:
             else:
                 task.done.set_result(made.fields)
 
-    def _known(self, ref: BodyRef | None) -> bytes | None:
+    def _known(self, ref: BodyRef | None) -> Hashes:
         if ref is None or ref not in self._hashes:
-            return None
+            return {}
         self._hashes.move_to_end(ref)
         return self._hashes[ref]
 
-    def _remember(self, ref: BodyRef, hashed: bytes) -> None:
-        self._hashes[ref] = hashed
+    def _remember(self, ref: BodyRef, hashed: Hashes) -> None:
+        # Another batch may have hashed it in another way meanwhile.
+        self._hashes[ref] = {**self._hashes.get(ref, {}), **hashed}
+        self._hashes.move_to_end(ref)
         if len(self._hashes) > _HASHES:
             self._hashes.popitem(last=False)
 
@@ -131,13 +133,14 @@ class SigningPool:
                 task.done.set_exception(SigningFailed("the signing pool is closed"))
 
 
-def _make(batch: Sequence[_Task], known: Sequence[bytes | None], now_s: int) -> list[_Made]:
-    hashes: dict[BodyRef, bytes] = {}
+def _make(batch: Sequence[_Task], known: Sequence[Hashes], now_s: int) -> list[_Made]:
+    hashes: dict[BodyRef, Hashes] = {}
     made = []
     for task, kept in zip(batch, known, strict=True):
-        hashed = kept or (hashes.get(task.shared) if task.shared is not None else None)
-        hashed = hashed or hash_of(task.body)
-        if task.shared is not None:
+        if task.shared is None:
+            hashed = hashes_of(task.signers, task.body, kept)
+        else:
+            hashed = hashes_of(task.signers, task.body, hashes.get(task.shared, kept))
             hashes[task.shared] = hashed
         try:
             made.append(_Made(sign(task.signers, task.prepend, task.body, now_s, hashed), hashed))

@@ -1,4 +1,4 @@
-"""DKIM signatures: relaxed/relaxed, RSA-SHA256 (RFC 6376) or Ed25519-SHA256 (RFC 8463). Pure.
+"""DKIM signatures: RSA-SHA256 (RFC 6376) and Ed25519-SHA256 (RFC 8463), relaxed or simple. Pure.
 
 Never ``l=``: it lets others append. Oversigned: a field that must not be added is listed once more than it occurs, so that a second From
 breaks the signature. No ``x=``: a message may wait longer for its receiver than it is worth to guess. The field is folded: no line of it is
@@ -7,9 +7,9 @@ longer than 78, unless a domain alone is. A signer is immutable and its key was 
 
 import hashlib
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Final
 
 from cryptography.hazmat.primitives import hashes
@@ -18,9 +18,12 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
-from services.sender.dkim.canonicalise import body_hash, division, relaxed_fields, relaxed_value
+from services.sender.dkim.canonicalise import body_hash, division, fields, relaxed_value
+from shared.runtime.settings import RELAXED, Canonicalization, Strictness
 
 Key = RSAPrivateKey | Ed25519PrivateKey
+#: The hash of a body, by how it was canonicalised.
+Hashes = Mapping[Strictness, bytes]
 
 #: Signed as often as they occur, and once more: whoever adds one changes what the reader sees.
 OVERSIGNED: Final = (
@@ -34,10 +37,11 @@ OVERSIGNED: Final = (
     b"mime-version",
     b"content-type",
     b"content-transfer-encoding",
+    b"content-disposition",
     b"list-unsubscribe",
     b"list-unsubscribe-post",
 )
-#: Signed as often as they occur: a mailing system on the way may add its own.
+#: Signed as often as they occur: a mailing system on the way may add its own. RFC 6376 5.4.1 names most of them.
 SIGNED: Final = frozenset(
     (
         *OVERSIGNED,
@@ -46,13 +50,36 @@ SIGNED: Final = frozenset(
         b"references",
         b"feedback-id",
         b"list-id",
+        b"list-help",
+        b"list-subscribe",
+        b"list-post",
+        b"list-owner",
+        b"list-archive",
         b"auto-submitted",
+        b"content-id",
+        b"content-description",
+        b"resent-from",
+        b"resent-to",
+        b"resent-cc",
+        b"resent-date",
+        b"resent-message-id",
     )
 )
 _PADDING: Final = PKCS1v15()
 _PREHASHED: Final = Prehashed(hashes.SHA256())
 _LINE: Final = 72
 _FOLD: Final = b"\r\n  "
+#: So many lists of names are kept: messages that one program makes have the same fields.
+_LISTS: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A header's signed fields in canonical form, each with its CRLF, and their names for h=: as they are written, and on one line."""
+
+    signed: bytes
+    listed: bytes
+    listed_relaxed: bytes
 
 
 @dataclass(frozen=True)
@@ -62,6 +89,7 @@ class Signer:
     domain: str
     selector: str
     key: Key
+    canonicalization: Canonicalization = RELAXED
 
     @property
     def algorithm(self) -> str:
@@ -74,13 +102,28 @@ class Signer:
         identity = f" d={self.domain}; s={self.selector};"
         if len(identity) > _LINE:
             identity = f" d={self.domain};\r\n s={self.selector};"
-        return f" v=1; a={self.algorithm}; c=relaxed/relaxed;\r\n{identity}\r\n t=".encode()
+        header, body = self.canonicalization
+        return f" v=1; a={self.algorithm}; c={header}/{body};\r\n{identity}\r\n t=".encode()
 
-    def field(self, signed: bytes, listed: bytes, hashed: bytes, now_s: int) -> bytes:
-        """Give the DKIM-Signature field with its CRLF for the canonical header ``signed`` that ``listed`` (h=) names, and a hash."""
-        value = b"%b%d;\r\n h=%b;\r\n bh=%b;\r\n b=" % (self._opening, now_s, listed, hashed)
-        digest = hashlib.sha256(signed + b"dkim-signature:" + relaxed_value(value)).digest()
-        return b"DKIM-Signature:" + value + _pieces(b64encode(self._made(digest))) + b"\r\n"
+    @cached_property
+    def _opening_relaxed(self) -> bytes:
+        return b"dkim-signature:" + relaxed_value(self._opening)
+
+    def field(self, header: Header, hashed: bytes, now_s: int) -> bytes:
+        """Give the DKIM-Signature field with its CRLF for a header that is canonical as this signer wants it, and a body's hash."""
+        opening = b"DKIM-Signature:" + self._opening
+        text = b"%b%d;\r\n h=%b;\r\n bh=%b;\r\n b=" % (opening, now_s, header.listed, hashed)
+        # RFC 6376 3.7: the field itself comes last, canonical, without the value of b= and without its CRLF.
+        own = text
+        if self.canonicalization.header == "relaxed":
+            own = b"%b%d; h=%b; bh=%b; b=" % (
+                self._opening_relaxed,
+                now_s,
+                header.listed_relaxed,
+                hashed,
+            )
+        made = self._made(hashlib.sha256(header.signed + own).digest())
+        return text + _pieces(b64encode(made)) + b"\r\n"
 
     def _made(self, digest: bytes) -> bytes:
         if isinstance(self.key, RSAPrivateKey):
@@ -90,26 +133,42 @@ class Signer:
 
 
 def sign(
-    signers: Iterable[Signer], prepend: bytes, message: bytes, now_s: int, hashed: bytes | None
+    signers: Iterable[Signer], prepend: bytes, message: bytes, now_s: int, hashed: Hashes
 ) -> bytes:
-    """Give the DKIM-Signature fields of ``prepend + message``, the first signer's first; ``hashed``: its body's hash, where known."""
-    end, start = division(message)
-    signed, listed = _chosen(prepend + message[:end])
-    hashed = hashed or body_hash(message[start:])
-    return b"".join(signer.field(signed, listed, hashed, now_s) for signer in signers)
+    """Give the DKIM-Signature fields of ``prepend + message``, the first signer's first; ``hashed`` are its body's ``hashes_of``."""
+    head = prepend + message[: division(message)[0]]
+    headers: dict[Strictness, Header] = {}
+    made = []
+    for signer in signers:
+        how, body = signer.canonicalization
+        if how not in headers:
+            headers[how] = header_of(head, how)
+        made.append(signer.field(headers[how], hashed[body], now_s))
+    return b"".join(made)
 
 
-def hash_of(message: bytes) -> bytes:
-    """Hash the body of a message."""
-    return body_hash(message[division(message)[1] :])
+def hashes_of(signers: Iterable[Signer], message: bytes, known: Hashes) -> Hashes:
+    """Hash the body of a message in every way that its signers want; what is ``known`` is not made again."""
+    wanted = {signer.canonicalization.body for signer in signers} - known.keys()
+    if not wanted:
+        return known
+    body = message[division(message)[1] :]
+    return {**known, **{how: body_hash(body, how) for how in wanted}}
 
 
-def _chosen(head: bytes) -> tuple[bytes, bytes]:
-    """Choose what is signed: the canonical fields, each with its CRLF, and their names for h=."""
+def header_of(head: bytes, how: Strictness) -> Header:
+    """Choose what is signed, and list it."""
     # RFC 6376 5.4.2: of several fields of one name, h= takes the last first.
-    chosen = [pair for pair in reversed(relaxed_fields(head)) if pair[0] in SIGNED]
-    signed = b"".join([b"%b:%b\r\n" % pair for pair in chosen])
-    return signed, _list(tuple(name for name, _ in chosen) + OVERSIGNED)
+    chosen = [field for field in reversed(fields(head, how)) if field[0] in SIGNED]
+    # An empty one more at the end, so that the last line has its CRLF too.
+    signed = b"\r\n".join([*[canonical for _, canonical in chosen], b""])
+    return Header(signed, *_listed(tuple([name for name, _ in chosen])))
+
+
+@lru_cache(_LISTS)
+def _listed(names: tuple[bytes, ...]) -> tuple[bytes, bytes]:
+    listed = _list(names + OVERSIGNED)
+    return listed, relaxed_value(listed)
 
 
 def _list(names: Sequence[bytes]) -> bytes:

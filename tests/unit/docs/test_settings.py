@@ -12,6 +12,7 @@ from shared.runtime.machinery import key_of
 from shared.runtime.quantities import duration_ns, size_bytes
 from shared.runtime.settings import (
     ClassPolicy,
+    DkimKey,
     Dns,
     Http,
     Ingest,
@@ -32,6 +33,7 @@ from shared.runtime.settings import (
 )
 
 PAGE = (Path(__file__).parents[3] / "docs" / "settings.md").read_text()
+EXAMPLES = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
 SECTIONS = {
     "kafka": Kafka,
     "timing": Timing,
@@ -47,6 +49,7 @@ TABLES = {
     "sources.NAME": (Source,),
     "pools.NAME": (Pool,),
     "tenants.NAME": (Tenant,),
+    "[tenants.NAME.dkim]": (DkimKey,),
     "classes.transactional": (ClassPolicy,),
     "providers.NAME": (Provider,),
     "limits.KEY": (LimitRow,),
@@ -65,13 +68,24 @@ def rows(section: str) -> dict[str, str]:
     return found
 
 
+def loaded(folder: Path, text: str) -> Settings:
+    file = folder / "postyard.toml"
+    file.write_text(text)
+    return load(file, {})
+
+
 def test_the_example_is_a_configuration(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
-    file = tmp_path / "postyard.toml"
-    file.write_text(example)
-    settings = load(file, {})
+    settings = loaded(tmp_path, EXAMPLES[0])
     assert settings.pools["bulk"].sources == {"ip-1": 3, "ip-2": 1}
     assert settings.classes == defaults.CLASSES
+
+
+def test_the_rotation_is_a_configuration(tmp_path: Path) -> None:
+    whole, rotation = EXAMPLES
+    settings = loaded(tmp_path, re.sub(r"(?m)^dkim = .*\n", "", whole) + rotation)
+    old, new = settings.tenants["acme"].dkim
+    assert (old.from_ns, old.until_ns) == (0, None)
+    assert new.from_ns > 0
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -107,5 +121,5 @@ def test_a_table_lists_every_key(section: str) -> None:
 
 
 def test_every_section_is_described() -> None:
-    described = {section.partition(".")[0] for section in (*SECTIONS, *TABLES)}
+    described = {section.lstrip("[").partition(".")[0] for section in (*SECTIONS, *TABLES)}
     assert described == {field.name for field in dataclasses.fields(Settings)}

@@ -188,6 +188,75 @@ def test_one_mistake_is_one_problem(tmp_path: Path, old: str, new: str, problem:
     assert found.startswith(problem)
 
 
+_ROW = '{ domain = "acme.example", selector = "s1", key_file = "secrets/acme.pem" }'
+
+
+def _rows(*more: str) -> str:
+    rows = [f'{{ domain = "acme.example", key_file = "k", {row} }}' for row in more]
+    return changed(f"[{_ROW}]", f"[{', '.join(rows)}]")
+
+
+def test_a_key_says_how_and_from_when_until_when_it_signs(tmp_path: Path) -> None:
+    text = _rows(
+        'selector = "a", until = 2027-02-01T01:00:00+01:00',
+        'selector = "b", from = 2027-02-01, canonicalization = "simple/relaxed"',
+    )
+    old, new = read(tmp_path, text).tenants["acme"].dkim
+    february = 1_801_440_000 * 1_000_000_000
+    assert (old.from_ns, old.until_ns, old.canonicalization) == (
+        0,
+        february,
+        ("relaxed", "relaxed"),
+    )
+    assert (new.from_ns, new.until_ns, new.canonicalization) == (
+        february,
+        None,
+        ("simple", "relaxed"),
+    )
+    assert [old.valid(february - 1), new.valid(february - 1)] == [True, False]
+    assert [old.valid(february), new.valid(february)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        (['selector = "a"', 'selector = "a"'], "[1].selector: a is already the selector of tenants.acme.dkim[0]"),
+        (['selector = "a", from = 2027-02-01, until = 2027-02-01'], "[0].until: expected a moment after from"),
+        (['selector = "a", from = 2027-02-01T00:00:00'], "[0].from: expected a day or a moment with its offset"),
+        (['selector = "a", from = "2027-02-01"'], "[0].from: expected a day or a moment with its offset"),
+        (['selector = "a", canonicalization = "simple"'], "[0].canonicalization: expected relaxed/relaxed, relaxed/simple"),
+        (['selector = "b", from = 2027-02-02', 'selector = "a", until = 2027-02-01'], "[0].from: nothing signs for acme.example just"),
+        (
+            [
+                'selector = "a", until = 2027-02-01',
+                'selector = "c", from = 2027-02-03',
+                'selector = "b", from = 2027-01-01, until = 2027-02-02',
+            ],
+            "[1].from: nothing signs",
+        ),
+    ],
+)  # fmt: skip
+def test_keys_that_do_not_fit_together_are_refused(
+    tmp_path: Path, rows: list[str], problem: str
+) -> None:
+    (found,) = problems(tmp_path, _rows(*rows))
+    assert found.startswith(f"tenants.acme.dkim{problem}")
+
+
+def test_keys_that_overlap_leave_no_gap(tmp_path: Path) -> None:
+    text = _rows(
+        'selector = "b", from = 2027-02-01',
+        'selector = "a", until = 2027-02-15',
+        'selector = "c", from = 2027-01-01, until = 2027-01-02',
+    )
+    assert len(read(tmp_path, text).tenants["acme"].dkim) == 3
+
+
+def test_a_tenant_that_may_send_unsigned_may_have_a_time_without_a_key(tmp_path: Path) -> None:
+    text = _rows('selector = "a", until = 2027-02-01', 'selector = "b", from = 2027-02-02')
+    assert read(tmp_path, text + "unsigned = true\n").tenants["acme"].unsigned
+
+
 @pytest.mark.parametrize(
     ("more", "problem"),
     [

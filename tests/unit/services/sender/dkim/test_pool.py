@@ -1,16 +1,17 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from services.sender.dkim.pool import SigningFailed, SigningPool
-from services.sender.dkim.sign import Signer, sign
+from services.sender.dkim.sign import Header, Signer
 from shared.records.body import BodyRef
 from shared.runtime.clock import SystemClock
-from tests.support.dkim import verified
+from shared.runtime.settings import Canonicalization
+from tests.support.dkim import fields_of, verified
 
 _MESSAGE = b"From: a@acme.example\r\nSubject: hello\r\n\r\nHello.\r\n"
 
@@ -19,13 +20,13 @@ _MESSAGE = b"From: a@acme.example\r\nSubject: hello\r\n\r\nHello.\r\n"
 class _Watched(Signer):
     """A signer that notes who signed and may hold its thread up."""
 
-    threads: list[int]
-    gate: threading.Event
+    threads: list[int] = field(kw_only=True)
+    gate: threading.Event = field(kw_only=True)
 
-    def field(self, signed: bytes, listed: bytes, hashed: bytes, now_s: int) -> bytes:
+    def field(self, header: Header, hashed: bytes, now_s: int) -> bytes:
         self.threads.append(threading.get_ident())
-        assert self.gate.wait(10)
-        return super().field(signed, listed, hashed, now_s)
+        assert self.gate.wait(60)
+        return super().field(header, hashed, now_s)
 
 
 @pytest.fixture
@@ -43,12 +44,12 @@ async def pool() -> AsyncIterator[SigningPool]:
 async def test_each_message_gets_its_own_signature(pool: SigningPool, signer: Signer) -> None:
     messages = [_MESSAGE + b"%d\r\n" % at for at in range(300)]
     fields = await asyncio.gather(*(pool.sign((signer,), b"", each, None) for each in messages))
-    for field, message in zip(fields, messages, strict=True):
-        assert verified(field + message, signer.key)
+    for made, message in zip(fields, messages, strict=True):
+        assert verified(made + message, signer.key)
 
 
 async def test_a_lone_message_does_not_wait_for_company(pool: SigningPool, signer: Signer) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert await pool.sign((signer,), b"X: y\r\n", _MESSAGE, None)
 
 
@@ -56,9 +57,9 @@ async def test_a_burst_is_shared_by_the_threads_and_the_loop_goes_on(
     pool: SigningPool, rsa_key: RSAPrivateKey
 ) -> None:
     gate, threads = threading.Event(), list[int]()
-    watched = _Watched("acme.example", "s", rsa_key, threads, gate)
+    watched = _Watched("acme.example", "s", rsa_key, threads=threads, gate=gate)
     asked = [asyncio.create_task(pool.sign((watched,), b"", _MESSAGE, None)) for _ in range(10)]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(threads) < 2:
             await asyncio.sleep(0.001)
     assert len(set(threads)) == 2
@@ -72,10 +73,10 @@ async def test_a_burst_is_shared_by_the_threads_and_the_loop_goes_on(
 
 async def test_whoever_gave_up_before_its_turn_is_not_signed_for(rsa_key: RSAPrivateKey) -> None:
     gate, threads = threading.Event(), list[int]()
-    watched = _Watched("acme.example", "s", rsa_key, threads, gate)
+    watched = _Watched("acme.example", "s", rsa_key, threads=threads, gate=gate)
     pool = SigningPool(1, SystemClock())
     first = asyncio.create_task(pool.sign((watched,), b"", _MESSAGE, None))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not threads:
             await asyncio.sleep(0.001)
     late = asyncio.create_task(pool.sign((watched,), b"", _MESSAGE, None))
@@ -126,19 +127,25 @@ async def test_a_shared_body_is_hashed_once_whatever_is_put_before_it(
     ref = BodyRef(partition=0, offset=7, size_bytes=len(_MESSAGE))
     for at in range(3):
         prepend = b"Message-ID: <%d@acme.example>\r\n" % at
-        field = await pool.sign((signer,), prepend, _MESSAGE, ref)
-        assert verified(field + prepend + _MESSAGE, signer.key)
+        made = await pool.sign((signer,), prepend, _MESSAGE, ref)
+        assert verified(made + prepend + _MESSAGE, signer.key)
     # Another body under the same reference shows that the hash was kept: its own would differ.
-    field = await pool.sign((signer,), b"", _MESSAGE + b"more\r\n", ref)
-    assert verified(field + _MESSAGE, signer.key)
+    made = await pool.sign((signer,), b"", _MESSAGE + b"more\r\n", ref)
+    assert verified(made + _MESSAGE, signer.key)
+    # Signed in another way it has another hash, and that one is kept beside it.
+    simple = replace(signer, canonicalization=Canonicalization("relaxed", "simple"))
+    for body in (_MESSAGE, _MESSAGE + b"more\r\n"):
+        made = await pool.sign((simple, signer), b"", body, ref)
+        assert verified(made + _MESSAGE, signer.key, 0)
+        assert verified(made + _MESSAGE, signer.key, 1)
 
 
 async def test_a_closed_pool_leaves_nobody_waiting(rsa_key: RSAPrivateKey) -> None:
     gate, threads = threading.Event(), list[int]()
-    watched = _Watched("acme.example", "s", rsa_key, threads, gate)
+    watched = _Watched("acme.example", "s", rsa_key, threads=threads, gate=gate)
     pool = SigningPool(1, SystemClock())
     first = asyncio.create_task(pool.sign((watched,), b"", _MESSAGE, None))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not threads:
             await asyncio.sleep(0.001)
     waiting = asyncio.create_task(pool.sign((watched,), b"", _MESSAGE, None))
@@ -153,7 +160,7 @@ async def test_a_closed_pool_leaves_nobody_waiting(rsa_key: RSAPrivateKey) -> No
 def test_one_signer_may_be_used_by_many_threads(signer: Signer) -> None:
     found: list[bytes] = []
     threads = [
-        threading.Thread(target=lambda: found.append(sign((signer,), b"", _MESSAGE, 1, None)))
+        threading.Thread(target=lambda: found.append(fields_of((signer,), _MESSAGE)))
         for _ in range(8)
     ]
     for thread in threads:
