@@ -110,6 +110,18 @@ NEEDS: Final = (
         required=False,
     ),
     Need(
+        "microsocks",
+        program("microsocks"),
+        "the tests of SOCKS5 proxies are skipped",
+        required=False,
+    ),
+    Need(
+        "haproxy",
+        program("haproxy"),
+        "the tests of the PROXY protocol are skipped",
+        required=False,
+    ),
+    Need(
         "opendkim",
         program("opendkim"),
         "make bench has no reference, and only dkimpy judges signatures",
@@ -159,7 +171,7 @@ def install(packages: list[str]) -> None:
             if done.returncode != 0:
                 say(f"{' '.join(words)} failed:\n{done.stdout}")
                 return
-    services = [package for package in packages if package in {"postfix", "opendkim"}]
+    services = [package for package in packages if package in {"postfix", "opendkim", "haproxy"}]
     if services and Path("/run/systemd/system").is_dir():
         subprocess.run(["systemctl", "--quiet", "disable", *services], check=False)
 

@@ -52,6 +52,8 @@ def summary(settings: Settings) -> str:
     lines = [f"kafka      {kafka.bootstrap}, {kafka.partitions} partitions, {kafka.slots} slots"]
     for source in sorted(settings.sources.values(), key=lambda source: source.slot):
         where = source.address or f"{source.host}:{source.port}"
+        if source.via:
+            where += f" via {', '.join(map(str, source.via))}"
         lines.append(f"source     {source.name}: slot {source.slot}, {source.kind} {where}")
     for pool in settings.pools.values():
         parts = ", ".join(f"{name} x{weight}" for name, weight in pool.sources.items())

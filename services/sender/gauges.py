@@ -28,9 +28,7 @@ class Gauges:
     def _collect(self) -> Iterable[GaugeMetricFamily]:
         labels = ("source",)
         owned = family("slot_owned", "1 where this process may send from the source", labels)
-        usable = family(
-            "source_usable", "0 where the source's address cannot be bound here", labels
-        )
+        usable = family("source_usable", "0 where nothing can leave from the source here", labels)
         waiting = family("grants_waiting", "Grants that no connection has taken", labels)
         busy = family("attempts_under_way", "Attempts under way", labels)
         unacknowledged = family(
@@ -43,7 +41,7 @@ class Gauges:
         for number, slot in self.slots.slots.items():
             label = (slot.source.name,)
             owned.add_metric(label, slot.owner.acting(mono))
-            usable.add_metric(label, slot.usable)
+            usable.add_metric(label, bool(slot.usable))
             waiting.add_metric(label, slot.line.waiting())
             busy.add_metric(label, slot.line.busy)
             unacknowledged.add_metric(label, self.slots.tools.journal.unacknowledged[number])

@@ -28,9 +28,9 @@ from services.sender.messages import MessageFailed, Messages
 from services.sender.outcomes import failed_connection, lost_body, of_report
 from services.sender.ownership import Now, SlotOwner
 from services.sender.reach import Moved, Reach, Unreachable
-from services.sender.smtp.connect import SourceUnavailable
 from services.sender.smtp.connection import Connection, Report
 from services.sender.smtp.session import Transaction
+from services.sender.sources.paths import SourceUnavailable
 from shared.kafka.errors import KafkaTrouble
 from shared.protocol.spacing import WireLimiter
 from shared.records.grant import Grant
@@ -114,7 +114,6 @@ class Line:
         self._tasks: set[asyncio.Task[None]] = set()
         self._wire_from_ns = 0
         self.busy = 0
-        self.source_trouble: str | None = None
 
     def __repr__(self) -> str:
         """Show the counts."""
@@ -280,7 +279,9 @@ class Line:
         return connection if connection.usable else None
 
     def _reusable(self, connection: Connection, grant: Grant) -> bool:
-        return connection.usable and connection.count < grant.messages_per_connection
+        # Of a suspended source nobody knows when its address became another.
+        right = self._reach.usable and connection.usable
+        return right and connection.count < grant.messages_per_connection
 
     async def _may_take(self, job: Job) -> bool:
         """Wait until the grant may be taken; False: it never may."""
@@ -306,8 +307,7 @@ class Line:
         except Moved as moved:
             self._hand_back(grant, "moved", moved.site)
             return None
-        except SourceUnavailable as error:
-            self.source_trouble = str(error)
+        except SourceUnavailable:
             self._hand_back(grant, "source")
             self.hand_back_all("source")
             return None
@@ -315,7 +315,6 @@ class Line:
             self._tools.journal.say(grant, failed_connection(grant, error))
             self._hand_back_queue(pair.sites.get(site, deque()), "pair")
             return None
-        self.source_trouble = None
         return connection
 
     async def _attempt(self, pair: Pair, job: Job, connection: Connection) -> Report | None:

@@ -2,7 +2,7 @@
 
 RFC 5321 5.1: lowest preference first, equal ones in random order, every address of a host. A host whose address failed a moment ago is
 tried last. Where the name servers now give another MX set than the grant names, nothing is connected to: the grant goes back as
-``moved``, and the scheduler decides again under the right limits. An address that cannot be bound is never replaced by another.
+``moved``, and the scheduler decides again under the right limits. A source that cannot be used is never replaced by another.
 """
 
 import random
@@ -25,6 +25,8 @@ from services.sender.smtp.connect import (
 )
 from services.sender.smtp.connection import Connection, Timeouts
 from services.sender.smtp.reply import Reply
+from services.sender.sources.echo import Observer
+from services.sender.sources.outlet import Outlet
 from shared.net.destinations import Destination, Destinations, Host, NoDomain, NullMX, Unresolved
 from shared.net.guard import Guard
 from shared.net.tls import BrokenTls, Level, context, strictest
@@ -75,6 +77,8 @@ class Common:
     clock: Clock
     rng: random.Random
     log: FilteringBoundLogger
+    #: Who sees a source's address; None: nobody was named.
+    observer: Observer | None = None
     broken_tls: BrokenTls = field(default_factory=BrokenTls)
     contexts: dict[Level, ssl.SSLContext] = field(default_factory=dict)
     #: address -> until when it is tried last
@@ -90,9 +94,9 @@ class Common:
 class Reach:
     """Connect from one source."""
 
-    def __init__(self, source: Source, common: Common) -> None:
-        """``source`` is bound at each connection, never replaced."""
-        self._source, self._common = source, common
+    def __init__(self, source: Source, outlet: Outlet, common: Common) -> None:
+        """``outlet`` opens the connections of ``source``; neither is ever replaced by another."""
+        self._source, self._outlet, self._common = source, outlet, common
         sender, rfc = common.settings.sender, Timeouts()
         command = sender.command_timeout_ns
         self._timeouts = Timeouts(
@@ -107,6 +111,11 @@ class Reach:
             block_ns=min(command, rfc.block_ns),
             dot_ns=sender.dot_timeout_ns,
         )
+
+    @property
+    def usable(self) -> bool:
+        """Say whether mail may leave from the source."""
+        return self._outlet.trouble is None
 
     async def connect(self, grant: Grant) -> Connection:
         """Give a ready connection for ``grant``; raises Moved, Unreachable, SourceUnavailable."""
@@ -184,9 +193,7 @@ class Reach:
     # -- how
 
     async def _open(self, endpoint: Endpoint, level: Level) -> Connection:
-        origin = Origin(
-            self._source.ehlo or "localhost", self._source.address or None, self._credentials()
-        )
+        origin = Origin(self._source.ehlo or "localhost", self._outlet.dial, self._credentials())
         tls = self._tls(endpoint, level)
         try:
             return await connect(
@@ -212,6 +219,7 @@ class Reach:
         return Tls("required", self._common.context(level), implicit=implicit)
 
     def _credentials(self) -> Credentials | None:
+        # The password of a proxied source is its proxy's.
         if not self._source.username or self._source.password_file is None:
             return None
         return Credentials(self._source.username, _secret(self._source.password_file))

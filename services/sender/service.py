@@ -24,6 +24,7 @@ from services.sender.ownership import Identity
 from services.sender.podlock import take
 from services.sender.reach import Common
 from services.sender.slots import Slots
+from services.sender.sources.echo import observer_of
 from shared.kafka.cluster import Cluster
 from shared.kafka.controlfeed import ControlFeed
 from shared.net.destinations import Destinations
@@ -95,13 +96,15 @@ class Sender:
         )
         journal = Journal(self.cluster, topics.outcomes, clock, log)
         own = [source.address for source in settings.sources.values() if source.address]
+        destinations = Destinations(settings, clock)
         common = Common(
             settings,
-            Destinations(settings, clock),
+            destinations,
             Guard.of(settings.net.allow, own),
             clock,
             self.rng,
             log,
+            observer_of(settings.sender.echo, destinations.addresses),
         )
         slots = Slots(
             settings=settings,

@@ -25,7 +25,7 @@ from services.sender.ownership import (
     TakeEnd,
 )
 from services.sender.reach import Common, Reach
-from services.sender.sources.binding import can_bind
+from services.sender.sources.outlet import Outlet
 from shared.kafka.cluster import Cluster
 from shared.kafka.controlfeed import ControlFeed
 from shared.kafka.errors import KafkaTrouble
@@ -45,7 +45,8 @@ _READ: Final = 400
 _READ_MS: Final = 100
 #: Grants that wait here beyond this are not read yet: the partition keeps them, and their leases run.
 _WAITING: Final = 4000
-_BIND_NS: Final = 5_000_000_000
+#: What is said of a source is said again after so long, where it was not read back.
+_SAY_AGAIN_NS: Final = 2_000_000_000
 
 
 @dataclass(slots=True)
@@ -55,11 +56,13 @@ class Slot:
     source: Source
     owner: SlotOwner
     line: Line
+    outlet: Outlet
     reader: Reader | None = None
     reading: asyncio.Task[None] | None = None
     epoch: int = -1
-    usable: bool = True
-    looked_ns: int = -_BIND_NS
+    #: None: not known yet.
+    usable: bool | None = None
+    said_ns: int = -_SAY_AGAIN_NS
 
 
 @dataclass(slots=True)
@@ -82,15 +85,17 @@ class Slots:
     _draining: bool = False
 
     def add(self, source: Source) -> None:
-        """Serve ``source``, if its address is this machine's."""
+        """Serve ``source``, as soon and as long as its address can be used here."""
+        if source.kind == "direct" and source.ordinal != self.settings.sender.ordinal:
+            return  # Its address is another sender's.
         times = self.settings.timing
         constants = Constants(
             times.fresh_ns, times.skew_ns, times.wait_ns, times.silence_ns, times.heartbeat_ns
         )
         owner = SlotOwner(source.slot, source.name, self.me, self.view, constants, self._now())
-        self.slots[source.slot] = Slot(
-            source, owner, Line(owner, Reach(source, self.common), self.tools)
-        )
+        outlet = Outlet(source, self.settings.sender, self.common.observer, self.clock, self.log)
+        line = Line(owner, Reach(source, outlet, self.common), self.tools)
+        self.slots[source.slot] = Slot(source, owner, line, outlet)
 
     def heard(self, stamp_ns: int, record: Control) -> None:
         """Let every owner hear a record of mail.control (a listener of the feed)."""
@@ -107,6 +112,15 @@ class Slots:
 
     async def run(self) -> None:
         """Turn the owners until every one of them is done (after ``drain``) or the task is cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            looking = [tasks.create_task(slot.outlet.run()) for slot in self.slots.values()]
+            try:
+                await self._turn_all()
+            finally:
+                for task in looking:
+                    task.cancel()
+
+    async def _turn_all(self) -> None:
         try:
             while not (
                 self._draining
@@ -235,28 +249,30 @@ class Slots:
     # -- the source
 
     def _look_at_source(self, slot: Slot) -> None:
-        """Suspend a source whose address cannot be bound, and take it back when it can."""
-        now = self.clock.mono_ns()
-        if slot.source.kind != "bind" or (
-            now - slot.looked_ns < _BIND_NS and slot.line.source_trouble is None
-        ):
+        """Suspend a source from which nothing can leave, and take it back when something can."""
+        if not slot.outlet.known:
             return
-        slot.looked_ns = now
-        slot.line.source_trouble = None
-        trouble = can_bind(slot.source.address)
+        trouble = slot.outlet.trouble
         usable = trouble is None
-        if usable == slot.usable:
-            return
+        if usable != slot.usable and not (usable and slot.usable is None):
+            self.log.warning(
+                "source_usable" if usable else "source_suspended",
+                source=slot.source.name,
+                reason=trouble,
+            )
         slot.usable = usable
-        self.log.warning(
-            "source_usable" if usable else "source_suspended",
-            source=slot.source.name,
-            reason=trouble,
-        )
+        self._say_usable(slot, trouble)
+
+    def _say_usable(self, slot: Slot, trouble: str | None) -> None:
+        """Let the schedulers know, until it is read back that they do."""
+        usable, now, number = trouble is None, self.clock.mono_ns(), slot.source.slot
+        if self.view.slot(number).usable == usable or now < slot.said_ns + _SAY_AGAIN_NS:
+            return
         if slot.owner.state in (State.READY, State.RELEASING):
-            # Only an owner speaks of its source: others may well be able to bind it.
+            # Only an owner speaks of its source: others may well be able to use it.
+            slot.said_ns = now
             state = SourceState(
-                slot=slot.source.slot, source=slot.source.name, usable=usable, reason=trouble or ""
+                slot=number, source=slot.source.name, usable=usable, reason=trouble or ""
             )
             self._spawn(self._say(slot, state, ""))
 

@@ -61,7 +61,7 @@ class Hello(Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="k"
 class SourceState(
     Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="source"
 ):
-    """Say that a source cannot be used now (its address cannot be bound), or can again."""
+    """Say that a source cannot be used now (its address cannot be bound, no proxy works, it is seen with another one), or can again."""
 
     slot: int
     source: str

@@ -86,7 +86,7 @@ class Handback(
     tag_field="k",
     tag="handback",
 ):
-    """Give a grant back that was not begun: drain, moved (another MX set), source (cannot be bound), gate (not fit for the dot)."""
+    """Give a grant back that was not begun: drain, moved (another MX set), source (nothing can leave), gate (not fit for the dot)."""
 
     reason: str
     #: For ``moved``: what the sender found.

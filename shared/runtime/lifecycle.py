@@ -43,6 +43,7 @@ environment:
   POSTYARD_HTTP_PORT        wins over http.port; 0 takes any free one
   POSTYARD_POD              what stays the same when the process restarts in its pod (the pod's uid)
   POSTYARD_LOCK_DIR         a directory of the pod, where its processes prove with locks that they live
+  POSTYARD_ORDINAL          which of the senders this is, for direct sources; wins over the end of HOSTNAME
 
 exit codes:
   0 asked to stop   2 wrong usage   69 Kafka does not answer   70 a bug   71 the port is taken

@@ -55,7 +55,7 @@ def _settings(top: Table, env: Mapping[str, str], base: Path) -> Settings:
         http=machinery.http(top, env),
         ingest=machinery.ingest(top),
         scheduler=machinery.scheduler(top),
-        sender=machinery.sender(top),
+        sender=machinery.sender(top, env),
         log=machinery.log(top),
     )
     top.done()

@@ -5,10 +5,11 @@ What differs for each pod comes from the environment, which wins.
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
-from shared.runtime import values
+from shared.runtime import urls, values
 from shared.runtime.settings import (
     SLOTS_PER_GROUP,
     Dns,
@@ -28,6 +29,8 @@ Read = Callable[[Any], Any]
 
 _COUNT: Final = values.number(1, 1024)
 _COPIES: Final = values.number(1, 9)
+#: What a StatefulSet calls its pods: its own name, a hyphen, and the ordinal.
+_NUMBERED: Final = re.compile(r".*-([0-9]{1,4})")
 
 _KAFKA: Final[Mapping[str, Read]] = {
     "bootstrap": values.bootstrap,
@@ -66,6 +69,9 @@ _SENDER: Final[Mapping[str, Read]] = {
     "dot_timeout_ns": values.some_time,
     "command_timeout_ns": values.some_time,
     "grace_ns": values.some_time,
+    "echo": urls.echo,
+    "echo_every_ns": values.some_time,
+    "ordinal": values.ordinal,
 }
 _LOG: Final[Mapping[str, Read]] = {
     "level": values.one_of("debug", "info", "warning", "error"),
@@ -151,9 +157,19 @@ def scheduler(top: Table) -> Scheduler:
     return _section(top, "scheduler", Scheduler(), _SCHEDULER)
 
 
-def sender(top: Table) -> Sender:
-    """Read how a sender works."""
-    return _section(top, "sender", Sender(), _SENDER)
+def sender(top: Table, env: Mapping[str, str]) -> Sender:
+    """Read how a sender works, and which of the senders this is."""
+    found = _section(top, "sender", Sender(), _SENDER)
+    numbered = _NUMBERED.fullmatch(env.get("HOSTNAME", ""))
+    default = int(numbered[1]) if numbered and found.ordinal is None else found.ordinal
+    ordinal = _environment(
+        top,
+        env,
+        "POSTYARD_ORDINAL",
+        lambda value: values.ordinal(int(value) if value.isdecimal() else value),
+        default,
+    )
+    return dataclasses.replace(found, ordinal=ordinal)
 
 
 def log(top: Table) -> Log:

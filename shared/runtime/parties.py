@@ -6,10 +6,11 @@ none of them does not have them either.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from shared.runtime import defaults, values
+from shared.runtime import defaults, urls, values
 from shared.runtime.settings import (
     RELAXED,
     SLOTS_PER_GROUP,
@@ -18,6 +19,7 @@ from shared.runtime.settings import (
     LimitRow,
     Pool,
     Provider,
+    Proxy,
     Route,
     Source,
     Tenant,
@@ -51,11 +53,11 @@ def sources(top: Table, base: Path) -> dict[str, Source]:
 
 
 def _source(name: str, table: Table, base: Path) -> Source:
-    kind: Any = table.need("kind", values.one_of("bind", "smarthost"), "")
+    kind: Any = table.need("kind", values.one_of("bind", "proxy", "direct", "smarthost"), "")
     slot = table.need("slot", values.number(0, SLOTS_PER_GROUP - 1), 0)
     warmup = table.need("warmup", _warmup, "none")
-    if kind == "bind":
-        return Source(
+    if kind in ("bind", "proxy", "direct"):
+        source = Source(
             name,
             slot,
             kind,
@@ -63,11 +65,25 @@ def _source(name: str, table: Table, base: Path) -> Source:
             ehlo=table.need("ehlo", values.ehlo, ""),
             address=table.need("address", values.address, ""),
         )
+        return _placed(table, base, source)
     if kind == "smarthost":
         return _smarthost(table, base, Source(name, slot, kind, warmup))
     # Its kind is not known, so neither is what else it may say.
     table.asked += table.raw
     return Source(name, slot, "bind", warmup)
+
+
+def _placed(table: Table, base: Path, source: Source) -> Source:
+    """Read what an address of one's own needs beside itself."""
+    if source.kind == "direct":
+        return replace(source, ordinal=table.need("ordinal", values.ordinal, 0))
+    if source.kind == "bind":
+        return source
+    password = table.get("password_file", values.text, "")
+    via: tuple[Proxy, ...] = table.need("via", urls.proxies, ())
+    if via and any(proxy.username for proxy in via) != bool(password):
+        table.say("password_file", "belongs to the users in via: both or neither")
+    return replace(source, via=via, password_file=base / password if password else None)
 
 
 def _smarthost(table: Table, base: Path, source: Source) -> Source:

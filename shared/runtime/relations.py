@@ -56,6 +56,7 @@ def _kafka(settings: Settings, problems: Problems) -> None:
 def _sources(settings: Settings, problems: Problems) -> None:
     slots: dict[int, str] = {}
     addresses: dict[str, str] = {}
+    ordinals: dict[tuple[int, str], str] = {}
     for name, source in settings.sources.items():
         path = f"sources.{shown(name)}"
         if problems.sound(f"{path}.slot", f"{path}.kind"):
@@ -65,6 +66,12 @@ def _sources(settings: Settings, problems: Problems) -> None:
                 said = f"{source.address} is already the address of {addresses[source.address]}"
                 problems.say(f"{path}.address", said)
             addresses.setdefault(source.address, name)
+        if source.kind == "direct" and problems.sound(f"{path}.ordinal", f"{path}.address"):
+            here = source.ordinal, source.family
+            if here in ordinals:
+                said = f"sender {source.ordinal} is already that of {ordinals[here]}, and its connections have one address of a family"
+                problems.say(f"{path}.ordinal", said)
+            ordinals.setdefault(here, name)
 
 
 def _slot(
@@ -151,7 +158,7 @@ def _classes(settings: Settings, problems: Problems) -> None:
 
 
 def _limits(settings: Settings, problems: Problems) -> None:
-    addresses = sum(1 for source in settings.sources.values() if source.kind == "bind")
+    addresses = sum(1 for source in settings.sources.values() if source.address)
     for name, row in settings.limits.items():
         path = f"limits.{shown(name)}"
         key, slash, source = name.partition("/")

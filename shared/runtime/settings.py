@@ -44,20 +44,40 @@ class Kafka:
 
 
 @dataclass(frozen=True, slots=True)
+class Proxy:
+    """One way out through another machine; its password, where it wants one, is the source's ``password_file``."""
+
+    scheme: Literal["socks5", "proxy-v2"]
+    host: str
+    port: int
+    username: str = ""
+
+    def __str__(self) -> str:
+        """Write it as an operator does."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{self.username}{'@' if self.username else ''}{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """One dedicated address with its EHLO name, or one smart host with its credentials."""
 
     name: str
     slot: int
-    kind: Literal["bind", "smarthost"]
+    kind: Literal["bind", "proxy", "direct", "smarthost"]
     warmup: str
     ehlo: str = ""
-    #: bind: the local address.
+    #: bind: the local address; proxy, direct: the one that destinations see.
     address: str = ""
+    #: proxy: the ways out, in order.
+    via: tuple[Proxy, ...] = ()
+    #: direct: the number of the sender whose connections the network gives this address.
+    ordinal: int = 0
     #: smarthost: where to, and who.
     host: str = ""
     port: int = 587
     username: str = ""
+    #: smarthost: of ``username``; proxy: of those in ``via``.
     password_file: Path | None = None
     tls: TlsLevel = "encrypted"
 
@@ -242,6 +262,16 @@ class Scheduler:
 
 
 @dataclass(frozen=True, slots=True)
+class Echo:
+    """Who tells a caller the address that it is seen with: in the banner (smtp) or in the body of a page (http, https)."""
+
+    scheme: Literal["smtp", "http", "https"]
+    host: str
+    port: int
+    path: str = "/"
+
+
+@dataclass(frozen=True, slots=True)
 class Sender:
     """How a sender works."""
 
@@ -257,6 +287,11 @@ class Sender:
     command_timeout_ns: int = 5 * _MIN
     #: After SIGTERM.
     grace_ns: int = 11 * _MIN
+    #: Where a source's address is observed; None: nowhere.
+    echo: Echo | None = None
+    echo_every_ns: int = 1 * _H
+    #: Which of the senders this is, for direct sources; None: none that has a number.
+    ordinal: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

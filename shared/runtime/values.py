@@ -298,3 +298,5 @@ def bootstrap(value: Any) -> str:
 #: A TCP port; 0 where the machine may choose.
 port = number(1, _PORT_MAX)
 any_port = number(0, _PORT_MAX)
+#: Which of several senders.
+ordinal = number(0, 9999)

@@ -137,7 +137,7 @@ class Pairs:
         return found
 
     def _addresses(self) -> int:
-        return sum(1 for source in self.settings.sources.values() if source.kind == "bind")
+        return sum(1 for source in self.settings.sources.values() if source.address)
 
     def room(
         self, provider: str | None, key: str, slot: int, epoch: int, now_ns: int

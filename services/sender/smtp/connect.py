@@ -1,10 +1,10 @@
 """Make a connection ready for transactions: TCP from the source's own address, greeting, STARTTLS, AUTH.
 
-The socket is ours, because the source address is what this product is about: bound with port 0 and IP_BIND_ADDRESS_NO_PORT, to an
+The socket is opened by the source (``services.sender.sources``), because its address is what this product is about; it goes to an
 address that the caller has resolved and checked (there is no second resolution, so nothing can be rebound in between). aiosmtplib then
 greets, starts TLS and authenticates on it; ``Connection`` takes the transport over. Foreign errors stop here:
 
-    the source cannot be bound     SourceUnavailable     suspends the source; there is no falling back to another address
+    the source cannot be used      SourceUnavailable     suspends the source; there is no falling back to another address
     STARTTLS or what follows it    TlsFailed             opportunistic: once more, in the clear, on a new connection; else the next host
     anything else                  ConnectFailed         the pair's, not the delivery's
 
@@ -13,11 +13,8 @@ Nothing is retried here, and a connection that did not become ready is closed.
 
 import asyncio
 import contextlib
-import errno
-import ipaddress
-import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal, cast
 
@@ -26,14 +23,15 @@ import aiosmtplib
 from services.sender.smtp.connection import Connection, Peer, Timeouts
 from services.sender.smtp.reply import Reply, harmless, of_text
 from services.sender.smtp.session import Capabilities
+from services.sender.sources.paths import Opened
 from shared.runtime.clock import Clock
 
-# Linux, <linux/in.h>: without it a bound source has one pool of ports for all destinations. Python names it from 3.12 on.
-_IP_BIND_ADDRESS_NO_PORT: Final = 24
 _S: Final = 1_000_000_000
 _CLOSING: Final = 421
 
 ConnectStage = Literal["connect", "banner", "ehlo", "starttls", "auth"]
+#: Connects to an IP and a port from the source's address; raises SourceUnavailable, OSError.
+Dial = Callable[[str, int], Awaitable[Opened]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +53,10 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Who connects: ``address`` is the source's own, None lets the network choose; ``ehlo`` is its name."""
+    """Who connects: ``dial`` opens the source's sockets; ``ehlo`` is its name."""
 
     ehlo: str
-    address: str | None = None
+    dial: Dial
     credentials: Credentials | None = None
 
 
@@ -74,15 +72,6 @@ class Tls:
     implicit: bool = False
     #: Of a second try in the clear: what went wrong with TLS.
     fallen_back: str = ""
-
-
-class SourceUnavailable(Exception):
-    """The source's address cannot be used on this machine."""
-
-    def __init__(self, address: str, why: str) -> None:
-        """Name the address."""
-        super().__init__(f"{address}: {why}")
-        self.address, self.why = address, why
 
 
 class ConnectFailed(Exception):
@@ -112,13 +101,6 @@ async def connect(
         raise
 
 
-def bind(sock: socket.socket, address: str) -> None:
-    """Bind ``sock`` to the source's address; the port is chosen when the destination is known."""
-    if sock.family == socket.AF_INET:
-        sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
-    sock.bind((address, 0))
-
-
 class _Opening:
     """The steps to one ready connection, and what they took."""
 
@@ -127,7 +109,7 @@ class _Opening:
     ) -> None:
         self._endpoint, self._origin, self._tls, self._timeouts = endpoint, origin, tls, timeouts
         self._clock = clock
-        self._sock: socket.socket | None = None
+        self._opened: Opened | None = None
         self._client: aiosmtplib.SMTP | None = None
         self._raw: asyncio.Transport | None = None
         self._ms: dict[str, int] = {}
@@ -136,65 +118,36 @@ class _Opening:
         """Close what is open."""
         if self._client is not None:
             self._client.close()
-        if self._sock is not None:
-            self._sock.close()
+        if self._opened is not None:
+            self._opened.sock.close()
 
     async def run(self) -> Connection:
         with self._stage("connect"):
-            sock = self._sock = self._bound()
-            await self._reach(sock)
-            local = str(sock.getsockname()[0])
+            async with asyncio.timeout(self._timeouts.connect_ns / _S):
+                opened = await self._origin.dial(self._endpoint.address, self._endpoint.port)
+            self._opened = opened
         with self._stage("banner"):
             client = self._client = aiosmtplib.SMTP(
                 hostname=self._server_name,
                 local_hostname=self._origin.ehlo,
-                sock=sock,
+                sock=opened.sock,
                 start_tls=False,
                 use_tls=self._tls.implicit,
                 tls_context=self._tls.context,
                 timeout=None,
             )
             await client.connect(timeout=self._timeouts.banner_ns / _S)
-            self._sock = None  # The transport's from here on.
+            self._opened = None  # The transport's from here on.
         await self._greet(client)
         if self._tls.mode != "none" and not self._tls.implicit:
             await self._encrypt(client)
         if self._origin.credentials is not None:
             await self._authenticate(client, self._origin.credentials)
-        return self._take_over(client, local)
+        return self._take_over(client, opened.source_ip)
 
     @property
     def _server_name(self) -> str:
         return self._tls.server_name or self._endpoint.host
-
-    # -- the socket
-
-    def _bound(self) -> socket.socket:
-        version = ipaddress.ip_address(self._endpoint.address).version
-        family = socket.AF_INET6 if version == 6 else socket.AF_INET  # noqa: PLR2004
-        try:
-            sock = self._sock = socket.socket(family, socket.SOCK_STREAM)
-            sock.settimeout(0)
-            if self._origin.address is not None:
-                bind(sock, self._origin.address)
-        except OSError as error:
-            raise SourceUnavailable(
-                self._origin.address or "any", error.strerror or str(error)
-            ) from error
-        return sock
-
-    async def _reach(self, sock: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self._timeouts.connect_ns / _S):
-                await loop.sock_connect(sock, (self._endpoint.address, self._endpoint.port))
-        except OSError as error:
-            # At this point it may also mean that the source has no port left for this destination.
-            if error.errno == errno.EADDRNOTAVAIL and self._origin.address is not None:
-                raise SourceUnavailable(
-                    self._origin.address, error.strerror or str(error)
-                ) from error
-            raise
 
     # -- SMTP
 
@@ -243,7 +196,7 @@ class _Opening:
             else:
                 raise ConnectFailed(self._endpoint, "auth", "neither PLAIN nor LOGIN is offered")
 
-    def _take_over(self, client: aiosmtplib.SMTP, local: str) -> Connection:
+    def _take_over(self, client: aiosmtplib.SMTP, source_ip: str) -> Connection:
         # uvloop's transports are such by behaviour, not by class.
         transport = cast("asyncio.Transport | None", client.transport)
         if transport is None or transport.is_closing():
@@ -253,7 +206,7 @@ class _Opening:
             host=self._endpoint.host,
             address=self._endpoint.address,
             port=self._endpoint.port,
-            source_ip=local,
+            source_ip=source_ip,
             tls=tls.version() or "" if tls is not None else "",
             fallen_back=self._tls.fallen_back,
         )

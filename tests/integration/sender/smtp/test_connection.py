@@ -15,13 +15,13 @@ from services.sender.smtp.connect import (
     Credentials,
     Endpoint,
     Origin,
-    SourceUnavailable,
     Tls,
     TlsFailed,
     connect,
 )
 from services.sender.smtp.connection import Connection, Report, Timeouts
 from services.sender.smtp.session import Accepted, Dropped, Lost, Refused, Transaction
+from services.sender.sources.paths import Bound, Open, SourceUnavailable
 from shared.runtime.clock import SystemClock
 
 WHAT = Transaction("bounce@example.com", "user@example.net", 100)
@@ -116,7 +116,8 @@ async def opened(
     timeouts: Timeouts | None = None,
     address: str | None = None,
 ) -> Connection:
-    origin = Origin("sender.example.com", address)
+    path = Open() if address is None else Bound(address)
+    origin = Origin("sender.example.com", path.open)
     return await connect(
         endpoint, origin, tls or Tls(), timeouts=timeouts or Timeouts(), clock=SystemClock()
     )
@@ -707,7 +708,7 @@ async def test_a_smart_host_is_told_the_password_over_tls(
         talk.writer.write(b"220 go\r\n")
         await talk.writer.start_tls(certificates.server)
 
-    origin = Origin("sender.example.com", None, Credentials("user", "secret"))
+    origin = Origin("sender.example.com", Open().open, Credentials("user", "secret"))
     tls = Tls("required", certificates.trusting)
     async with peer(b"220 peer\r\n", LINE, OFFER, LINE, upgrade, LINE, *dialogue, answer) as (
         endpoint,
@@ -733,7 +734,7 @@ async def test_a_smart_host_is_told_the_password_over_tls(
 )
 async def test_a_password_is_not_sent_in_the_clear(tls: Tls) -> None:
     async with peer(b"220 peer\r\n", LINE, b"250-peer\r\n250 AUTH PLAIN\r\n") as (endpoint, talks):
-        origin = Origin("sender.example.com", None, Credentials("user", "secret"))
+        origin = Origin("sender.example.com", Open().open, Credentials("user", "secret"))
         with pytest.raises(ConnectFailed) as caught:
             await connect(endpoint, origin, tls, timeouts=SHORT, clock=SystemClock())
     assert caught.value.stage == "auth"

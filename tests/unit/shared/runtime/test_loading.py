@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from shared.runtime.loading import SettingsError, load
-from shared.runtime.settings import Limit, LimitRow, Rate, Route, Settings, Source, Tenant
+from shared.runtime.settings import Limit, LimitRow, Proxy, Rate, Route, Settings, Source, Tenant
 
 MIN = 60_000_000_000
 GOOD = """
@@ -38,6 +38,27 @@ domains = ["Acme.example"]
 pools = { transactional = "tx", bulk = "bulk" }
 dkim = [{ domain = "acme.example", selector = "s1", key_file = "secrets/acme.pem" }]
 """
+
+PROXIED = """
+[sources.ip-3]
+slot = 3
+kind = "proxy"
+address = "2001:db8::7"
+ehlo = "m3.example.com"
+via = ["socks5://acme@10.0.0.5:1080", "proxy-v2://10.0.0.6:2525"]
+password_file = "secrets/proxy"
+warmup = "none"
+"""
+DIRECT = """
+[sources.ip-4]
+slot = 4
+kind = "direct"
+address = "198.51.100.7"
+ehlo = "m4.example.com"
+ordinal = 2
+warmup = "none"
+"""
+ANOTHER = str.maketrans("47", "58")
 
 
 def read(folder: Path, text: str, env: dict[str, str] | None = None) -> Settings:
@@ -136,6 +157,42 @@ def test_an_environment_that_says_nonsense_is_a_problem(tmp_path: Path) -> None:
     assert problems(tmp_path, GOOD, env) == [
         'POSTYARD_KAFKA_BOOTSTRAP: expected host:port such as 127.0.0.1:2525, got "kafka"',
         'POSTYARD_HTTP_PORT: expected a number from 0 to 65535, got "http"',
+    ]
+
+
+def test_a_proxied_source_has_its_ways_out_and_their_password(tmp_path: Path) -> None:
+    source = read(tmp_path, GOOD + PROXIED).sources["ip-3"]
+    assert source.via == (
+        Proxy("socks5", "10.0.0.5", 1080, "acme"),
+        Proxy("proxy-v2", "10.0.0.6", 2525),
+    )
+    assert (source.address, source.family) == ("2001:db8::7", "v6")
+    assert source.password_file == tmp_path / "secrets/proxy"
+
+
+@pytest.mark.parametrize(
+    ("env", "ordinal"),
+    [
+        ({}, None),
+        ({"HOSTNAME": "sender-3"}, 3),
+        ({"HOSTNAME": "sender"}, None),
+        ({"HOSTNAME": "sender-3", "POSTYARD_ORDINAL": "1"}, 1),
+    ],
+)
+def test_a_sender_has_the_number_of_its_pod(
+    tmp_path: Path, env: dict[str, str], ordinal: int | None
+) -> None:
+    assert read(tmp_path, GOOD + DIRECT, env).sender.ordinal == ordinal
+
+
+def test_a_number_in_the_file_is_before_the_hosts_and_behind_the_environments(
+    tmp_path: Path,
+) -> None:
+    text = GOOD + "[sender]\nordinal = 7\n"
+    assert read(tmp_path, text, {"HOSTNAME": "sender-3"}).sender.ordinal == 7
+    assert read(tmp_path, text, {"POSTYARD_ORDINAL": "2"}).sender.ordinal == 2
+    assert problems(tmp_path, text, {"POSTYARD_ORDINAL": "x"}) == [
+        'POSTYARD_ORDINAL: expected a number from 0 to 9999, got "x"'
     ]
 
 
@@ -284,6 +341,12 @@ def test_a_tenant_that_may_send_unsigned_may_have_a_time_without_a_key(tmp_path:
         ('[ingest]\nmax_message = "26MiB"', "ingest.max_message: expected at most 25MiB"),
         ('[net]\nallow = ["10.0.0.1/8"]', 'net.allow: expected networks such as "10.0.0.0/8"'),
         ('[dns]\nnameservers = ["ns1.example"]', "dns.nameservers: expected an IP address"),
+        ('[sender]\necho = "ftp://x"', "sender.echo: expected smtp://… or http://… or https://…"),
+        (PROXIED.replace('password_file = "secrets/proxy"', ""), "sources.ip-3.password_file: belongs to the users in via"),
+        (PROXIED.replace("acme@", ""), "sources.ip-3.password_file: belongs to the users in via"),
+        (PROXIED.replace("acme@", "acme:x@"), "sources.ip-3.via: a password belongs into"),
+        (DIRECT.replace("ordinal = 2\n", ""), "sources.ip-4.ordinal: is required"),
+        (DIRECT + DIRECT.translate(ANOTHER), "sources.ip-5.ordinal: sender 2 is already that of ip-4"),
         ('[log]\nlevel = "loud"', "log.level: expected one of debug, info, warning, error"),
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Run every test of this room on both loops: their transports differ in when they write, pause and close."""
+"""Run every test of these rooms on both loops: their transports differ in when they write, pause and close."""
 
 import asyncio
 from collections.abc import Callable, Mapping
