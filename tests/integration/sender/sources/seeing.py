@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @dataclass
@@ -22,11 +24,8 @@ class Seeing:
         if peer is not None and not self.silent:
             self.seen.append(peer[0])
             writer.write(f"220-echo.example\r\n220 I see {self.lie or peer[0]}\r\n".encode())
-            with contextlib.suppress(ConnectionError):
-                while line := await reader.readline():
-                    word = line[:4].upper()
-                    writer.write(b"221 bye\r\n" if word == b"QUIT" else b"250 ok\r\n")
-        writer.close()
+            while line := await reader.readline():
+                writer.write(b"221 bye\r\n" if line.startswith(b"QUIT") else b"250 ok\r\n")
 
     async def page(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while (await reader.readline()).strip():
@@ -34,16 +33,38 @@ class Seeing:
         peer = writer.get_extra_info("peername")[0]
         self.seen.append(peer)
         writer.write(f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n{peer}\n".encode())
+
+
+@contextlib.asynccontextmanager
+async def served(serve: Serve, host: str = "127.0.0.1") -> AsyncIterator[int]:
+    """Serve on any port of ``host``; every connection has ended when this does."""
+    open_: set[asyncio.StreamWriter] = set()
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        open_.add(writer)
+        with contextlib.suppress(ConnectionError):
+            await serve(reader, writer)
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(one, host, 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for writer in open_:
+            writer.transport.abort()
+        await asyncio.wait_for(asyncio.gather(*tasks), 10)
 
 
 @contextlib.asynccontextmanager
 async def seeing(host: str = "127.0.0.1", *, page: bool = False) -> AsyncIterator[Seeing]:
     """Listen on any port of ``host``."""
     found = Seeing(host)
-    server = await asyncio.start_server(found.page if page else found.greet, host, 0)
-    found.port = server.sockets[0].getsockname()[1]
-    try:
+    async with served(found.page if page else found.greet, host) as found.port:
         yield found
-    finally:
-        server.close()

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import shutil
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from services.sender.sources.paths import Path as Way
 from services.sender.sources.proxies import Proxied
 from shared.runtime.clock import SystemClock
 from shared.runtime.settings import Proxy
-from tests.integration.sender.sources.seeing import Seeing, seeing
+from tests.integration.sender.sources.seeing import Seeing, seeing, served
 from tests.support.proxies import haproxy, microsocks
 from tests.support.stack import free_port
 
@@ -147,9 +147,6 @@ async def test_a_proxy_that_cannot_use_its_address_declines() -> None:
     assert there.seen == []
 
 
-Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]
-
-
 @contextlib.asynccontextmanager
 async def scripted(*answers: bytes) -> AsyncIterator[int]:
     """Answer each thing that is said with the next of these, then close."""
@@ -159,13 +156,9 @@ async def scripted(*answers: bytes) -> AsyncIterator[int]:
             if not await reader.read(1000):
                 break
             writer.write(answer)
-        writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
+    async with served(serve) as port:
+        yield port
 
 
 HELLO = b"\x05\x00"
