@@ -276,11 +276,12 @@ class Line:
             self._hand_back(job.grant, "stale_connection")
         elif report is not None:
             self._tools.journal.say(job.grant, of_report(job.grant, report))
+            self._reach.learn(connection, report)
         return connection if connection.usable else None
 
     def _reusable(self, connection: Connection, grant: Grant) -> bool:
         # Of a suspended source nobody knows when its address became another.
-        right = self._reach.usable and connection.usable
+        right = self._reach.usable and connection.usable and self._reach.serves(connection, grant)
         return right and connection.count < grant.messages_per_connection
 
     async def _may_take(self, job: Job) -> bool:
@@ -313,7 +314,8 @@ class Line:
             return None
         except Unreachable as error:
             self._tools.journal.say(grant, failed_connection(grant, error))
-            self._hand_back_queue(pair.sites.get(site, deque()), "pair")
+            if error.scope == "pair":
+                self._hand_back_queue(pair.sites.get(site, deque()), "pair")
             return None
         return connection
 

@@ -39,7 +39,7 @@ def of_report(grant: Grant, report: Report) -> Outcome | Handback:
 
 
 def failed_connection(grant: Grant, error: Unreachable) -> Outcome:
-    """Say that no connection could be made: the pair's trouble, not the delivery's."""
+    """Say that no connection could be made: the pair's trouble, not the delivery's, but where one sending domain wants more TLS."""
     said = (
         _reply(error.reply, error.stage)
         if error.reply
@@ -50,11 +50,17 @@ def failed_connection(grant: Grant, error: Unreachable) -> Outcome:
         n=grant.n,
         slot=grant.slot,
         epoch=grant.epoch,
-        result="pair_failed",
+        result="pair_failed" if error.scope == "pair" else "deferred",
         category=error.category,
-        scope="pair",
+        scope=error.scope,
         reply=said,
-        wire=Wire(source_ip=error.source_ip, mx=error.host, mx_ip=error.address),
+        wire=Wire(
+            source_ip=error.source_ip,
+            mx=error.host,
+            mx_ip=error.address,
+            tls=f"failed: {error.why}" if error.stage == "starttls" else "",
+            ms=error.ms,
+        ),
     )
 
 

@@ -6,10 +6,9 @@ tried last. Where the name servers now give another MX set than the grant names,
 """
 
 import random
-import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from structlog.typing import FilteringBoundLogger
 
@@ -23,14 +22,15 @@ from services.sender.smtp.connect import (
     TlsFailed,
     connect,
 )
-from services.sender.smtp.connection import Connection, Timeouts
+from services.sender.smtp.connection import Connection, Report, Timeouts
 from services.sender.smtp.reply import Reply
 from services.sender.sources.echo import Observer
 from services.sender.sources.outlet import Outlet
+from services.sender.tlspolicy import Required, TlsPolicy
 from shared.net.destinations import Destination, Destinations, Host, NoDomain, NullMX, Unresolved
 from shared.net.guard import Guard
-from shared.net.tls import BrokenTls, Level, context, strictest
 from shared.records.grant import Grant
+from shared.records.tlslevel import strictest
 from shared.runtime.clock import Clock
 from shared.runtime.settings import Settings, Source
 
@@ -38,7 +38,6 @@ from shared.runtime.settings import Settings, Source
 _TRIES: Final = 4
 _FAILED_NS: Final = 60_000_000_000
 _REMEMBERED: Final = 10_000
-_IMPLICIT_TLS_PORT: Final = 465
 
 
 class Moved(Exception):
@@ -61,6 +60,10 @@ class Unreachable(Exception):
     address: str = ""
     source_ip: str = ""
     reply: Reply | None = None
+    #: Whose trouble it is: nobody's mail gets there, or only that of a domain that wants more than the others.
+    scope: Literal["pair", "domain"] = "pair"
+    #: Milliseconds spent in each stage.
+    ms: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Say why."""
@@ -79,16 +82,9 @@ class Common:
     log: FilteringBoundLogger
     #: Who sees a source's address; None: nobody was named.
     observer: Observer | None = None
-    broken_tls: BrokenTls = field(default_factory=BrokenTls)
-    contexts: dict[Level, ssl.SSLContext] = field(default_factory=dict)
+    tls: TlsPolicy = field(default_factory=TlsPolicy)
     #: address -> until when it is tried last
     failed: dict[str, int] = field(default_factory=dict)
-
-    def context(self, level: Level) -> ssl.SSLContext:
-        """Give the one context of a level."""
-        if level not in self.contexts:
-            self.contexts[level] = context(level)
-        return self.contexts[level]
 
 
 class Reach:
@@ -119,8 +115,7 @@ class Reach:
 
     async def connect(self, grant: Grant) -> Connection:
         """Give a ready connection for ``grant``; raises Moved, Unreachable, SourceUnavailable."""
-        own = self._source.tls if self._source.kind == "smarthost" else "opportunistic"
-        level = strictest((grant.tls, own))
+        required = self._required(grant)
         last = Unreachable(
             "the hosts have no address that this source can reach", stage="dns", category="dns"
         )
@@ -134,11 +129,28 @@ class Reach:
             if tries > _TRIES:
                 break
             try:
-                return await self._open(Endpoint(host.name, address, host.port), level)
+                return await self._open(Endpoint(host.name, address, host.port), required)
             except ConnectFailed as error:
                 self._note(address)
-                last = self._unreachable(error)
+                failed = self._unreachable(error, required)
+                # A host that would serve others says more than one that serves nobody.
+                last = failed if last.scope == "pair" else last
         raise last
+
+    def serves(self, connection: Connection, grant: Grant) -> bool:
+        """Say whether a connection that stands is secure enough for ``grant``."""
+        required = self._required(grant).level
+        return strictest((connection.peer.level, required)) == connection.peer.level
+
+    def learn(self, connection: Connection, report: Report) -> None:
+        """Take what the peer made of a message: one that wants TLS after all is asked for it the next time."""
+        verdict = classify.of_result(report.result)
+        if verdict is not None and verdict.category == "tls" and connection.peer.fallen_back:
+            self._common.tls.asked_for(connection.peer.host)
+
+    def _required(self, grant: Grant) -> Required:
+        provider = self._common.settings.providers.get(grant.provider or "")
+        return self._common.tls.required(grant, self._source, provider)
 
     def _note(self, address: str) -> None:
         now, failed = self._common.clock.mono_ns(), self._common.failed
@@ -146,7 +158,7 @@ class Reach:
             failed.clear()
         failed[address] = now + _FAILED_NS
 
-    def _unreachable(self, error: ConnectFailed) -> Unreachable:
+    def _unreachable(self, error: ConnectFailed, required: Required) -> Unreachable:
         if error.reply is not None:
             category = classify.of_reply(error.stage, error.reply).category
         else:
@@ -159,6 +171,8 @@ class Reach:
             error.endpoint.address,
             self._source.address,
             error.reply,
+            required.blame if isinstance(error, TlsFailed) else "pair",
+            error.ms,
         )
 
     # -- where to
@@ -192,31 +206,25 @@ class Reach:
 
     # -- how
 
-    async def _open(self, endpoint: Endpoint, level: Level) -> Connection:
-        origin = Origin(self._source.ehlo or "localhost", self._outlet.dial, self._credentials())
-        tls = self._tls(endpoint, level)
+    async def _open(self, endpoint: Endpoint, required: Required) -> Connection:
+        policy, clock = self._common.tls, self._common.clock
+        tls = policy.first(endpoint, required.level, self._source, clock.now_ns())
         try:
-            return await connect(
-                endpoint, origin, tls, timeouts=self._timeouts, clock=self._common.clock
-            )
+            return await self._try(endpoint, tls)
         except TlsFailed as error:
-            if level != "opportunistic":
+            plain = policy.second(tls, error)
+            if plain is None:
                 raise
-            # Nobody requires TLS here: once more, in the clear, and only on a new connection.
-            self._common.broken_tls.remember(endpoint.host, self._common.clock.now_ns())
-            self._common.log.info("tls_fallback", mx=endpoint.host, reason=error.why)
-            plain = Tls("none", fallen_back=error.why)
-            return await connect(
-                endpoint, origin, plain, timeouts=self._timeouts, clock=self._common.clock
-            )
+        connection = await self._try(endpoint, plain)
+        policy.fell_back(endpoint.host, clock.now_ns())
+        self._common.log.info("tls_fallback", mx=endpoint.host, reason=plain.fallen_back)
+        return connection
 
-    def _tls(self, endpoint: Endpoint, level: Level) -> Tls:
-        if level == "opportunistic":
-            if self._common.broken_tls.is_broken(endpoint.host, self._common.clock.now_ns()):
-                return Tls("none", fallen_back="TLS was broken here not long ago")
-            return Tls("opportunistic", self._common.context(level))
-        implicit = self._source.kind == "smarthost" and endpoint.port == _IMPLICIT_TLS_PORT
-        return Tls("required", self._common.context(level), implicit=implicit)
+    async def _try(self, endpoint: Endpoint, tls: Tls) -> Connection:
+        origin = Origin(self._source.ehlo or "localhost", self._outlet.dial, self._credentials())
+        return await connect(
+            endpoint, origin, tls, timeouts=self._timeouts, clock=self._common.clock
+        )
 
     def _credentials(self) -> Credentials | None:
         # The password of a proxied source is its proxy's.

@@ -1,27 +1,20 @@
-"""What TLS must be for a destination, decided in one place; DANE and MTA-STS will be further sources of the same decision.
+"""The levels of TLS, what each of them checks, and the hosts where it did not work.
 
-Pure but for the contexts, of which there is one for each level and process.
+Which level holds for a connection is the sender's ``tlspolicy``; this is what it decides with.
 """
 
 import ssl
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
-Level = Literal["opportunistic", "encrypted", "verified"]
+from shared.records.tlslevel import TlsLevel
 
-_ORDER: Final[tuple[Level, ...]] = ("opportunistic", "encrypted", "verified")
 #: A host whose TLS was broken is tried in the clear for so long, where that is allowed (KumoMTA and others remember three days).
 REMEMBER_NS: Final = 3 * 24 * 3600 * 1_000_000_000
 _REMEMBERED: Final = 100_000
 
 
-def strictest(levels: Iterable[Level]) -> Level:
-    """Give the highest of the levels that somebody requires; a required level never downgrades."""
-    return max(levels, key=_ORDER.index, default="opportunistic")
-
-
-def context(level: Level) -> ssl.SSLContext:
+def context(level: TlsLevel) -> ssl.SSLContext:
     """Make the context of a level: verified checks chain and name; the others encrypt towards whoever answers."""
     if level == "verified":
         made = ssl.create_default_context()
@@ -55,6 +48,10 @@ class BrokenTls:
         while len(self._until) >= self.bound:
             del self._until[next(iter(self._until))]
         self._until[host] = now_ns + REMEMBER_NS
+
+    def forget(self, host: str) -> None:
+        """Let ``host`` have its chance again."""
+        self._until.pop(host, None)
 
     def is_broken(self, host: str, now_ns: int) -> bool:
         """Say whether ``host`` is tried without TLS for now."""

@@ -4,12 +4,11 @@ It starts not before ``t0_ns`` and not after ``t1_ns``. A grant of another epoch
 settles it. The message follows the line, or is referred to.
 """
 
-from typing import Literal
-
 import msgspec
 
 from shared.records.body import BodyRef
 from shared.records.codec import Codec, Record
+from shared.records.tlslevel import TlsLevel
 
 
 class Grant(Record, frozen=True, kw_only=True, omit_defaults=True):
@@ -41,8 +40,8 @@ class Grant(Record, frozen=True, kw_only=True, omit_defaults=True):
     burst: int = 1
     connections: int = 1
     messages_per_connection: int = 100
-    #: The least that TLS must be: opportunistic, encrypted or verified.
-    tls: Literal["opportunistic", "encrypted", "verified"] = "opportunistic"
+    #: The least that TLS must be, for the provider and for the tenant.
+    tls: TlsLevel = "opportunistic"
     prepend: str = ""
     body: BodyRef | None = None
     eight_bit: bool = False

@@ -31,7 +31,11 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     source_ip: str = ""
     mx: str = ""
     mx_ip: str = ""
+    #: The version; ``none: why`` in the clear, ``failed: why`` where that was not allowed; empty: it did not come so far.
     tls: str = ""
+    tls_cipher: str = ""
+    #: Whether chain and name of the certificate were checked.
+    tls_verified: bool = False
     #: Wall time of MAIL, and of the end.
     mail_ns: int = 0
     end_ns: int = 0

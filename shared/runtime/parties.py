@@ -155,6 +155,7 @@ def _tenant(name: str, table: Table, base: Path) -> Tenant:
         pools=chosen,
         dkim=tuple(_dkim(row, base) for row in table.rows("dkim")),
         unsigned=table.get("unsigned", values.flag, False),
+        tls=table.get("tls", _TLS, "opportunistic"),
     )
 
 

@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
+from shared.records.tlslevel import TlsLevel
+
 _S: Final = 1_000_000_000
 _MIN: Final = 60 * _S
 _H: Final = 60 * _MIN
@@ -17,7 +19,6 @@ _D: Final = 24 * _H
 #: Slots of one slot group (DESIGN 2); more groups than one may come later.
 SLOTS_PER_GROUP: Final = 128
 
-TlsLevel = Literal["opportunistic", "encrypted", "verified"]
 #: How much of white space counts in a signature (RFC 6376 3.4).
 Strictness = Literal["relaxed", "simple"]
 
@@ -133,6 +134,8 @@ class Tenant:
     dkim: tuple[DkimKey, ...] = ()
     #: May send without a signature where no key fits the From domain.
     unsigned: bool = False
+    #: The least that TLS must be for its mail, wherever it goes.
+    tls: TlsLevel = "opportunistic"
 
 
 @dataclass(frozen=True, slots=True)

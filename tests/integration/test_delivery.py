@@ -129,7 +129,12 @@ async def test_encrypted_is_never_plaintext_and_opportunistic_takes_what_there_i
         "*.easy.test": (plain.target, "easy"),
         "*.secure.test": (secure.target, "secure"),
     }
-    text = config(tmp_path, kafka, prefix, routes=routes)
+    careful = (
+        '[tenants.careful]\ndomains = ["acme.example"]\npools = { transactional = "main", bulk = "main" }\n'
+        'unsigned = true\ntls = "verified"'
+    )
+    # One source and one connection: what the first tenant opened is there for the second.
+    text = config(tmp_path, kafka, prefix, routes=routes, sources=("127.0.0.11",), more=careful)
     for name in ("strict", "secure"):
         text = text.replace(f"[providers.{name}]\n", f'[providers.{name}]\ntls = "encrypted"\n')
     stack = Stack(tmp_path, kafka, prefix, text)
@@ -149,6 +154,32 @@ async def test_encrypted_is_never_plaintext_and_opportunistic_takes_what_there_i
         assert ends == {"strict": "expired", "easy": "delivered", "secure": "delivered"}
         assert {line["rcpt"] for line in plain.seen("message")} == {"u@a.easy.test"}
         assert [line["tls"] for line in secure.seen("message")] == ["TLSv1.3"]
+        # A tenant that wants the certificate to fit gets no use of the connection that stands, and no pair is paused over it.
+        both = [("careful", "careful"), ("acme", "again")]
+        await stack.produce(
+            [
+                submission("u@b.secure.test", id_=name)
+                .replace(b'"v": 1', b'"v": 1, "expires": "4s"', 1)
+                .replace(b'"acme"', b'"%b"' % tenant.encode(), 1)
+                for tenant, name in both
+            ]
+        )
+        async with Events(stack, PARTITIONS) as events:
+            await events.until_final(5, 60)
+            ends = {event.submission: event.type for event in events.finals().values()}
+            assert (ends["careful"], ends["again"]) == ("expired", "delivered")
+            told = [
+                event
+                for said in events.by_delivery.values()
+                for event in said
+                if event.submission == "careful" and event.type == "deferred"
+            ]
+        assert {(event.category, event.scope) for event in told} == {("tls", "domain")}
+        assert {line["rcpt"] for line in secure.seen("message")} == {
+            "u@a.secure.test",
+            "u@b.secure.test",
+        }
+        assert len(secure.seen("message")) == 2
     finally:
         stack.stop()
         plain.stop()

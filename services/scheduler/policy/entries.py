@@ -4,7 +4,7 @@ from services.scheduler.policy.pairs import PairLimit
 from shared.records.delivery import Delivery
 from shared.records.grant import Grant
 from shared.records.state import DeliveryState, Open
-from shared.runtime.settings import TlsLevel
+from shared.records.tlslevel import TlsLevel
 
 
 def granted(

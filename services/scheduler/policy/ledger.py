@@ -36,6 +36,7 @@ from shared.records.grant import Grant
 from shared.records.lanemap import LaneMap
 from shared.records.outcome import Handback, Mark, Outcome, Started
 from shared.records.state import DeliveryState, Meta, Open, PairState, State, TotalState
+from shared.records.tlslevel import TlsLevel, strictest
 from shared.runtime.settings import Settings
 
 _LOOK_AT_PINS_NS = 10_000_000_000
@@ -296,6 +297,14 @@ class Ledger:
 
     def _grant(self, entry: DeliveryState, grant: Open, group: Group) -> Grant:
         limit = self._pairs.limit(group.provider, group.limit_key, grant.slot)
+        return granted(entry, grant, group.limit_key, limit, self._tls(entry), self.partition)
+
+    def _tls(self, entry: DeliveryState) -> TlsLevel:
+        """Say what the next hop must be; of a smart host, which is none of the provider's, its sender knows the rest."""
+        levels: list[TlsLevel] = []
+        if entry.tenant in self._settings.tenants:
+            levels.append(self._settings.tenants[entry.tenant].tls)
         provider = self._settings.providers.get(entry.provider or "")
-        tls = provider.tls if provider else "opportunistic"
-        return granted(entry, grant, group.limit_key, limit, tls, self.partition)
+        if provider is not None and self._settings.smarthost(entry.pool) is None:
+            levels.append(provider.tls)
+        return strictest(levels)

@@ -138,9 +138,11 @@ RULES: Final[tuple[Rule, ...]] = (
         text=_re(r"\bptr\b|reverse (?:dns|hostname|lookup)|\brdns\b"),
         sample=("banner", "554 Bad DNS PTR resource record"),
     ),
+    # -- what the connection lacks: the next one may have it, so no code ends the delivery
     Rule(
         category="tls",
         scope="pair",
+        kind="deferred",
         source=_GMAIL,
         enhanced=_re(r"[45]\.7\.(?:29|10|5|32[1-5])"),
         sample=("mail", "421 4.7.29 This message was sent over a connection without TLS"),
@@ -148,6 +150,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         category="tls",
         scope="pair",
+        kind="deferred",
         source="RFC 3207",
         text=_re(
             r"must issue a starttls|(?:requires?|enforces?) (?:tls|encryption)|encryption (?:is )?required"
@@ -382,7 +385,7 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
 )
 
-#: What a failure is called, where no row knows better.
+#: What a refusal is about at these stages.
 _FAILED: Final = {"starttls": "tls", "auth": "credentials"}
 
 
@@ -390,15 +393,20 @@ def of_reply(stage: str, reply: Reply) -> Verdict:
     """Judge one reply at one stage."""
     rule = next((row for row in RULES if row.matches(stage, reply)), None)
     if stage in BEFORE_ENVELOPE or (stage == "mail" and reply.code == _CLOSING):
-        named = rule is not None and rule.scope == "pair"
-        category = rule.category if rule is not None and named else _FAILED.get(stage, "connection")
-        return Verdict("pair_failed", category, "pair")
+        return Verdict("pair_failed", _before_envelope(stage, reply, rule), "pair")
     if reply.positive:
         return Verdict("delivered")
     kind: Kind = "deferred" if reply.transient else "bounced"
     if rule is None:
         return Verdict(kind, "closing" if reply.code == _CLOSING else "other", _scope(stage))
     return Verdict(rule.kind or kind, rule.category, rule.scope)
+
+
+def _before_envelope(stage: str, reply: Reply, rule: Rule | None) -> str:
+    # A host that says 421 is busy, whatever it was asked; any other no to STARTTLS or AUTH is about that, whatever its words are.
+    if stage in _FAILED and reply.code != _CLOSING:
+        return _FAILED[stage]
+    return rule.category if rule is not None and rule.scope == "pair" else "connection"
 
 
 def of_result(result: Result) -> Verdict | None:

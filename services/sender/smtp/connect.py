@@ -24,6 +24,7 @@ from services.sender.smtp.connection import Connection, Peer, Timeouts
 from services.sender.smtp.reply import Reply, harmless, of_text
 from services.sender.smtp.session import Capabilities
 from services.sender.sources.paths import Opened
+from shared.records.tlslevel import TlsLevel
 from shared.runtime.clock import Clock
 
 _S: Final = 1_000_000_000
@@ -83,6 +84,8 @@ class ConnectFailed(Exception):
         """Say where it ended, and how."""
         super().__init__(f"{endpoint.host} [{endpoint.address}]:{endpoint.port} at {stage}: {why}")
         self.endpoint, self.stage, self.why, self.reply = endpoint, stage, why, reply
+        #: Milliseconds spent in each stage.
+        self.ms: dict[str, int] = {}
 
 
 class TlsFailed(ConnectFailed):
@@ -96,7 +99,9 @@ async def connect(
     opening = _Opening(endpoint, origin, tls, timeouts, clock)
     try:
         return await opening.run()
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, ConnectFailed):
+            error.ms = opening.ms
         opening.close()
         raise
 
@@ -112,7 +117,7 @@ class _Opening:
         self._opened: Opened | None = None
         self._client: aiosmtplib.SMTP | None = None
         self._raw: asyncio.Transport | None = None
-        self._ms: dict[str, int] = {}
+        self.ms: dict[str, int] = {}
 
     def close(self) -> None:
         """Close what is open."""
@@ -201,13 +206,16 @@ class _Opening:
         transport = cast("asyncio.Transport | None", client.transport)
         if transport is None or transport.is_closing():
             raise ConnectFailed(self._endpoint, "ehlo", "the peer closed the connection")
-        tls = transport.get_extra_info("ssl_object")
+        tls = cast("ssl.SSLObject | None", transport.get_extra_info("ssl_object"))
+        cipher = tls.cipher() if tls is not None else None
         peer = Peer(
             host=self._endpoint.host,
             address=self._endpoint.address,
             port=self._endpoint.port,
             source_ip=source_ip,
             tls=tls.version() or "" if tls is not None else "",
+            cipher=cipher[0] if cipher is not None else "",
+            level=self._level(tls),
             fallen_back=self._tls.fallen_back,
         )
         capabilities = Capabilities.of(client.esmtp_extensions)
@@ -218,8 +226,16 @@ class _Opening:
             timeouts=self._timeouts,
             clock=self._clock,
             raw=self._raw,
-            opening_ms=self._ms,
+            opening_ms=self.ms,
         )
+
+    def _level(self, tls: ssl.SSLObject | None) -> TlsLevel:
+        """Say what the session proves, by what was checked and not by what was meant."""
+        if tls is None:
+            return "opportunistic"
+        if tls.context.verify_mode == ssl.CERT_REQUIRED and tls.context.check_hostname:
+            return "verified"
+        return "encrypted" if self._tls.mode == "required" else "opportunistic"
 
     # -- errors and times
 
@@ -243,7 +259,9 @@ class _Opening:
         except ValueError as error:
             # A host name that a stranger's DNS gave, and that is none: TLS cannot name it.
             raise self._failure(stage, _why(error)) from error
-        self._ms[stage] = self._ms.get(stage, 0) + (self._clock.mono_ns() - begun) // 1_000_000
+        finally:
+            spent = (self._clock.mono_ns() - begun) // 1_000_000
+            self.ms[stage] = self.ms.get(stage, 0) + spent
 
     def _answered(
         self, stage: ConnectStage, error: aiosmtplib.SMTPResponseException

@@ -33,6 +33,7 @@ from services.sender.smtp.session import (
     Transaction,
 )
 from shared.records.outcome import Wire
+from shared.records.tlslevel import TlsLevel
 from shared.runtime.clock import Clock
 
 _S: Final = 1_000_000_000
@@ -87,8 +88,11 @@ class Peer:
     address: str
     port: int
     source_ip: str
-    #: The version, or empty.
+    #: The version and the cipher, or empty.
     tls: str = ""
+    cipher: str = ""
+    #: What this connection is good enough for.
+    level: TlsLevel = "opportunistic"
     #: Why TLS was given up, where this connection is the second try.
     fallen_back: str = ""
 
@@ -284,8 +288,9 @@ class Connection:
             source_ip=self.peer.source_ip,
             mx=self.peer.host,
             mx_ip=self.peer.address,
-            tls=self.peer.tls
-            or (f"none: {self.peer.fallen_back}" if self.peer.fallen_back else ""),
+            tls=self.peer.tls or f"none: {self.peer.fallen_back or 'it is not offered'}",
+            tls_cipher=self.peer.cipher,
+            tls_verified=self.peer.level == "verified",
             mail_ns=watch.begun_ns,
             end_ns=self._clock.now_ns(),
             ms=watch.ms,

@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.net.tls import REMEMBER_NS, BrokenTls, Level, context, strictest
+from shared.net.tls import REMEMBER_NS, BrokenTls, context
+from shared.records.tlslevel import TlsLevel, strictest
 
-LEVELS: list[Level] = ["opportunistic", "encrypted", "verified"]
+LEVELS: list[TlsLevel] = ["opportunistic", "encrypted", "verified"]
 
 
 @given(st.lists(st.sampled_from(LEVELS)))
-def test_the_strictest_of_all_requirements_holds(levels: list[Level]) -> None:
+def test_the_strictest_of_all_requirements_holds(levels: list[TlsLevel]) -> None:
     found = strictest(levels)
     assert all(LEVELS.index(level) <= LEVELS.index(found) for level in levels)
     assert found in levels or (not levels and found == "opportunistic")
@@ -27,12 +28,12 @@ def test_only_verified_looks_at_certificate_and_name() -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_nothing_older_than_tls_1_2_is_spoken(level: Level) -> None:
+def test_nothing_older_than_tls_1_2_is_spoken(level: TlsLevel) -> None:
     assert context(level).minimum_version == ssl.TLSVersion.TLSv1_2
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_no_level_has_a_cipher_without_encryption_or_without_keys(level: Level) -> None:
+def test_no_level_has_a_cipher_without_encryption_or_without_keys(level: TlsLevel) -> None:
     assert not [
         cipher
         for cipher in context(level).get_ciphers()
@@ -46,6 +47,14 @@ def test_broken_tls_is_remembered_for_three_days() -> None:
     assert broken.is_broken("mx.example", 10 + REMEMBER_NS - 1)
     assert not broken.is_broken("mx.example", 10 + REMEMBER_NS)
     assert not broken.is_broken("other.example", 11)
+
+
+def test_a_host_may_get_its_chance_again() -> None:
+    broken = BrokenTls()
+    broken.remember("mx.example", 10)
+    broken.forget("mx.example")
+    broken.forget("unheard.example")
+    assert not broken.is_broken("mx.example", 11)
 
 
 def test_the_oldest_is_forgotten_when_there_are_too_many() -> None:

@@ -355,6 +355,15 @@ def test_one_mistake_more_is_one_problem_more(tmp_path: Path, more: str, problem
     assert found.startswith(problem)
 
 
+def test_a_tenant_may_ask_for_a_level_of_tls_that_there_is(tmp_path: Path) -> None:
+    pools = 'pools = { transactional = "tx", bulk = "bulk" }'
+    settings = read(tmp_path, changed(pools, f'{pools}\ntls = "verified"'))
+    assert settings.tenants["acme"].tls == "verified"
+    assert problems(tmp_path, changed(pools, f'{pools}\ntls = "most"'))[0].startswith(
+        "tenants.acme.tls: expected one of opportunistic, encrypted, verified"
+    )
+
+
 def test_more_copies_in_sync_than_there_are_is_refused(tmp_path: Path) -> None:
     text = changed("slots = 16", "replication = 2\nmin_insync = 3")
     assert problems(tmp_path, text) == [

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +21,7 @@ from shared.records.grant import Grant
 from shared.records.lanemap import propose
 from shared.records.outcome import Handback, Outcome, Result, Started
 from shared.records.state import STATE
+from shared.records.tlslevel import TlsLevel
 from shared.runtime import defaults
 from shared.runtime.settings import (
     LimitRow,
@@ -196,6 +198,49 @@ def test_a_delivery_is_granted_once_and_ends_with_its_outcome() -> None:
     assert world.said() == ["delivered"]
     assert world.events[0].final
     assert "d1" not in world.state
+
+
+@pytest.mark.parametrize(
+    ("provider", "tenant", "level"),
+    [
+        ("opportunistic", "opportunistic", "opportunistic"),
+        ("encrypted", "opportunistic", "encrypted"),
+        ("opportunistic", "verified", "verified"),
+        ("encrypted", "verified", "verified"),
+        ("verified", "encrypted", "verified"),
+    ],
+)
+def test_a_grant_carries_the_stricter_of_what_provider_and_tenant_want_of_tls(
+    provider: TlsLevel, tenant: TlsLevel, level: TlsLevel
+) -> None:
+    base = make_settings()
+    world = World(
+        replace(
+            base,
+            providers={"big": replace(base.providers["big"], tls=provider)},
+            tenants={"acme": replace(base.tenants["acme"], tls=tenant)},
+        )
+    )
+    world.deliver("d1")
+    world.turn()
+    assert world.only().tls == level
+
+
+def test_the_providers_row_is_not_asked_of_the_smart_host_before_it() -> None:
+    base = make_settings()
+    relay = Source("relay", 1, "smarthost", "none", host="relay.example.net")
+    world = World(
+        replace(
+            base,
+            sources={"ip-0": base.sources["ip-0"], "relay": relay},
+            pools={**base.pools, "relay": Pool("relay", {"relay": 1})},
+            providers={"big": replace(base.providers["big"], tls="verified")},
+        )
+    )
+    world.control(propose(1, 1, world.config.providers, ["relay"]))
+    world.deliver("d1", pool="relay")
+    world.turn()
+    assert world.only().tls == "opportunistic"
 
 
 def test_a_deferral_waits_for_its_schedule_and_counts_a_step() -> None:

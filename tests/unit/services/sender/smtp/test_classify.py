@@ -47,6 +47,15 @@ def test_a_row_is_the_first_that_matches_its_sample(rule: Rule) -> None:
         ),
         ("ehlo", "550 5.1.1 no such user", Verdict("pair_failed", "connection", "pair")),
         ("starttls", "454 TLS not available", Verdict("pair_failed", "tls", "pair")),
+        ("starttls", "454 4.7.0 try later", Verdict("pair_failed", "tls", "pair")),
+        ("starttls", "421 too many connections", Verdict("pair_failed", "rate", "pair")),
+        ("starttls", "421 bye", Verdict("pair_failed", "connection", "pair")),
+        # What the connection lacks is no reason to give the mail up.
+        (
+            "mail",
+            "530 5.7.0 Must issue a STARTTLS command first",
+            Verdict("deferred", "tls", "pair"),
+        ),
         ("auth", "535 5.7.8 bad", Verdict("pair_failed", "credentials", "pair")),
         ("rset", "500 what", Verdict("pair_failed", "connection", "pair")),
         ("rcpt", "421 closing", Verdict("deferred", "closing", "recipient")),
