@@ -27,6 +27,7 @@ from services.sender.slots import Slots
 from services.sender.sources.echo import observer_of
 from shared.kafka.cluster import Cluster
 from shared.kafka.controlfeed import ControlFeed
+from shared.net import machine
 from shared.net.destinations import Destinations
 from shared.net.guard import Guard
 from shared.protocol.control import ControlView
@@ -100,7 +101,7 @@ class Sender:
         common = Common(
             settings,
             destinations,
-            Guard.of(settings.net.allow, own),
+            Guard.of(settings.net, own, machine.has),
             clock,
             self.rng,
             log,

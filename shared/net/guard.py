@@ -1,17 +1,20 @@
-"""Where never to connect: the destination is whatever a stranger's DNS says. Pure.
+"""Where never to connect: the destination is whatever a stranger's DNS says. Pure but for the machine's own addresses, which it asks for.
 
 The check is on the final socket address, after all resolution, so that nothing can be rebound between. The networks are a table of our
 own, after IANA's registries of special-purpose addresses: what Python calls global differs between its versions. Of IPv6 only
 2000::/3 is given out to anybody, so everything outside of it is refused without a row; an address that stands for an IPv4 one (mapped,
 NAT64, 6to4) is judged by that, too.
 
-An operator may allow networks. That never allows the sender's own addresses: mail that is sent to oneself is a loop.
+An operator may allow networks, which opens those of the table and this machine's own address, and deny others, which nothing opens. Nothing
+opens the addresses of the sources either: mail that is sent to oneself is a loop.
 """
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
+
+from shared.runtime.settings import Net
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -55,17 +58,27 @@ class Guard:
     """Judge addresses."""
 
     allowed: tuple[Network, ...] = ()
+    denied: tuple[Network, ...] = ()
     own: frozenset[Address] = frozenset()
+    #: Whether somebody on this machine may listen there.
+    here: Callable[[str], bool] = lambda _: False
 
     @classmethod
-    def of(cls, allow: Iterable[str], own: Iterable[str]) -> "Guard":
-        """Read networks that may be connected to, and the addresses of this sender."""
+    def of(
+        cls,
+        net: Net,
+        own: Iterable[str],
+        here: Callable[[str], bool] = lambda _: False,
+    ) -> "Guard":
+        """Read the networks that an operator names, and the addresses of this sender."""
         return cls(
-            tuple(ipaddress.ip_network(network) for network in allow),
+            tuple(ipaddress.ip_network(network) for network in net.allow),
+            tuple(ipaddress.ip_network(network) for network in net.deny),
             frozenset(ipaddress.ip_address(address) for address in own),
+            here,
         )
 
-    def refusal(self, address: str) -> str | None:
+    def refusal(self, address: str) -> str | None:  # noqa: PLR0911 - one for each rule
         """Say why ``address`` must not be connected to; None: it may."""
         try:
             found = ipaddress.ip_address(address)
@@ -74,12 +87,16 @@ class Guard:
         meant = [found, *_inner(found)]
         if any(each in self.own for each in meant):
             return f"{address} is an address of this sender"
+        if any(each in network for each in meant for network in self.denied):
+            return f"{address} is denied by the configuration"
         if any(found in network for network in self.allowed):
             return None
         for each in meant:
             why = _special(each)
             if why is not None:
                 return f"{address} is not a public address ({why})"
+        if any(self.here(str(each)) for each in meant):
+            return f"{address} is an address of this machine"
         return None
 
 

@@ -48,7 +48,7 @@ _DNS: Final[Mapping[str, Read]] = {
     "port": values.port,
     "timeout_ns": values.some_time,
 }
-_NET: Final[Mapping[str, Read]] = {"allow": values.networks}
+_NET: Final[Mapping[str, Read]] = {"allow": values.networks, "deny": values.networks}
 _HTTP: Final[Mapping[str, Read]] = {"host": values.listen, "port": values.any_port}
 _INGEST: Final[Mapping[str, Read]] = {
     "inline_max": values.size,

@@ -231,9 +231,10 @@ class Dns:
 
 @dataclass(frozen=True, slots=True)
 class Net:
-    """Networks that may be connected to although they are private."""
+    """Where mail may go although it is private, and where never."""
 
     allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

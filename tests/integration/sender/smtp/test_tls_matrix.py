@@ -29,7 +29,7 @@ from shared.records.grant import Grant
 from shared.records.outcome import Outcome, Wire
 from shared.records.tlslevel import TlsLevel
 from shared.runtime.clock import SystemClock
-from shared.runtime.settings import Provider, Route, Settings, Source
+from shared.runtime.settings import Net, Provider, Route, Settings, Source
 
 S = 1_000_000_000
 LEVELS: tuple[TlsLevel, ...] = ("verified", "encrypted", "opportunistic")
@@ -181,7 +181,7 @@ async def reach(host: Host, certificates: Certificates, row: TlsLevel) -> tuple[
     common = Common(
         settings,
         Destinations(settings, clock),
-        Guard.of(["127.0.0.0/8"], []),
+        Guard.of(Net(("127.0.0.0/8",)), []),
         clock,
         random.Random(7),
         structlog.get_logger(),

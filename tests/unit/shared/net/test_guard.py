@@ -2,7 +2,9 @@
 
 import pytest
 
+from shared.net import machine
 from shared.net.guard import Guard
+from shared.runtime.settings import Net
 
 FORBIDDEN = [
     ("127.0.0.1", "loopback"),
@@ -74,7 +76,7 @@ def test_a_public_address_may_be_connected_to(address: str) -> None:
 
 
 def test_an_operator_may_allow_a_network_and_nothing_beside_it() -> None:
-    guard = Guard.of(["127.0.0.0/8", "fd00::/64"], [])
+    guard = Guard.of(Net(("127.0.0.0/8", "fd00::/64")), [])
     assert guard.refusal("127.0.0.1") is None
     assert guard.refusal("fd00::5") is None
     assert guard.refusal("10.0.0.1") is not None
@@ -82,22 +84,47 @@ def test_an_operator_may_allow_a_network_and_nothing_beside_it() -> None:
 
 
 def test_an_allowed_ipv4_network_does_not_allow_the_forms_that_hide_it() -> None:
-    assert Guard.of(["127.0.0.0/8"], []).refusal("::ffff:127.0.0.1") is not None
+    assert Guard.of(Net(("127.0.0.0/8",)), []).refusal("::ffff:127.0.0.1") is not None
 
 
 @pytest.mark.parametrize(
     "address", ["8.8.4.4", "::ffff:8.8.4.4", "64:ff9b::8.8.4.4", "2002:808:404::1"]
 )
 def test_the_senders_own_address_is_refused_in_every_form(address: str) -> None:
-    assert Guard.of([], ["8.8.4.4"]).refusal(address) == f"{address} is an address of this sender"
+    assert (
+        Guard.of(Net(), ["8.8.4.4"]).refusal(address) == f"{address} is an address of this sender"
+    )
 
 
 def test_no_allowed_network_allows_the_senders_own_addresses() -> None:
-    guard = Guard.of(["127.0.0.0/8"], ["127.0.0.11"])
+    guard = Guard.of(Net(("127.0.0.0/8",)), ["127.0.0.11"])
     assert guard.refusal("127.0.0.11") == "127.0.0.11 is an address of this sender"
     assert guard.refusal("127.0.0.1") is None
 
 
 @pytest.mark.parametrize("text", ["", "localhost", "1.2.3", "1.2.3.4:25", "0x7f000001", "127.1"])
 def test_what_is_no_address_is_refused(text: str) -> None:
-    assert Guard.of(["127.0.0.0/8"], []).refusal(text) == f"{text} is no IP address"
+    assert Guard.of(Net(("127.0.0.0/8",)), []).refusal(text) == f"{text} is no IP address"
+
+
+@pytest.mark.parametrize(
+    "address", ["8.8.4.4", "::ffff:8.8.4.4", "64:ff9b::8.8.4.4", "2002:808:404::1"]
+)
+def test_what_an_operator_denies_nothing_opens(address: str) -> None:
+    guard = Guard.of(Net(allow=("0.0.0.0/0", "::/0"), deny=("8.8.4.0/24",)), [])
+    assert guard.refusal(address) == f"{address} is denied by the configuration"
+    assert guard.refusal("8.8.8.8") is None
+
+
+def test_who_listens_on_this_machine_is_not_found_by_mail_unless_it_is_allowed() -> None:
+    here = {"8.8.4.4"}.__contains__
+    assert Guard.of(Net(), [], here).refusal("8.8.4.4") == "8.8.4.4 is an address of this machine"
+    assert Guard.of(Net(), [], here).refusal("64:ff9b::8.8.4.4") is not None
+    assert Guard.of(Net(), [], here).refusal("8.8.8.8") is None
+    assert Guard.of(Net(("8.8.4.0/24",)), [], here).refusal("8.8.4.4") is None
+
+
+def test_the_machine_knows_its_own_addresses() -> None:
+    assert machine.has("127.0.0.1")
+    assert not machine.has("192.0.2.1")
+    assert not machine.has("2001:db8::1")
