@@ -121,6 +121,8 @@ class SlotOwner:
         self._claimed_before = False
         self._sound_ns = now.mono_ns
         self._since_ns = now.mono_ns
+        #: While it listens: when it had read its own hello back.
+        self._heard_ns: int | None = None
         self._sent: dict[str, Now] = {}
         self._answered: dict[str, tuple[int, int, Now]] = {}
         self._beat_ns = 0
@@ -214,7 +216,7 @@ class SlotOwner:
             case State.WATCHING:
                 return self._watch(now, at_end=at_end)
             case State.LISTENING:
-                return self._listen(now)
+                return self._listen(now, at_end=at_end)
             case State.GREETING:
                 return self._greet(now)
             case State.ENDING:
@@ -242,13 +244,17 @@ class SlotOwner:
         quiet = now.mono_ns - self._sound_ns >= self._times.silence_ns
         if not (freed or mine or quiet):
             return []
-        # Silence may be Kafka's, for everybody: after a round trip of one's own, listen a little longer.
-        self.state = State.GREETING if freed or mine else State.LISTENING
+        # Silence may be Kafka's, for everybody, or this reader's: after a round trip of one's own, listen a little longer.
+        self.state, self._heard_ns = State.GREETING if freed or mine else State.LISTENING, None
         return [self._say(Hello(process=self._me.process, wall_ns=now.wall_ns), now)]
 
-    def _listen(self, now: Now) -> list[Action]:
+    def _listen(self, now: Now, *, at_end: bool) -> list[Action]:
         answer = self._answer()
-        if answer is None or now.mono_ns < answer[2].mono_ns + 2 * self._times.heartbeat_ns:
+        if answer is None or self._view.position <= answer[0]:
+            return []  # Whoever has not read its own hello has not read what others said before it either.
+        if self._heard_ns is None:
+            self._heard_ns = now.mono_ns
+        if not at_end or now.mono_ns < self._heard_ns + 2 * self._times.heartbeat_ns:
             return []
         if now.mono_ns - self._sound_ns < self._times.silence_ns:
             return self._back(now)

@@ -31,6 +31,8 @@ class Process:
     wall_offset: int = 0
     position: int = 0
     cut: bool = False
+    #: Its reader stands still and believes that there is no more, while its producer works.
+    deaf: bool = False
     view: ControlView = field(default_factory=ControlView)
     owner: SlotOwner = field(init=False)
     handed_back: int = 0
@@ -51,7 +53,7 @@ class Process:
         return self.owner.state
 
     def turn(self) -> None:
-        if not self.cut:
+        if not self.cut and not self.deaf:
             for offset, stamp, record in self.log.records[self.position :]:
                 self.position = offset + 1
                 self.view.feed(offset, stamp, record)
@@ -114,6 +116,38 @@ def test_a_standby_waits_for_silence_and_then_for_the_fence() -> None:
         log.run(0.1, two)
         assert log.now < died + 40 * S
     assert log.now - died >= TIMES.silence_ns + TIMES.wait_ns - S
+
+
+def test_a_standby_whose_reader_stands_still_takes_that_for_nobodys_silence() -> None:
+    log = Log()
+    one, two = Process(log, "p1", "pod1"), Process(log, "p2", "pod2")
+    log.run(1.5, one)
+    log.run(1, one, two)
+    two.deaf = True
+    log.run(60, one, two)
+    assert two.state() is State.LISTENING
+    assert len(log.of(Claim)) == 1
+    two.deaf = False
+    log.run(5, one, two)
+    assert two.state() is State.WATCHING
+    assert len(log.of(Claim)) == 1
+
+
+def test_a_standby_listens_on_after_it_has_read_its_own_hello_back() -> None:
+    log = Log()
+    one, two = Process(log, "p1", "pod1"), Process(log, "p2", "pod2")
+    log.run(1.5, one)
+    log.run(1, one, two)
+    two.deaf = True
+    # The owner dies meanwhile: the silence is true, and still it is only judged after the hello came back.
+    log.run(30, two)
+    assert two.state() is State.LISTENING
+    two.deaf = False
+    heard = log.now
+    while len(log.of(Claim)) == 1:
+        log.run(0.1, two)
+        assert log.now < heard + 30 * S
+    assert log.now - heard >= 2 * TIMES.heartbeat_ns
 
 
 def test_an_owner_that_reads_a_later_claim_stops_at_once() -> None:
