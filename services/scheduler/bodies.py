@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from shared.kafka.cluster import Cluster
+from shared.kafka.cluster import SEEK_FETCH_WAIT_MS, Cluster
 from shared.kafka.reader import Reader
 
 #: Records between two wanted ones that are read through rather than jumped over: a seek costs about as much.
@@ -42,7 +42,7 @@ class Bodies:
         starts = await self.cluster.start_offsets(
             [(topic, self.partition) for topic in self._topics]
         )
-        self._reader = await self.cluster.reader(dict(starts))
+        self._reader = await self.cluster.reader(dict(starts), fetch_wait_ms=SEEK_FETCH_WAIT_MS)
         for topic in self._topics:
             self._reader.pause((topic, self.partition))
 

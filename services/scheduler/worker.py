@@ -57,7 +57,9 @@ _IDLE_MS: Final = 100
 _MS: Final = 1_000_000
 _S: Final = 1_000_000_000
 _TRIM_NS: Final = 2 * _S
-_GATHER_NS: Final = 50 * _MS
+_GATHER_NS: Final = 100 * _MS
+#: How often the group is told how far the partition is: for tools alone, since mail.state holds what counts.
+_TELL_GROUP_NS: Final = 1 * _S
 _BUG: Final = "a bug: this record could not be digested"
 
 
@@ -92,6 +94,7 @@ class Worker:
         self._paused: set[str] = set()
         self._trimmed: dict[str, int] = {}
         self._trim_ns = 0
+        self._told_group_ns = -_TELL_GROUP_NS
         #: Stragglers whose copy is under way: id -> the offset that it replaces.
         self._copied: dict[str, int] = {}
         self._answers = shell.resolving.subscribe()
@@ -254,18 +257,23 @@ class Worker:
                 )
             for value in refused:
                 await round_.send(shell.topics.rejected, self.partition, value)
-            inputs = self._inputs()
-            round_.commit_offsets(
-                shell.topics.prefix + GROUP,
-                {
-                    (inputs[name], self.partition): offset
-                    for name, offset in self._positions.items()
-                },
-            )
+            self._tell_group(round_)
         self.committed_ns = shell.clock.now_ns()
         for event in decided.events:
             shell.count(event)
         self._forget(decided)
+
+    def _tell_group(self, round_: Round) -> None:
+        """Commit the group's offsets now and then: they cost a round two requests and a marker more."""
+        now = self._shell.clock.mono_ns()
+        if now < self._told_group_ns + _TELL_GROUP_NS:
+            return
+        self._told_group_ns = now
+        inputs = self._inputs()
+        round_.commit_offsets(
+            self._shell.topics.prefix + GROUP,
+            {(inputs[name], self.partition): offset for name, offset in self._positions.items()},
+        )
 
     def _digest(self, record: Received) -> bytes | None:
         """Feed one record; one that a bug of ours cannot digest is rejected by the next worker, and stops nobody behind it."""

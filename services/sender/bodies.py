@@ -8,7 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final
 
-from shared.kafka.cluster import Cluster
+from shared.kafka.cluster import SEEK_FETCH_WAIT_MS, Cluster
 from shared.kafka.errors import OffsetOutOfRange
 from shared.kafka.reader import Reader
 from shared.records.body import BodyRef
@@ -56,7 +56,9 @@ class StoredBodies:
             try:
                 reader = self._readers.get(partition)
                 if reader is None:
-                    reader = self._readers[partition] = await self.cluster.reader({here: offset})
+                    reader = self._readers[partition] = await self.cluster.reader(
+                        {here: offset}, fetch_wait_ms=SEEK_FETCH_WAIT_MS
+                    )
                 else:
                     reader.resume(here)
                     reader.seek(here, offset)

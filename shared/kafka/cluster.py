@@ -28,6 +28,10 @@ Position = int | Literal["start", "end"]
 
 MAX_RECORD_BYTES: Final = 36 << 20
 FETCH_BYTES: Final = 16 << 20
+#: How long the broker holds a fetch that finds nothing. Shorter ones cost it more when idle than mail does, and bring no record sooner.
+FETCH_WAIT_MS: Final = 500
+#: For a reader that is sent back and forth: a fetch that still waits at the end of the log holds up the next seek.
+SEEK_FETCH_WAIT_MS: Final = 50
 _BATCH_BYTES: Final = 512 << 10
 # Between two tries while something is wrong. Shorter would be a storm of tries and of log lines while Kafka is away; where a round waits
 # for it in good times, the transactor has its own.
@@ -65,13 +69,13 @@ class Cluster:
         self,
         positions: Mapping[Place, Position],
         *,
-        fetch_wait_ms: int = 100,
+        fetch_wait_ms: int = FETCH_WAIT_MS,
         fetch_max_bytes: int = FETCH_BYTES,
         stuck_s: float = STUCK_S,
     ) -> Reader:
         """Make a reader of these partitions, each from its position; raises TopicProblem, KafkaUnavailable.
 
-        A new record ends the broker's wait: a long ``fetch_wait_ms`` delays only ``seek`` and ``resume`` while others are being read.
+        A new record ends the broker's wait: a long ``fetch_wait_ms`` delays only ``seek`` and ``resume`` while a fetch is under way.
         """
         known = await self._resolve(positions)
         reader = Reader(
@@ -122,7 +126,7 @@ class Cluster:
         return await Membership(make, members_topic, session_s=session_s).start()
 
     def _consumer(
-        self, fetch_wait_ms: int = 100, fetch_max_bytes: int = FETCH_BYTES
+        self, fetch_wait_ms: int = FETCH_WAIT_MS, fetch_max_bytes: int = FETCH_BYTES
     ) -> AIOKafkaConsumer:
         return AIOKafkaConsumer(
             **self._common,
