@@ -18,7 +18,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from structlog.typing import FilteringBoundLogger
 
@@ -348,10 +348,7 @@ class Line:
             self._tools.journal.say(grant, lost_body(grant, error))
             return None
         finally:
-            for task in (signing, starting):
-                if not task.done():
-                    task.cancel()
-            await asyncio.gather(signing, starting, return_exceptions=True)
+            await _ended(signing, starting)
 
     def _begin(self, job: Job, now: Now) -> bool:
         if not isinstance(job.gate.may_take(now), Go) or not isinstance(job.gate.may_mail(now), Go):
@@ -380,3 +377,14 @@ class Line:
 
     def _now(self) -> Now:
         return Now(self._tools.clock.mono_ns(), self._tools.clock.now_ns())
+
+
+async def _ended(*tasks: "asyncio.Future[Any]") -> None:
+    """Leave nothing behind: what still runs is cancelled, and every exception heard."""
+    for task in tasks:
+        task.cancel()
+    if not all(task.done() for task in tasks):
+        await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()

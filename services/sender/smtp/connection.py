@@ -7,7 +7,8 @@ reads and writes it. One transaction at a time. What is promised:
 - ``turn`` is asked before the write that holds RCPT (with PIPELINING all three commands). Where it says yes, that is written with nothing
   awaited between; where it says no, nothing is, and the connection stays usable.
 - The message is handed to the kernel in full before ``gate`` is asked. Where it says yes, the dot is written with nothing awaited
-  between, so a slow peer cannot make an old yes good for a late dot.
+  between, so a slow peer cannot make an old yes good for a late dot. A small message waits for the gate and goes out with its dot in one
+  write, which an empty socket takes as a whole; should it not, the connection is aborted, and the dot with what lies before it.
 - Where the gate says no, or anything is raised (a cancellation, a message that could not be made), the connection is aborted without a dot.
 - From the write that holds the dot on, every loss is ``after_dot``.
 - Data that nobody asked for closes the connection, between transactions as within them.
@@ -40,6 +41,8 @@ _S: Final = 1_000_000_000
 _MS: Final = 1_000_000
 #: So much of a message is written at once; the time-out for a block counts from one to the next.
 _BLOCK_BYTES: Final = 128 * 1024
+#: What Linux takes in one write even into the smallest socket, when nothing is on its way: tcp_wmem, tcp(7).
+_SMALL_BYTES: Final = 16 * 1024
 # What lies in the transport below TLS is not announced: it is looked at so often.
 _POLL_S: Final = 0.01
 _CLOSING: Final = 421
@@ -133,6 +136,8 @@ class Connection:
         # Told once, in the report of the first transaction: later ones did not wait for it.
         self._opening_ms = dict(opening_ms or {})
         self._unreset = False
+        #: Pieces of a small message that waits for its dot.
+        self._unwritten: list[bytes | memoryview] = []
         self._wire = _Wire(transport)
         transport.set_protocol(self._wire)
         # Every byte in user space counts as not written: see the promise on the gate. (A high-water mark of 0 makes the TLS
@@ -192,6 +197,7 @@ class Connection:
 
     def _leave(self, script: Script) -> None:
         self._wire.script = None
+        self._unwritten = []
         if script.result is None or script.closing:
             self.abort()
         self._unreset = script.unreset
@@ -242,14 +248,21 @@ class Connection:
         watch.lap("message")
         if script.result is not None:  # The peer went while the message was made.
             return
+        small = sum(map(len, chunks)) <= _SMALL_BYTES
         for block in _blocks(chunks):
-            pieces = script.body(block)
-            if pieces:
-                self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-                await self._drain(script)
+            self._unwritten += script.body(block)
             if script.result is not None:
                 return
+            if self._unwritten and not small:
+                self._transport.write(self._take_unwritten())
+                await self._drain(script)
+                if script.result is not None:
+                    return
         watch.lap("body")
+
+    def _take_unwritten(self) -> bytes:
+        pieces, self._unwritten = self._unwritten, []
+        return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
 
     async def _drain(self, script: Script) -> None:
         """Wait until all that was written has left this process."""
@@ -277,9 +290,19 @@ class Connection:
             elif self._transport.is_closing():
                 script.lost("the connection closed before the dot")
             else:
-                script.release_dot()
-                self._wire.flush(script)
+                self._write_dot(script)
         watch.lap("gate")
+
+    def _write_dot(self, script: Script) -> None:
+        small = bool(self._unwritten)
+        script.release_dot()
+        if script.phase is not Phase.DOT:
+            return
+        self._transport.write(b"".join([*self._unwritten, script.take_output()]))
+        self._unwritten = []
+        if small and self._held():
+            # The dot is at the end of what is held here, so it has not left, and never will.
+            script.withdraw_dot()
 
     def _report(self, script: Script, watch: "_Watch") -> Report:
         result = script.result

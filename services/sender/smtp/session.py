@@ -249,6 +249,12 @@ class Script:
         self._expected.append("dot")
         return []
 
+    def withdraw_dot(self) -> list[Event]:
+        """Take it that the dot has not left, and close: only for a shell that knows."""
+        assert self.phase is Phase.DOT, self.phase  # noqa: S101 - a bug of the shell
+        self.closing = True
+        return self._end(Dropped("the peer took no more bytes"))
+
     def _spoilt(self) -> list[Event]:
         # Refused, not dropped: it would come back, and be the same again.
         self.closing = True

@@ -289,7 +289,15 @@ async def test_a_peer_that_goes_while_a_turn_is_waited_for_gets_nothing_more() -
     assert not connection.usable
 
 
-async def test_the_message_is_out_before_the_gate_is_asked_and_the_dot_is_not() -> None:
+LARGE = [b"Subject: hello\r\n\r\n" + b"a line\r\n" * 4000]
+
+
+@pytest.mark.parametrize(
+    ("message", "out"), [(LARGE, LARGE[0].removesuffix(b"\r\n")), (MESSAGE, b"")]
+)
+async def test_before_the_gate_a_large_message_is_out_without_its_dot_and_a_small_one_is_not(
+    message: list[bytes], out: bytes
+) -> None:
     async def hold(talk: Talk) -> None:
         await asyncio.sleep(0.1)
 
@@ -302,10 +310,10 @@ async def test_the_message_is_out_before_the_gate_is_asked_and_the_dot_is_not() 
             seen.append(bytes(talks[0].reader._buffer))  # type: ignore[attr-defined]
             return False
 
-        report = await connection.send(WHAT, MESSAGE, yes, gate, within_ns=S)
+        report = await connection.send(WHAT, message, yes, gate, within_ns=S)
         await talks[0].ended.wait()
     assert report.result == Dropped("the gate said no")
-    assert seen == [WIRE_MESSAGE.removesuffix(b"\r\n.\r\n")]
+    assert seen == [out]
     assert talks[0].heard.endswith(seen[0])
     assert not connection.usable
 
@@ -386,14 +394,15 @@ async def test_a_cancelled_transaction_sends_no_dot() -> None:
 
 
 async def test_a_peer_that_goes_while_the_gate_holds_gets_no_dot() -> None:
-    async with peer(*GREETING, DATA, ENVELOPE, hear(b"end"), abort) as (endpoint, _):
+    async with peer(*GREETING, DATA, ENVELOPE, hear(b"a line"), abort) as (endpoint, talks):
         connection = await opened(endpoint)
 
         async def gate() -> bool:
-            await asyncio.sleep(0.1)
+            await talks[0].ended.wait()
+            await asyncio.sleep(0.05)
             return True
 
-        report = await connection.send(WHAT, MESSAGE, yes, gate, within_ns=S)
+        report = await connection.send(WHAT, LARGE, yes, gate, within_ns=5 * S)
     assert isinstance(report.result, Lost)
     assert (report.result.stage, report.result.after_dot) == ("body", False)
 

@@ -1,0 +1,104 @@
+"""engine.*: one sender process without Kafka, beside the floor that no sender can be below.
+
+The floor of a message is one bare RSA operation and what smtp-source, Debian's load generator in C, takes to send it unsigned to the
+same sink over as many connections that stay open. Sender and smtp-source run on one core, the sink on another. Of several rounds the
+best counts.
+"""
+
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from tests.bench.engine_sender import Result
+from tests.bench.figures import Figures
+from tests.bench.mail import message
+from tests.bench.sink import Sink, program
+from tests.support.stack import ROOT
+
+SIZES: Final = {"2k": 2_000, "10k": 10_000, "50k": 50_000}
+CONNECTIONS: Final = 20
+_MESSAGES: Final = 2_000
+_ROUNDS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """What one unsigned message takes smtp-source."""
+
+    seconds: float
+    cpu_s: float
+
+
+def run(figures: Figures, directory: Path, messages: int = _MESSAGES) -> None:
+    """Measure the engine at each size."""
+    ours, others = _cores()
+    with Sink(directory / "engine-sink") as sink:
+        os.sched_setaffinity(sink.pid, others)
+        for name, size in SIZES.items():
+            # In turn, so that a slow minute is slow for both.
+            rounds = [
+                (_source(sink, size, messages, ours), _engine(sink, size, messages, ours))
+                for _ in range(_ROUNDS)
+            ]
+            floors, results = zip(*rounds, strict=True)
+            _tell(figures, f"engine.{name}", messages, floors, results)
+
+
+def _tell(
+    figures: Figures,
+    bench: str,
+    messages: int,
+    floors: Sequence[Floor],
+    results: Sequence[Result],
+) -> None:
+    rsa_s = min(result.rsa_s for result in results)
+    wall_s = rsa_s + min(floor.seconds for floor in floors)
+    cpu_s = rsa_s + min(floor.cpu_s for floor in floors)
+    best = min(result.seconds for result in results)
+    figures.add(bench, "messages_per_s", messages / best, "1/s", 1 / wall_s)
+    used = min(result.cpu_s for result in results) / messages
+    figures.add(bench, "cpu_us_per_message", used * 1e6, "us", cpu_s * 1e6)
+    loop = min(result.loop_cpu_s for result in results) / messages
+    figures.add(bench, "cpu_us_loop", loop * 1e6, "us", (cpu_s - rsa_s) * 1e6)
+
+
+def _cores() -> tuple[set[int], set[int]]:
+    """Give the core of the sender and those of the receiver; with one core they share it."""
+    cores = sorted(os.sched_getaffinity(0))
+    return {cores[0]}, set(cores[1:] or cores)
+
+
+def _pinned(cores: set[int]) -> Callable[[], None]:
+    return lambda: os.sched_setaffinity(0, cores)
+
+
+def _engine(sink: Sink, size: int, messages: int, cores: set[int]) -> Result:
+    words = [sink.target, str(messages), str(size), str(CONNECTIONS)]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.engine_sender", *words],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        preexec_fn=_pinned(cores),
+        check=True,
+    )
+    return msgspec.json.decode(done.stdout, type=Result)
+
+
+def _source(sink: Sink, size: int, messages: int, cores: set[int]) -> Floor:
+    command = program("smtp-source")
+    assert command is not None, "it comes with smtp-sink"
+    options = ["-d", "-s", str(CONNECTIONS), "-m", str(messages), "-l", str(len(message(size)))]
+    before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    subprocess.run([command, *options, sink.target], check=True, preexec_fn=_pinned(cores))
+    seconds, after = time.monotonic() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Floor(seconds / messages, cpu / messages)
