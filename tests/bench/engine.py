@@ -20,7 +20,8 @@ import msgspec
 from tests.bench.engine_sender import Result
 from tests.bench.figures import Figures
 from tests.bench.mail import message
-from tests.bench.sink import Sink, program
+from tests.bench.sink import Sink
+from tests.support.processes import program
 from tests.support.stack import ROOT
 
 SIZES: Final = {"2k": 2_000, "10k": 10_000, "50k": 50_000}

@@ -24,7 +24,8 @@ from services.sender.dkim.pool import SigningPool
 from services.sender.dkim.sign import Signer
 from services.sender.line import Line, Tools
 from services.sender.smtp.connect import Endpoint, Origin, Tls, connect
-from services.sender.smtp.connection import Connection, Timeouts
+from services.sender.smtp.connection import Connection, Report, Timeouts
+from services.sender.sources.paths import Open
 from shared.records.grant import Grant
 from shared.records.outcome import Handback, Outcome
 from shared.runtime.clock import Clock, SystemClock
@@ -112,11 +113,18 @@ class _Reach:
 
     endpoint: Endpoint
     clock: Clock
+    usable: bool = True
+
+    def serves(self, connection: Connection, grant: Grant) -> bool:
+        return True
+
+    def learn(self, connection: Connection, report: Report) -> None:
+        pass
 
     async def connect(self, grant: Grant) -> Connection:
         return await connect(
             self.endpoint,
-            Origin("bench.example"),
+            Origin("bench.example", Open().open),
             Tls("none"),
             timeouts=Timeouts(),
             clock=self.clock,
