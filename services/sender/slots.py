@@ -25,7 +25,7 @@ from services.sender.ownership import (
     TakeEnd,
 )
 from services.sender.reach import Common, Reach
-from services.sender.sources.outlet import Outlet
+from services.sender.sources.outlet import Outlet, is_given
 from shared.kafka.cluster import Cluster
 from shared.kafka.controlfeed import ControlFeed
 from shared.kafka.errors import KafkaTrouble
@@ -86,8 +86,8 @@ class Slots:
 
     def add(self, source: Source) -> None:
         """Serve ``source``, as soon and as long as its address can be used here."""
-        if source.kind == "direct" and source.ordinal != self.settings.sender.ordinal:
-            return  # Its address is another sender's.
+        if not is_given(source, self.settings.sender.ordinal):
+            return
         times = self.settings.timing
         constants = Constants(
             times.fresh_ns, times.skew_ns, times.wait_ns, times.silence_ns, times.heartbeat_ns

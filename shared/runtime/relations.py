@@ -13,6 +13,8 @@ from shared.runtime.table import Problems, suggestion
 _DAY_NS: Final = 24 * 3600 * 1_000_000_000
 #: RFC 5321 4.5.4.1: the give-up time is generally at least 4-5 days; nobody waits longer for mail.
 _EXPIRES_MAX_NS: Final = 5 * _DAY_NS
+#: RFC 8314 3.3.
+_IMPLICIT_TLS_PORT: Final = 465
 
 
 def relate(settings: Settings, problems: Problems) -> None:
@@ -66,12 +68,20 @@ def _sources(settings: Settings, problems: Problems) -> None:
                 said = f"{source.address} is already the address of {addresses[source.address]}"
                 problems.say(f"{path}.address", said)
             addresses.setdefault(source.address, name)
+        _implicit_tls(path, source, problems)
         if source.kind == "direct" and problems.sound(f"{path}.ordinal", f"{path}.address"):
             here = source.ordinal, source.family
             if here in ordinals:
                 said = f"sender {source.ordinal} is already that of {ordinals[here]}, and its connections have one address of a family"
                 problems.say(f"{path}.ordinal", said)
             ordinals.setdefault(here, name)
+
+
+def _implicit_tls(path: str, source: Source, problems: Problems) -> None:
+    implicit = source.kind == "smarthost" and source.port == _IMPLICIT_TLS_PORT
+    if implicit and source.tls == "opportunistic" and problems.sound(f"{path}.tls"):
+        said = "port 465 speaks TLS from the first byte: expected encrypted or verified"
+        problems.say(f"{path}.tls", said)
 
 
 def _slot(

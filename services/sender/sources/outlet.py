@@ -174,6 +174,11 @@ class Outlet:
         leg.told = usable
 
 
+def is_given(source: Source, ordinal: int | None) -> bool:
+    """Say whether the sender with this number may have the source: the network gives a direct one to just one of them."""
+    return source.kind != "direct" or source.ordinal == ordinal
+
+
 def paths_of(source: Source, enter_ns: int) -> list[Path]:
     """Give the ways out of a source, best first; a proxy must let it in within ``enter_ns``."""
     match source.kind:

@@ -230,6 +230,7 @@ def test_what_could_not_be_read_is_not_compared_with_anything(tmp_path: Path) ->
         ('host = "smtp.relay.example"\n', "", "sources.relay.host: is required"),
         ('password_file = "secrets/relay"\n', "", "sources.relay.password_file: is required where there is a username"),
         ('username = "acme"\n', "", "sources.relay.username: is required where there is a password_file"),
+        ('username = "acme"\n', 'username = "acme"\nport = 465\ntls = "opportunistic"\n', "sources.relay.tls: port 465 speaks TLS"),
         ("relay = 1", "relay = 1, ip-1 = 1", "pools.tx.sources.relay: a smart host is a lane of its own"),
         ("relay = 1", "relay = 0", "pools.tx.sources.relay: expected a number from 1 to 1000, got 0"),
         ("{ relay = 1 }", "{}", "pools.tx.sources: expected at least one source, such as { ip-1 = 1 }"),

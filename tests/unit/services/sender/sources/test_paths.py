@@ -1,6 +1,6 @@
 import pytest
 
-from services.sender.sources.outlet import paths_of
+from services.sender.sources.outlet import is_given, paths_of
 from services.sender.sources.paths import Bound, Open, bound
 from services.sender.sources.proxies import Proxied
 from shared.runtime.settings import Proxy, Source
@@ -23,6 +23,12 @@ def test_a_bound_socket_takes_no_port_before_it_connects(address: str) -> None:
     with bound(address) as sock:
         assert sock.getsockname()[:2] == (address, 0)
         assert sock.gettimeout() == 0
+
+
+def test_a_direct_source_is_one_senders_and_the_others_are_anybodys() -> None:
+    direct = Source("a", 0, "direct", "none", address="192.0.2.1", ordinal=2)
+    assert [is_given(direct, ordinal) for ordinal in (2, 3, None)] == [True, False, False]
+    assert is_given(Source("a", 0, "bind", "none", address="192.0.2.1"), None)
 
 
 @pytest.mark.parametrize(
