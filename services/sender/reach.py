@@ -93,18 +93,17 @@ class Reach:
     def __init__(self, source: Source, outlet: Outlet, common: Common) -> None:
         """``outlet`` opens the connections of ``source``; neither is ever replaced by another."""
         self._source, self._outlet, self._common = source, outlet, common
-        sender, rfc = common.settings.sender, Timeouts()
-        command = sender.command_timeout_ns
+        sender = common.settings.sender
         self._timeouts = Timeouts(
             connect_ns=sender.connect_timeout_ns,
-            banner_ns=command,
-            ehlo_ns=command,
-            starttls_ns=min(command, rfc.starttls_ns),
-            auth_ns=min(command, rfc.auth_ns),
-            mail_ns=command,
-            rcpt_ns=command,
-            data_ns=min(command, rfc.data_ns),
-            block_ns=min(command, rfc.block_ns),
+            banner_ns=sender.banner_timeout_ns,
+            ehlo_ns=sender.ehlo_timeout_ns,
+            starttls_ns=sender.starttls_timeout_ns,
+            auth_ns=sender.auth_timeout_ns,
+            mail_ns=sender.mail_timeout_ns,
+            rcpt_ns=sender.rcpt_timeout_ns,
+            data_ns=sender.data_timeout_ns,
+            block_ns=sender.block_timeout_ns,
             dot_ns=sender.dot_timeout_ns,
         )
 

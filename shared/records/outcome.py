@@ -39,6 +39,8 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: Wall time of MAIL, and of the end.
     mail_ns: int = 0
     end_ns: int = 0
+    #: Of the message: so many were handed over to the network, before the dot that ends it.
+    bytes: int = 0
     #: Milliseconds spent in each stage, by name.
     ms: dict[str, int] = msgspec.field(default_factory=dict)
 

@@ -284,11 +284,19 @@ class Sender:
     body_cache_bytes: int = 128 << 20
     #: A connection without mail is kept so long.
     idle_ns: int = 10 * _S
+    #: How long to wait for the peer at each stage: RFC 5321 4.5.3.2, where it names one.
     connect_timeout_ns: int = 30 * _S
-    #: The longest wait for the reply to the final dot (RFC 5321 4.5.3.2.6: ten minutes).
+    banner_timeout_ns: int = 5 * _MIN
+    ehlo_timeout_ns: int = 5 * _MIN
+    starttls_timeout_ns: int = 2 * _MIN
+    auth_timeout_ns: int = 2 * _MIN
+    mail_timeout_ns: int = 5 * _MIN
+    rcpt_timeout_ns: int = 5 * _MIN
+    data_timeout_ns: int = 2 * _MIN
+    #: For each block of the message.
+    block_timeout_ns: int = 3 * _MIN
+    #: RFC 5321 4.5.3.2.6: ten minutes for the final dot; less invites duplicates.
     dot_timeout_ns: int = 10 * _MIN
-    #: For each other command.
-    command_timeout_ns: int = 5 * _MIN
     #: After SIGTERM.
     grace_ns: int = 11 * _MIN
     #: Where a source's address is observed; None: nowhere.

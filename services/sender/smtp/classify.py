@@ -426,9 +426,10 @@ def of_result(result: Result) -> Verdict | None:
 
 def of_loss(stage: str) -> Verdict:
     """Judge a connection that failed, or ended before the final dot."""
-    if stage in ("body", "data"):
-        # Behind an accepted recipient it may be this message that the way cannot bear: it must not come back for ever at no cost.
-        return Verdict("deferred", "connection", "message")
+    if stage in ("rcpt", "data", "body"):
+        # Behind an accepted sender it may be this envelope or message that the peer cannot bear: it must not come back for ever at
+        # no cost, and not pause the pair for everybody each time.
+        return Verdict("deferred", "connection", _scope(stage))
     return Verdict("pair_failed", "tls" if stage == "starttls" else "connection", "pair")
 
 

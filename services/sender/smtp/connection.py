@@ -238,7 +238,7 @@ class Connection:
     async def _hear(self, script: Script, watch: "_Watch") -> None:
         stage = script.stage
         wait_ns = self._timeouts.of(stage)
-        # Where the peer has answered in part, it has the whole time again for the rest.
+        # Each reply has a time of its own, also where the commands left in one write.
         if not await self._wire.wait(wait_ns / _S) and script.stage == stage:
             script.lost(f"no reply to {stage.upper()} within {wait_ns // _S} s")
         watch.lap(stage)
@@ -254,7 +254,9 @@ class Connection:
             if script.result is not None:
                 return
             if self._unwritten and not small:
-                self._transport.write(self._take_unwritten())
+                piece = self._take_unwritten()
+                watch.bytes += len(piece)
+                self._transport.write(piece)
                 await self._drain(script)
                 if script.result is not None:
                     return
@@ -290,14 +292,15 @@ class Connection:
             elif self._transport.is_closing():
                 script.lost("the connection closed before the dot")
             else:
-                self._write_dot(script)
+                self._write_dot(script, watch)
         watch.lap("gate")
 
-    def _write_dot(self, script: Script) -> None:
+    def _write_dot(self, script: Script, watch: "_Watch") -> None:
         small = bool(self._unwritten)
         script.release_dot()
         if script.phase is not Phase.DOT:
             return
+        watch.bytes += sum(map(len, self._unwritten))
         self._transport.write(b"".join([*self._unwritten, script.take_output()]))
         self._unwritten = []
         if small and self._held():
@@ -316,6 +319,7 @@ class Connection:
             tls_verified=self.peer.level == "verified",
             mail_ns=watch.begun_ns,
             end_ns=self._clock.now_ns(),
+            bytes=watch.bytes,
             ms=watch.ms,
         )
         return Report(result, wire, stale=self.count > 1 and _ended_unheard(result))
@@ -350,11 +354,13 @@ def _blocks(chunks: Sequence[bytes]) -> Iterator[bytes]:
 class _Watch:
     """Note how long each stage took."""
 
-    __slots__ = ("_clock", "_last_ns", "begun_ns", "ms")
+    __slots__ = ("_clock", "_last_ns", "begun_ns", "bytes", "ms")
 
     def __init__(self, clock: Clock, ms: dict[str, int]) -> None:
         self._clock, self.ms = clock, ms
         self._last_ns = clock.mono_ns()
+        #: Of the message, so many were written.
+        self.bytes = 0
         self.begin()
 
     def begin(self) -> None:
@@ -409,9 +415,11 @@ class _Wire(asyncio.Protocol):
             self.open = False
             self._transport.close()
             return
+        stage = self.script.stage
         self.script.receive(data)
         self.flush(self.script)
-        if self.script.phase is not Phase.COMMANDS:
+        # A part of a reply is no sign of life: who sends a byte now and then gets no more time for the whole.
+        if self.script.phase is not Phase.COMMANDS or self.script.stage != stage:
             self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -19,7 +19,7 @@ from shared.records.delivery import Delivery
 from shared.records.event import Event
 from shared.records.grant import Grant
 from shared.records.lanemap import propose
-from shared.records.outcome import Handback, Outcome, Result, Started
+from shared.records.outcome import Handback, Outcome, Reply, Result, Started, Wire
 from shared.records.state import STATE
 from shared.records.tlslevel import TlsLevel
 from shared.runtime import defaults
@@ -241,6 +241,45 @@ def test_the_providers_row_is_not_asked_of_the_smart_host_before_it() -> None:
     world.deliver("d1", pool="relay")
     world.turn()
     assert world.only().tls == "opportunistic"
+
+
+@pytest.mark.parametrize(
+    ("result", "events"),
+    [
+        ("delivered", [("delivered", True)]),
+        ("bounced", [("bounced", True)]),
+        ("deferred", [("deferred", False)]),
+        ("unknown", [("unknown", False)]),
+        ("pair_failed", []),
+    ],
+)
+def test_an_event_tells_what_the_outcome_told(
+    result: Result, events: list[tuple[str, bool]]
+) -> None:
+    world = World()
+    world.deliver("d1", class_="transactional")
+    world.turn()
+    grant = world.only()
+    reply = Reply(code=450, text="not now", enhanced="4.2.0", stage="rcpt")
+    wire = Wire(source_ip="192.0.2.1", mx="mx.big.example", tls="none: it broke", ms={"rcpt": 7})
+    outcome = Outcome(
+        id=grant.id,
+        n=grant.n,
+        slot=grant.slot,
+        epoch=grant.epoch,
+        result=result,
+        category="other",
+        scope="recipient",
+        reply=reply,
+        wire=wire,
+    )
+    world.ledger.on_outcome(world.now, outcome)
+    world.commit()
+    assert [(event.type, event.final) for event in world.events] == events
+    for event in world.events:
+        assert (event.reply, event.wire) == (reply, wire)
+        assert (event.category, event.scope) == ("other", "recipient")
+        assert event.source == f"ip-{grant.slot}"
 
 
 def test_a_deferral_waits_for_its_schedule_and_counts_a_step() -> None:

@@ -119,7 +119,7 @@ def test_results_are_judged_by_where_they_ended() -> None:
         "pair_failed", "connection", "pair"
     )
     assert of_result(Lost("rcpt", after_dot=False, why="")) == Verdict(
-        "pair_failed", "connection", "pair"
+        "deferred", "connection", "recipient"
     )
     assert of_result(Lost("body", after_dot=False, why="")) == Verdict(
         "deferred", "connection", "message"
