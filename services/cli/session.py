@@ -125,6 +125,9 @@ async def read_control(cluster: Cluster, settings: Settings) -> ControlView:
     try:
         while reader.position(here) < end:
             for record in await reader.poll(max_records=5000, wait_ms=100):
+                if record.value is None:
+                    view.bury(record.offset, record.key or b"")
+                    continue
                 read = CONTROL.decode(record.value)
                 # A newer version's kind is none of this one's business.
                 if not isinstance(read, Unreadable):

@@ -1,4 +1,4 @@
-"""The scheduler's gauges: what waits and why, what is out, how far behind, asked when somebody scrapes.
+"""The scheduler's gauges: what waits and why, what is out, how far behind, which slots have nobody; asked when somebody scrapes.
 
 Counting looks at every waiting delivery, so a scrape within two seconds of the last gets the same answer.
 """
@@ -13,6 +13,7 @@ from prometheus_client import Counter
 from prometheus_client.core import GaugeMetricFamily
 
 from services.scheduler.worker import Worker
+from shared.protocol.control import ControlView
 from shared.records.event import Event
 from shared.runtime.clock import Clock
 from shared.runtime.metrics import Metrics, family
@@ -30,6 +31,7 @@ class Gauges:
     settings: Settings
     clock: Clock
     workers: Mapping[int, Worker]
+    view: ControlView
     _events: Counter = field(init=False)
     _families: list[GaugeMetricFamily] = field(default_factory=list)
     _counted_ns: int = -_KEEP_NS
@@ -47,7 +49,12 @@ class Gauges:
     def _collect(self) -> Iterable[GaugeMetricFamily]:
         now = self.clock.mono_ns()
         if now - self._counted_ns >= _KEEP_NS:
-            self._families = [*self._deliveries(), *self._partitions(), self._pauses()]
+            self._families = [
+                *self._deliveries(),
+                *self._partitions(),
+                self._pauses(),
+                self._vacant(),
+            ]
             self._counted_ns = now
         return self._families
 
@@ -119,3 +126,11 @@ class Gauges:
                 source = self.settings.source_of(slot)
                 paused.add_metric((key, source.name if source else str(slot)), until / _S)
         return paused
+
+    def _vacant(self) -> GaugeMetricFamily:
+        vacant = family("slot_vacant", "1 where no sender is ready for the source", ("source",))
+        fresh, now = self.settings.timing.fresh_ns, self.clock.now_ns()
+        for source in self.settings.sources.values():
+            nobody = self.view.live_epoch(source.slot, now, fresh) is None
+            vacant.add_metric((source.name,), nobody)
+        return vacant

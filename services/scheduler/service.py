@@ -60,7 +60,7 @@ class Scheduler:
         feed = ControlFeed(self.cluster, topics.control, self.view, self.log)
         resolving = Resolving(Destinations(self.settings, self.clock))
         marks = Marks(self.cluster, topics.outcomes, self.owner)
-        gauges = Gauges(self.metrics, self.settings, self.clock, self.workers)
+        gauges = Gauges(self.metrics, self.settings, self.clock, self.workers, self.view)
         shell = Shell(
             settings=self.settings,
             topics=topics,

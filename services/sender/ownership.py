@@ -2,10 +2,13 @@
 
     Watching --(freed | silence | my pod's first claim)--> Greeting --(clock fits)--> Ending --(dispatch end)--> Claiming --> Waiting
        ^                                                                                                                  |
-       +---------------- a later claim, or released (drain, unfit) ---------------- Ready <-------------------------------+
+       +------------ a later claim, or released (drain, unfit, unwanted) ---------- Ready <-------------------------------+
 
 Time comes in as ``Now`` (monotonic and wall); records that the shell must append come out of ``step`` as ``Say``; their acknowledgements
 go back through ``on_stamped`` (or ``on_lost``), and what is read of mail.control through ``on_read``, after the ``ControlView`` took it.
+
+A slot that is not wanted (``sharing`` decides about the floating ones) is not claimed; one that is owned is given up like at a drain, and
+kept after all where it is wanted again before the release: the epoch goes on.
 
 What a crash does: nothing here is stored. The next process claims anew, so the epoch grows; the scheduler's leases settle the rest.
 Why two owners can never both send: an owner acts only within ``fresh`` of *sending* a heartbeat that it has read back with no later
@@ -128,6 +131,11 @@ class SlotOwner:
         self._beat_ns = 0
         self._fit_ns = now.mono_ns
         self._draining = False
+        #: Claim and keep the slot only while this is so.
+        self.wanted = True
+        self._yielding = False
+        #: The slot's epoch when this process began to ask for it.
+        self._seen_epoch = NO_EPOCH
         self._idle = True
         self._serial = 0
 
@@ -198,6 +206,11 @@ class SlotOwner:
         return not self.stopping and self.acting(mono_ns)
 
     @property
+    def claimed(self) -> bool:
+        """Say whether this process has claimed the slot, and has not given it up."""
+        return self.state in (State.CLAIMING, State.WAITING, State.READY, State.RELEASING)
+
+    @property
     def epoch_ended(self) -> bool:
         """Say whether the epoch that this process last had is over."""
         return self.state is not State.READY and self.state is not State.RELEASING
@@ -236,7 +249,7 @@ class SlotOwner:
         if self._draining:
             self.state = State.DONE
             return []
-        if now.mono_ns < self._since_ns or not at_end:
+        if now.mono_ns < self._since_ns or not at_end or not self.wanted:
             return []
         last = self._view.last_claim(self.slot)
         freed = last is None or self._view.is_released(self.slot, last.epoch)
@@ -246,6 +259,7 @@ class SlotOwner:
             return []
         # Silence may be Kafka's, for everybody, or this reader's: after a round trip of one's own, listen a little longer.
         self.state, self._heard_ns = State.GREETING if freed or mine else State.LISTENING, None
+        self._seen_epoch = self._view.epoch(self.slot)
         return [self._say(Hello(process=self._me.process, wall_ns=now.wall_ns), now)]
 
     def _listen(self, now: Now, *, at_end: bool) -> list[Action]:
@@ -265,7 +279,9 @@ class SlotOwner:
         answer = self._answer()
         if answer is None:
             return []
-        _, stamp_ns, back = answer
+        offset, stamp_ns, back = answer
+        if self._view.position <= offset:
+            return []  # Read back, it proves that no claim before it was missed.
         self._judge_clock(self._sent_at().wall_ns, stamp_ns, back)
         if not self._fits():
             self._back(now)
@@ -275,7 +291,8 @@ class SlotOwner:
         return [TakeEnd(self.slot)]
 
     def _claim(self, now: Now) -> list[Action]:
-        if self._draining:
+        taken = self._view.epoch(self.slot) != self._seen_epoch
+        if self._draining or taken or not self.wanted:
             return self._back(now)
         if self.dispatch_from is None:
             return []
@@ -324,8 +341,14 @@ class SlotOwner:
         if self._view.epoch(self.slot) != self.epoch:
             return self._back(now)
         unfit = not self._fits() and now.mono_ns - self._fit_ns > self._times.fresh_ns
-        leaving = self._draining or unfit or self.state is State.RELEASING
+        stopping = self._draining or unfit
+        if self.state is State.READY:
+            # Decides at the moment of giving up whether that can be taken back.
+            self._yielding = not stopping
+        leaving = stopping or not self._yielding or not self.wanted
         actions: list[Action] = []
+        if not leaving and self.state is State.RELEASING:
+            self.state, self._beat_ns = State.READY, 0
         if leaving and self.state is State.READY:
             self.state = State.RELEASING
             actions.append(HandBack(self.slot))

@@ -60,7 +60,8 @@ class Sender:
         """Say why the process is not ready: it owns no slot although there are some for it."""
         if self._slots is None:
             return ["starting"]
-        return [] if self._slots.owned() else ["no slot owned yet"]
+        satisfied = self._slots.owned() or self._slots.idle_by_share()
+        return [] if satisfied else ["no slot owned yet"]
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set, then drain."""

@@ -2,7 +2,8 @@
 
 Every slot has its own owner, line and dispatch reader; one loop turns all owners ten times a second. A record that an owner says goes to
 mail.control, and its stamp comes back to it; if the producer breaks, the record is lost, its heartbeat goes stale, and the owner stops
-by itself: nothing here needs to be told.
+by itself: nothing here needs to be told. Twice a heartbeat ``Sharing`` says which floating slots this process should have, and their
+owners are told; ``Presence`` tells the other senders that this one is there.
 """
 
 import asyncio
@@ -24,16 +25,18 @@ from services.sender.ownership import (
     State,
     TakeEnd,
 )
+from services.sender.presence import Presence
 from services.sender.reach import Common, Reach
+from services.sender.sharing import Sharing
 from services.sender.sources.outlet import Outlet, is_given
 from shared.kafka.cluster import Cluster
 from shared.kafka.controlfeed import ControlFeed
 from shared.kafka.errors import KafkaTrouble
-from shared.kafka.producer import Producer
+from shared.kafka.producer import Producer, Stamped
 from shared.kafka.reader import Reader
 from shared.protocol.control import ControlView
 from shared.records.codec import Unreadable, encode, split
-from shared.records.control import Control, SourceState, control_key
+from shared.records.control import Control, Present, SourceState, control_key, present_key
 from shared.records.grant import GRANT
 from shared.records.topics import Topics
 from shared.runtime.clock import Clock
@@ -80,19 +83,34 @@ class Slots:
     common: Common
     log: FilteringBoundLogger
     slots: dict[int, Slot] = field(default_factory=dict)
+    sharing: Sharing = field(init=False)
+    presence: Presence = field(init=False)
+    _shared_ns: int = 0
     _producer: Producer | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _draining: bool = False
+
+    def __post_init__(self) -> None:
+        """Prepare to share out the floating slots."""
+        floating = (each.slot for each in self.settings.sources.values() if each.floating)
+        numbers, times = tuple(sorted(floating)), self._times
+        self.sharing = Sharing(
+            numbers, self.me.process, self.me.pod, self.view, times, self.common.rng
+        )
+        self.presence = Presence(numbers, self.me, self.view, times)
+
+    @property
+    def _times(self) -> Constants:
+        times = self.settings.timing
+        return Constants(
+            times.fresh_ns, times.skew_ns, times.wait_ns, times.silence_ns, times.heartbeat_ns
+        )
 
     def add(self, source: Source) -> None:
         """Serve ``source``, as soon and as long as its address can be used here."""
         if not is_given(source, self.settings.sender.ordinal):
             return
-        times = self.settings.timing
-        constants = Constants(
-            times.fresh_ns, times.skew_ns, times.wait_ns, times.silence_ns, times.heartbeat_ns
-        )
-        owner = SlotOwner(source.slot, source.name, self.me, self.view, constants, self._now())
+        owner = SlotOwner(source.slot, source.name, self.me, self.view, self._times, self._now())
         outlet = Outlet(source, self.settings.sender, self.common.observer, self.clock, self.log)
         line = Line(owner, Reach(source, outlet, self.common), self.tools)
         self.slots[source.slot] = Slot(source, owner, line, outlet)
@@ -107,6 +125,14 @@ class Slots:
         """Name the sources that may send now."""
         mono = self.clock.mono_ns()
         return [slot.source.name for slot in self.slots.values() if slot.owner.acting(mono)]
+
+    def idle_by_share(self) -> bool:
+        """Say whether this process has nothing to own: all slots are floating, and others have them."""
+        return (
+            len(self.sharing.slots) == len(self.slots) > 0
+            and self.sharing.settled()
+            and not any(slot.owner.wanted for slot in self.slots.values())
+        )
 
     # -- the loop
 
@@ -128,6 +154,7 @@ class Slots:
             ):
                 if self._producer is None or self._producer.broken:
                     await self._reconnect()
+                self._share()
                 for slot in self.slots.values():
                     self._turn(slot)
                 await self.clock.sleep(_TURN_S)
@@ -143,6 +170,21 @@ class Slots:
         except KafkaTrouble as error:
             self.log.warning("control_producer_failed", reason=str(error))
             await self.clock.sleep(1)
+
+    def _share(self) -> None:
+        now, floating = self._now(), [self.slots[number] for number in self.sharing.slots]
+        if now.mono_ns < self._shared_ns + self._times.heartbeat_ns // 2 or self._draining:
+            return
+        self._shared_ns = now.mono_ns
+        lacks = [slot.source.slot for slot in floating if not slot.usable]
+        if (said := self.presence.speak(lacks, now)) is not None:
+            self._spawn(self._present(said))
+            for pod in self.presence.to_bury():
+                self._spawn(self._bury(pod))
+        mine = [slot.source.slot for slot in floating if slot.owner.claimed]
+        wanted = self.sharing.wanted(mine, now.mono_ns)
+        for slot in floating:
+            slot.owner.wanted = slot.source.slot in wanted
 
     def _turn(self, slot: Slot) -> None:
         self._look_at_source(slot)
@@ -172,18 +214,30 @@ class Slots:
         task.add_done_callback(self._tasks.discard)
 
     async def _say(self, slot: Slot, record: Control, token: str) -> None:
+        stamped = await self._append(record, control_key(record))
+        if stamped is None:
+            slot.owner.on_lost(token, self._now())
+        else:
+            slot.owner.on_stamped(token, stamped.offset, stamped.timestamp_ms * _MS, self._now())
+
+    async def _present(self, record: Present) -> None:
+        stamped = await self._append(record, control_key(record))
+        if stamped is not None:
+            self.presence.on_stamped(record, stamped.timestamp_ms * _MS, self._now())
+
+    async def _bury(self, pod: str) -> None:
+        await self._append(None, present_key(pod))
+
+    async def _append(self, record: Control | None, key: bytes) -> Stamped | None:
+        """Append to mail.control (no record: a tombstone); None: nobody knows whether it is there."""
         if self._producer is None:
-            slot.owner.on_lost(token, self._now())
-            return
+            return None
         try:
-            stamped = await self._producer.send(
-                self.topics.control, 0, encode(record), key=control_key(record)
-            )
+            value = None if record is None else encode(record)
+            return await self._producer.send(self.topics.control, 0, value, key=key)
         except KafkaTrouble as error:
-            self.log.warning("control_send_failed", slot=slot.source.slot, reason=str(error))
-            slot.owner.on_lost(token, self._now())
-            return
-        slot.owner.on_stamped(token, stamped.offset, stamped.timestamp_ms * _MS, self._now())
+            self.log.warning("control_send_failed", key=key.decode(), reason=str(error))
+            return None
 
     async def _take_end(self, slot: Slot) -> None:
         here = (self.topics.dispatch, slot.source.slot)
@@ -281,6 +335,8 @@ class Slots:
     def drain(self) -> None:
         """Start nothing more; hand back, finish, release."""
         self._draining = True
+        if (last := self.presence.leave(self._now())) is not None:
+            self._spawn(self._present(last))
         for slot in self.slots.values():
             slot.owner.drain()
 
@@ -289,6 +345,8 @@ class Slots:
             if slot.reading is not None:
                 slot.reading.cancel()
             await slot.line.close()
+        if self._draining and self.sharing.slots:
+            self._spawn(self._bury(self.me.pod))
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._producer is not None:
             await self._producer.stop()

@@ -50,14 +50,15 @@ class ControlFeed:
         try:
             while True:
                 for record in await reader.poll(max_records=5000, wait_ms=_WAIT_MS):
-                    self._take(record.offset, record.timestamp * _MS, record.value)
+                    self._take(record.offset, record.timestamp * _MS, record.key, record.value)
                 self.at_end = reader.lag(here) == 0
         finally:
             self.at_end = False
             await reader.stop()
 
-    def _take(self, offset: int, stamp_ns: int, value: bytes | None) -> None:
+    def _take(self, offset: int, stamp_ns: int, key: bytes | None, value: bytes | None) -> None:
         if value is None:
+            self.view.bury(offset, key or b"")
             return
         record = CONTROL.decode(value)
         if isinstance(record, Unreadable):

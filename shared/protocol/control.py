@@ -15,8 +15,10 @@ from shared.records.control import (
     Directive,
     Heartbeat,
     Hello,
+    Present,
     Released,
     SourceState,
+    present_pod,
 )
 from shared.records.lanemap import LaneMap
 
@@ -54,14 +56,30 @@ class SlotView:
         return self.claims[-1].epoch if self.claims else NO_EPOCH
 
 
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """A sender's last word of itself."""
+
+    process: str
+    #: Stamps of the first and of the newest ``present`` that was read of this process.
+    since_ns: int
+    last_ns: int
+    leaving: bool
+    lacks: frozenset[int]
+
+
 class ControlView:
     """Fold mail.control."""
 
     def __init__(self) -> None:
         """Begin with nothing read."""
         self.position = 0
+        #: The newest stamp that was read: the log's own time.
+        self.log_ns = 0
         self.lane_map: LaneMap | None = None
         self.directives: dict[str, Directive] = {}
+        #: pod -> its sender, dead ones too.
+        self.senders: dict[str, Sender] = {}
         self._slots: dict[int, SlotView] = {}
 
     def __repr__(self) -> str:
@@ -72,6 +90,7 @@ class ControlView:
     def feed(self, offset: int, stamp_ns: int, record: Control) -> None:
         """Take the next record."""
         self.position = offset + 1
+        self.log_ns = max(self.log_ns, stamp_ns)
         match record:
             case Claim():
                 slot = self.slot(record.slot)
@@ -89,8 +108,24 @@ class ControlView:
                     self.lane_map = record
             case Directive():
                 self.directives[record.id] = record
+            case Present():
+                self._present(record, stamp_ns)
             case Hello():
                 pass
+
+    def bury(self, offset: int, key: bytes) -> None:
+        """Take a tombstone, the next record."""
+        self.position = offset + 1
+        if (pod := present_pod(key)) is not None:
+            self.senders.pop(pod, None)
+
+    def _present(self, record: Present, stamp_ns: int) -> None:
+        before = self.senders.get(record.pod)
+        again = before is not None and before.process == record.process and not before.leaving
+        since = before.since_ns if before is not None and again else stamp_ns
+        self.senders[record.pod] = Sender(
+            record.process, since, stamp_ns, record.leaving, frozenset(record.lacks)
+        )
 
     def _beat(self, record: Heartbeat, stamp_ns: int) -> None:
         slot = self.slot(record.slot)
@@ -145,6 +180,21 @@ class ControlView:
         epoch = view.epoch
         fresh = view.beat_ready and now_ns - view.beat_ns < fresh_ns
         return epoch if fresh and view.usable and epoch not in view.released else None
+
+    def present(self, away_ns: int) -> dict[str, Sender]:
+        """Give the senders that may have slots, by pod: heard of within ``away_ns`` of log time, and not leaving."""
+        return {
+            pod: sender
+            for pod, sender in self.senders.items()
+            if not sender.leaving and self.log_ns - sender.last_ns < away_ns
+        }
+
+    def holder(self, slot: int, away_ns: int) -> str | None:
+        """Name the pod that has ``slot``, from its claim to its release; None: vacant, or silent for ``away_ns`` of log time."""
+        claim, view = self.last_claim(slot), self.slot(slot)
+        if claim is None or claim.epoch in view.released:
+            return None
+        return claim.pod if self.log_ns - view.beat_ns < away_ns else None
 
     def ready_ns(self, slot: int, epoch: int) -> int:
         """Give the stamp of the ``ready`` of ``epoch``; 0 if it was not read."""

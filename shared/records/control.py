@@ -1,11 +1,12 @@
 """What travels on mail.control: one partition, compacted, read by everybody from its start.
 
 Slots: ``claim`` (its offset is the slot's epoch), ``heartbeat`` (the first ready one of an epoch is its `ready`), ``released``, ``hello``
-(a round trip of one's own). Cluster: ``lanemap``, ``directive``. Keys keep what must survive compaction: the last claim, the last
-heartbeat and the last release of each slot, the lane map, each directive.
+(a round trip of one's own). Cluster: ``present`` (a sender lives), ``lanemap``, ``directive``. Keys keep what must survive compaction: the
+last claim, the last heartbeat and the last release of each slot, each pod's last ``present``, the lane map, each directive. A pod's key
+ends with the pod: a tombstone is written when it leaves, or by the others when it has long been silent.
 """
 
-from typing import Literal
+from typing import Final, Literal
 
 from shared.records.codec import Codec, Record
 from shared.records.lanemap import LaneMap
@@ -58,6 +59,19 @@ class Hello(Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="k"
     wall_ns: int
 
 
+class Present(Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="present"):
+    """Say that a sender lives and may be given floating slots; said again and again, it may own none."""
+
+    process: str
+    #: The pod's uid: a restart in the same pod takes the place of the process before it.
+    pod: str
+    wall_ns: int
+    #: It gives up what it has and takes nothing more.
+    leaving: bool = False
+    #: Floating slots that it cannot serve now.
+    lacks: tuple[int, ...] = ()
+
+
 class SourceState(
     Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="source"
 ):
@@ -90,7 +104,7 @@ class Directive(
     expires_ns: int | None = None
 
 
-Control = Claim | Heartbeat | Released | Hello | SourceState | LaneMap | Directive
+Control = Claim | Heartbeat | Released | Hello | Present | SourceState | LaneMap | Directive
 CONTROL: Codec[Control] = Codec(Control)
 
 
@@ -105,9 +119,25 @@ def control_key(record: Control) -> bytes:  # noqa: PLR0911 - one for each kind
             return b"released/%d" % slot
         case SourceState(slot=slot):
             return b"source/%d" % slot
-        case Hello(process=process):
-            return b"hello/" + process.encode()
+        case Hello():
+            # Only its sender wants to see it, and only soon.
+            return b"hello"
+        case Present(pod=pod):
+            return present_key(pod)
         case LaneMap():
             return b"lanemap"
         case Directive(id=id_):
             return b"directive/" + id_.encode()
+
+
+_PRESENT: Final = b"present/"
+
+
+def present_key(pod: str) -> bytes:
+    """Name the key of a pod's ``present``."""
+    return _PRESENT + pod.encode()
+
+
+def present_pod(key: bytes) -> str | None:
+    """Say whose ``present`` a key is; None: it is another record's."""
+    return key.removeprefix(_PRESENT).decode() if key.startswith(_PRESENT) else None

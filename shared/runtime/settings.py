@@ -83,6 +83,11 @@ class Source:
     tls: TlsLevel = "encrypted"
 
     @property
+    def floating(self) -> bool:
+        """Say whether any sender can serve it, and they share it out; a fixed one is served by whoever has its address."""
+        return self.kind in ("proxy", "smarthost")
+
+    @property
     def family(self) -> Literal["v4", "v6"]:
         """Name the address family that it connects over."""
         return "v6" if ":" in self.address else "v4"

@@ -86,6 +86,8 @@ def draw(seed: int) -> Plan:
     mails = [submit(at, number, rng.randrange(shape.partitions)) for number, at in enumerate(times)]
     names = ["s0", "s1", "s2", "sched0", "sched1"]
     offsets = {name: rng.randint(-2_000, 2_000) for name in names}
+    if rng.random() < 0.4:
+        shape = replace(shape, floating=True, slots=rng.choice([1, 2, 3]))
     return Plan(seed, shape, (*mails, *faults), offsets, rng.choice([0, 0.1]))
 
 

@@ -1,7 +1,7 @@
 """The sender's shell on the simulation: what ``services.sender`` does with asyncio and sockets, done with tasks and a dice.
 
-The decisions are the project's: ``ControlView``, ``SlotOwner``, ``AttemptGate``, ``WireLimiter``. Each task names its steps, where faults
-strike: claimed, hb, taken, mail, acked, checked, dot, replied, outcome-acked.
+The decisions are the project's: ``ControlView``, ``Sharing``, ``Presence``, ``SlotOwner``, ``AttemptGate``, ``WireLimiter``. Each task
+names its steps, where faults strike: claimed, hb, taken, mail, acked, checked, dot, replied, outcome-acked.
 """
 
 from collections import deque
@@ -20,11 +20,13 @@ from services.sender.ownership import (
     State,
     TakeEnd,
 )
+from services.sender.presence import Presence
+from services.sender.sharing import Sharing
 from shared.protocol.control import NO_EPOCH, ControlView
 from shared.protocol.spacing import WireLimiter
 from shared.records.codec import Unreadable, encode
 from shared.records.control import CONTROL as CONTROL_CODEC
-from shared.records.control import Claim, Heartbeat
+from shared.records.control import Claim, Heartbeat, Present
 from shared.records.grant import GRANT, Grant
 from shared.records.outcome import Handback, Outcome, Result, Started
 from shared.runtime.settings import Settings
@@ -95,6 +97,8 @@ class Sender:
         name: str,
         before: Proc | None,
         again: Callable[[str, Proc | None], None],
+        *,
+        floating: bool,
     ) -> None:
         """``before``: the process of this name before; where it is dead this one runs in its pod."""
         self.sim, self.checker, self.variant, self.receiver = sim, checker, variant, receiver
@@ -121,6 +125,9 @@ class Sender:
             _Line(variant.owner(source.slot, source.name, me, self.view, times, self.now))
             for source in settings.sources.values()
         ]
+        slots = tuple(each.slot for each in settings.sources.values()) if floating else ()
+        self.sharing = Sharing(slots, me.process, me.pod, self.view, times, sim.rng)
+        self.presence = Presence(slots, me, self.view, times)
         sim.go(self.proc, self._mind())
         sim.go(self.proc, self._own())
         for line in self.lines:
@@ -134,6 +141,8 @@ class Sender:
 
     def _terminate(self) -> None:
         self._terminating = True
+        if (last := self.presence.leave(self.now)) is not None:
+            self._send(CONTROL, encode(last))
         for line in self.lines:
             line.owner.drain()
 
@@ -161,6 +170,8 @@ class Sender:
         yield self.sim.rnd(300, 3_000)
         while True:
             at_end = self.view.position > 0 and self.proc.at_end(CONTROL, self.view.position)
+            if not self._terminating:
+                self._share()
             for line in self.lines:
                 yield from self._step(line, at_end=at_end)
             ended = all(line.owner.state is State.DONE and not line.busy for line in self.lines)
@@ -169,6 +180,20 @@ class Sender:
                 self.sim.at(self.sim.now + 3_000, self.proc.respawn)
                 return
             yield self.sim.rnd(50, 200)
+
+    def _share(self) -> None:
+        if (said := self.presence.speak((), self.now)) is not None:
+            self.sim.go(self.proc, self._present(said))
+        floating = [line.owner for line in self.lines if line.owner.slot in self.sharing.slots]
+        mine = [owner.slot for owner in floating if owner.claimed]
+        wanted = self.sharing.wanted(mine, self.proc.mono_ns)
+        for owner in floating:
+            owner.wanted = owner.slot in wanted
+
+    def _present(self, said: Present) -> Task:
+        record = yield self._send(CONTROL, encode(said))
+        if record is not None:
+            self.presence.on_stamped(said, record.stamp_ns, self.now)
 
     def _step(self, line: _Line, *, at_end: bool) -> Task:
         owner = line.owner

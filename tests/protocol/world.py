@@ -55,6 +55,8 @@ class Shape:
     refusing: int = 0
     timing: Timing = FAST
     retry_ns: int = 20 * _S
+    #: The senders share the slots out; otherwise each takes what it can get.
+    floating: bool = False
 
 
 def provider(partition: int) -> str:
@@ -149,6 +151,7 @@ class World:
             name,
             before,
             self.sender,
+            floating=self.shape.floating,
         )
 
     def scheduler(self, partition: int) -> None:

@@ -73,6 +73,7 @@ TYPES: dict[str, type[msgspec.Struct]] = {
     "heartbeat": control.Heartbeat,
     "released": control.Released,
     "hello": control.Hello,
+    "present": control.Present,
     "source": control.SourceState,
     "lanemap": LaneMap,
     "directive": control.Directive,

@@ -250,3 +250,69 @@ def test_a_claimant_that_loses_the_slot_while_it_waits_never_becomes_ready() -> 
     log.append(Claim(slot=0, source="ip-1", process="p9", pod="pod9"))
     log.run(1, one)
     assert one.state() is State.WATCHING
+
+
+def test_a_slot_that_another_has_just_claimed_is_not_claimed() -> None:
+    log = Log()
+    one = Process(log, "p1", "pod1")
+    while one.state() is not State.ENDING:
+        log.run(0.1, one)
+    log.append(Claim(slot=0, source="ip-1", process="p2", pod="pod2"))
+    log.run(3, one)
+    assert len(log.of(Claim)) == 1
+
+
+def test_nothing_is_claimed_before_the_hello_is_read_back() -> None:
+    log = Log()
+    one = Process(log, "p1", "pod1")
+    while one.state() is not State.GREETING:
+        log.run(0.1, one)
+    # The hello is acknowledged, and the reading of the log is behind.
+    one.cut = True
+    log.run(3, one)
+    assert one.state() is State.GREETING
+    one.cut = False
+    log.run(3, one)
+    assert one.state() is State.READY
+
+
+def test_a_slot_that_is_not_wanted_is_left_to_others() -> None:
+    log = Log()
+    one, two = Process(log, "p1", "pod1"), Process(log, "p2", "pod2")
+    one.owner.wanted = False
+    log.run(30, one)
+    assert log.of(Claim) == []
+    one.owner.wanted = True
+    log.run(1.5, one)
+    assert one.state() is State.READY
+    one.owner.wanted = False
+    log.run(3, one, two)
+    assert one.state() is State.WATCHING
+    assert two.owner.acting(log.now)
+
+
+def test_a_slot_that_is_wanted_again_before_its_release_is_kept_in_its_epoch() -> None:
+    log = Log()
+    one, two = Process(log, "p1", "pod1", busy=True), Process(log, "p2", "pod2")
+    log.run(1.5, one)
+    epoch = one.owner.epoch
+    one.owner.wanted = False
+    log.run(5, one, two)
+    assert one.state() is State.RELEASING
+    assert one.view.live_epoch(0, log.now, TIMES.fresh_ns) is None
+    one.owner.wanted = True
+    log.run(1, one, two)
+    assert one.owner.may_start(log.now)
+    assert one.view.live_epoch(0, log.now, TIMES.fresh_ns) == one.owner.epoch == epoch
+    assert two.state() is State.WATCHING
+
+
+def test_a_drain_is_not_taken_back() -> None:
+    log = Log()
+    one = Process(log, "p1", "pod1", busy=True)
+    log.run(1.5, one)
+    one.owner.drain()
+    log.run(1, one)
+    one.owner.wanted = True
+    log.run(1, one)
+    assert one.state() is State.RELEASING
