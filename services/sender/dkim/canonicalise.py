@@ -50,10 +50,11 @@ def body_hash(body: bytes, how: Strictness) -> bytes:
     """Hash a body: SHA-256 in base64, the value of ``bh=``."""
     hasher = hashlib.sha256()
     for piece in _relaxed_pieces(body) if how == "relaxed" else _simple_pieces(body):
-        view = memoryview(piece)
-        step = _HELD_BYTES if len(view) <= _SMALL_BYTES else len(view)
-        for at in range(0, len(view), step):
-            hasher.update(view[at : at + step])
+        if len(piece) > _SMALL_BYTES:
+            hasher.update(piece)
+            continue
+        for at in range(0, len(piece), _HELD_BYTES):
+            hasher.update(piece[at : at + _HELD_BYTES])
     return b64encode(hasher.digest())
 
 
@@ -89,12 +90,14 @@ def relaxed_fields(head: bytes) -> list[Field]:
     """Canonicalise a header, relaxed (3.4.2)."""
     found: list[Field] = []
     # Unfolded and squeezed as a whole, which is the same as field by field.
-    for line in squeezed(_unfolded(head)).split(b"\r\n"):
-        if line[:1] == b" " or not line:
-            continue  # White space before the first field: nobody's continuation.
-        name, _, value = line.partition(b":")
-        name = name.rstrip(b" ").lower()
-        found.append((name, name + b":" + value.strip(b" ")))
+    lines = squeezed(_unfolded(head)).split(b"\r\n")
+    if lines[0][:1] == b" ":
+        del lines[0]  # White space before the first field: nobody's continuation.
+    for line in lines:
+        if line:
+            name, colon, value = line.partition(b":")
+            name = name.rstrip(b" ").lower()
+            found.append((name, name + colon + value.strip(b" ")))
     return found
 
 

@@ -26,11 +26,15 @@ class KeyRing:
     files: KeyFiles
     #: tenant -> domain -> its rows, the newest first
     _rows: Mapping[str, Mapping[str, Sequence[DkimKey]]] = field(init=False)
+    #: No message has more.
+    most_signatures: int = field(init=False)
     _signers: dict[DkimKey, Signer] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Sort the rows once."""
+        """Sort the rows, once."""
         self._rows = {name: _by_domain(tenant) for name, tenant in self.settings.tenants.items()}
+        domains = [rows for tenant in self._rows.values() for rows in tenant.values()]
+        self.most_signatures = max(map(len, domains), default=0)
 
     async def signers(self, tenant: str, domain: str) -> tuple[Signer, ...]:
         """Give the signers for a From domain, those of the nearest domain above it; RSA first; none: no key fits. Raises KeyTrouble."""

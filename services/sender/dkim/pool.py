@@ -1,14 +1,18 @@
 """Signatures are made in threads, in batches: the loop never waits for OpenSSL, which works without the GIL.
 
-Whatever is asked for while all threads are busy goes into the next batches, shared evenly over the threads that become free, up to 64 each:
-one hand-over for many signatures, and a lone message never waits for company. The hash of a shared body is kept, bounded by count. What
-nobody waits for any more is not begun. A signature that fails, fails for its own waiter only.
+What is asked for in one turn of the loop is parted evenly among the threads and put into their queue, so a lone message never waits for
+company. A thread takes what is there, up to 16 and not more than its share, and tells the loop of all of them at once: one hand-over for
+many signatures, and none that has been ready for long. Threads take their next batch by themselves; they do not wait for a loop that is
+busy. The hash of a shared body is kept, bounded by count. What nobody waits for any more is not begun. A signature that fails, fails for
+its own waiter only.
 """
 
 import asyncio
-from collections import OrderedDict, deque
+import contextlib
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from queue import Empty, SimpleQueue
 from typing import Final, NamedTuple
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -17,7 +21,7 @@ from services.sender.dkim.sign import Hashes, Signer, hashes_of, sign
 from shared.records.body import BodyRef
 from shared.runtime.clock import Clock
 
-_BATCH: Final = 64
+_BATCH: Final = 16
 _HASHES: Final = 4096
 _S: Final = 1_000_000_000
 
@@ -35,6 +39,7 @@ class _Task(NamedTuple):
 
 
 class _Made(NamedTuple):
+    task: _Task
     fields: bytes | SigningFailed
     hashed: Hashes
 
@@ -43,79 +48,88 @@ class SigningPool:
     """Sign in ``threads`` threads."""
 
     def __init__(self, threads: int, clock: Clock) -> None:
-        """Start no thread yet: the executor does when there is work."""
+        """Start the threads; they end with ``close``, or with the process."""
         self._clock = clock
-        self._threads = threads
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="dkim")
-        self._free = threads
-        self._due = False
-        self._waiting: deque[_Task] = deque()
+        self._turn: list[_Task] = []
+        self._queue: SimpleQueue[list[_Task] | None] = SimpleQueue()
         self._hashes: OrderedDict[BodyRef, Hashes] = OrderedDict()
-        self._batches: set[asyncio.Task[None]] = set()
+        self._busy = [False] * threads
+        self._closed = False
+        for number in range(threads):
+            threading.Thread(
+                target=self._work, args=(number,), name=f"dkim-{number}", daemon=True
+            ).start()
 
     def __repr__(self) -> str:
         """Show how busy it is."""
-        busy = self._threads - self._free
-        return f"<SigningPool [{busy}/{self._threads} busy, {len(self._waiting)} waiting]>"
+        return f"<SigningPool [{sum(self._busy)}/{len(self._busy)} busy, {self._queue.qsize()} portions waiting]>"
 
     async def sign(
         self, signers: tuple[Signer, ...], prepend: bytes, body: bytes, shared: BodyRef | None
     ) -> bytes:
         """Give the DKIM-Signature fields of ``prepend + body``; the hash of a ``shared`` one is made once. Raises SigningFailed."""
+        if self._closed:
+            raise SigningFailed("the signing pool is closed")
         loop = asyncio.get_running_loop()
         done: asyncio.Future[bytes] = loop.create_future()
-        self._waiting.append(_Task(signers, prepend, body, shared, done))
-        if not self._due:
-            # Not at once: what is asked for in the same turn of the loop belongs into the same batch.
-            self._due = True
-            loop.call_soon(self._start)
+        if not self._turn:
+            loop.call_soon(self._hand_over)
+        self._turn.append(_Task(signers, prepend, body, shared, done))
         return await done
 
-    def _start(self) -> None:
-        self._due = False
-        while self._free and self._waiting:
-            # Evenly: one thread with 64 and one with none would be half as fast.
-            size = min(_BATCH, -(-len(self._waiting) // self._free))
-            taken = [self._waiting.popleft() for _ in range(size)]
-            batch = [task for task in taken if not task.done.done()]
-            if batch:
-                self._free -= 1
-                running = asyncio.create_task(self._run(batch))
-                self._batches.add(running)
-                running.add_done_callback(self._batches.discard)
+    def _hand_over(self) -> None:
+        tasks, self._turn = self._turn, []
+        # Evenly: one thread with 16 and one with none would be half as fast.
+        size = min(_BATCH, -(-len(tasks) // len(self._busy)))
+        for at in range(0, len(tasks), size or 1):
+            self._queue.put(tasks[at : at + size])
 
-    async def _run(self, batch: list[_Task]) -> None:
-        known = [self._known(task.shared) for task in batch]
-        now_s = self._clock.now_ns() // _S
-        loop = asyncio.get_running_loop()
+    # -- in the threads
+
+    def _work(self, number: int) -> None:
+        while (batch := self._queue.get()) is not None:
+            self._busy[number] = True
+            self._fill(batch)
+            made = self._made([task for task in batch if not task.done.done()])
+            self._busy[number] = False
+            if made:
+                # The loop may be closed meanwhile, and then nobody waits.
+                with contextlib.suppress(RuntimeError):
+                    made[0].task.done.get_loop().call_soon_threadsafe(self._settle, made)
+
+    def _fill(self, batch: list[_Task]) -> None:
+        """Add what waits to a batch, as far as it is this thread's share."""
+        share = self._queue.qsize() // len(self._busy)
+        while share and len(batch) < _BATCH:
+            share -= 1
+            try:
+                more = self._queue.get_nowait()
+            except Empty:
+                return
+            if more is None:
+                self._queue.put(None)
+                return
+            batch += more
+
+    def _made(self, batch: Sequence[_Task]) -> list[_Made]:
         try:
-            results = await loop.run_in_executor(self._executor, _make, batch, known, now_s)
-        except BaseException as error:
-            # A bug, or the pool was closed: whoever waits must hear of it, and not wait for ever.
-            for task in batch:
-                if not task.done.done():
-                    task.done.set_exception(SigningFailed(repr(error)))
-            if isinstance(error, asyncio.CancelledError):
-                raise
-            return
-        finally:
-            self._free += 1
-            self._start()
-        for task, made in zip(batch, results, strict=True):
+            # Reading the hashes beside the loop is one operation of a dict.
+            return _make(batch, self._hashes, self._clock.now_ns() // _S)
+        except Exception as error:  # noqa: BLE001 - a bug: whoever waits must hear of it, and not wait for ever
+            return [_Made(task, SigningFailed(repr(error)), {}) for task in batch]
+
+    # -- in the loop
+
+    def _settle(self, made: Sequence[_Made]) -> None:
+        for task, fields, hashed in made:
             if task.shared is not None:
-                self._remember(task.shared, made.hashed)
+                self._remember(task.shared, hashed)
             if task.done.done():
                 continue
-            if isinstance(made.fields, SigningFailed):
-                task.done.set_exception(made.fields)
+            if isinstance(fields, SigningFailed):
+                task.done.set_exception(fields)
             else:
-                task.done.set_result(made.fields)
-
-    def _known(self, ref: BodyRef | None) -> Hashes:
-        if ref is None or ref not in self._hashes:
-            return {}
-        self._hashes.move_to_end(ref)
-        return self._hashes[ref]
+                task.done.set_result(fields)
 
     def _remember(self, ref: BodyRef, hashed: Hashes) -> None:
         # Another batch may have hashed it in another way meanwhile.
@@ -126,24 +140,31 @@ class SigningPool:
 
     def close(self) -> None:
         """Let the threads end; what waits fails."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
-        while self._waiting:
-            task = self._waiting.popleft()
-            if not task.done.done():
-                task.done.set_exception(SigningFailed("the signing pool is closed"))
+        self._closed = True
+        self._hand_over()
+        with contextlib.suppress(Empty):
+            while True:
+                for task in self._queue.get_nowait() or ():
+                    if not task.done.done():
+                        task.done.set_exception(SigningFailed("the signing pool is closed"))
+        for _ in self._busy:
+            self._queue.put(None)
 
 
-def _make(batch: Sequence[_Task], known: Sequence[Hashes], now_s: int) -> list[_Made]:
-    hashes: dict[BodyRef, Hashes] = {}
+def _make(batch: Sequence[_Task], hashes: OrderedDict[BodyRef, Hashes], now_s: int) -> list[_Made]:
+    fresh: dict[BodyRef, Hashes] = {}
     made = []
-    for task, kept in zip(batch, known, strict=True):
-        if task.shared is None:
-            hashed = hashes_of(task.signers, task.body, kept)
-        else:
-            hashed = hashes_of(task.signers, task.body, hashes.get(task.shared, kept))
-            hashes[task.shared] = hashed
+    for task in batch:
+        known: Hashes = {}
+        if task.shared is not None:
+            known = fresh.get(task.shared) or hashes.get(task.shared) or known
+        hashed = hashes_of(task.signers, task.body, known)
+        if task.shared is not None:
+            fresh[task.shared] = hashed
         try:
-            made.append(_Made(sign(task.signers, task.prepend, task.body, now_s, hashed), hashed))
+            fields = sign(task.signers, task.prepend, task.body, now_s, hashed)
         except (ValueError, UnsupportedAlgorithm) as error:
-            made.append(_Made(SigningFailed(str(error)), hashed))
+            made.append(_Made(task, SigningFailed(str(error)), hashed))
+        else:
+            made.append(_Made(task, fields, hashed))
     return made

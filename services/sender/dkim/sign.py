@@ -10,7 +10,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -73,8 +73,7 @@ _FOLD: Final = b"\r\n  "
 _LISTS: Final = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """A header's signed fields in canonical form, each with its CRLF, and their names for h=: as they are written, and on one line."""
 
     signed: bytes
@@ -149,11 +148,11 @@ def sign(
 
 def hashes_of(signers: Iterable[Signer], message: bytes, known: Hashes) -> Hashes:
     """Hash the body of a message in every way that its signers want; what is ``known`` is not made again."""
-    wanted = {signer.canonicalization.body for signer in signers} - known.keys()
-    if not wanted:
-        return known
-    body = message[division(message)[1] :]
-    return {**known, **{how: body_hash(body, how) for how in wanted}}
+    for signer in signers:
+        how = signer.canonicalization.body
+        if how not in known:
+            known = {**known, how: body_hash(message[division(message)[1] :], how)}
+    return known
 
 
 def header_of(head: bytes, how: Strictness) -> Header:

@@ -63,12 +63,12 @@ async def test_a_burst_is_shared_by_the_threads_and_the_loop_goes_on(
         while len(threads) < 2:
             await asyncio.sleep(0.001)
     assert len(set(threads)) == 2
-    assert repr(pool) == "<SigningPool [2/2 busy, 0 waiting]>"
+    assert repr(pool) == "<SigningPool [2/2 busy, 0 portions waiting]>"
     gate.set()
     await asyncio.gather(*asked)
     assert sorted(threads.count(each) for each in set(threads)) == [5, 5]
     assert threading.get_ident() not in threads
-    assert repr(pool) == "<SigningPool [0/2 busy, 0 waiting]>"
+    assert repr(pool) == "<SigningPool [0/2 busy, 0 portions waiting]>"
 
 
 async def test_whoever_gave_up_before_its_turn_is_not_signed_for(rsa_key: RSAPrivateKey) -> None:
@@ -155,6 +155,31 @@ async def test_a_closed_pool_leaves_nobody_waiting(rsa_key: RSAPrivateKey) -> No
     assert await first
     with pytest.raises(SigningFailed, match="closed"):
         await waiting
+    with pytest.raises(SigningFailed, match="closed"):
+        await pool.sign((watched,), b"", _MESSAGE, None)
+
+
+async def test_what_waited_while_a_thread_was_busy_is_signed_as_one_batch(
+    rsa_key: RSAPrivateKey,
+) -> None:
+    gate, threads = threading.Event(), list[int]()
+    watched = _Watched("acme.example", "s", rsa_key, threads=threads, gate=gate)
+    pool = SigningPool(1, SystemClock())
+    asked = [asyncio.create_task(pool.sign((watched,), b"", _MESSAGE, None))]
+    async with asyncio.timeout(60):
+        while not threads:
+            await asyncio.sleep(0.001)
+    for _ in range(3):
+        asked.append(asyncio.create_task(pool.sign((watched,), b"", _MESSAGE, None)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert repr(pool) == "<SigningPool [1/1 busy, 3 portions waiting]>"
+    gate.set()
+    await asked[0]
+    await asked[1]
+    # They were told of in one breath, so when one is there all are.
+    assert all(task.done() for task in asked)
+    pool.close()
 
 
 def test_one_signer_may_be_used_by_many_threads(signer: Signer) -> None:
