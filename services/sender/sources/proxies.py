@@ -91,7 +91,8 @@ class Proxied:
         await loop.sock_sendall(sock, socks5.greeting(login=login))
         socks5.take_greeting(await _exactly(sock, socks5.ANSWER_BYTES), login=login)
         if login and self.password_file is not None:
-            password = self.password_file.read_text().strip()
+            # In a thread: where secrets are mounted, reading one may take its time.
+            password = (await asyncio.to_thread(self.password_file.read_text)).strip()
             await loop.sock_sendall(sock, socks5.login(self.proxy.username, password))
             socks5.take_login(await _exactly(sock, socks5.ANSWER_BYTES))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import shutil
 import signal
 from collections.abc import AsyncIterator
@@ -17,8 +18,8 @@ from services.sender.sources.proxies import Proxied
 from shared.runtime.clock import SystemClock
 from shared.runtime.settings import Proxy
 from tests.integration.sender.sources.seeing import Seeing, seeing, served
-from tests.support.proxies import haproxy, microsocks
-from tests.support.stack import free_port
+from tests.support.proxies import Program, haproxy, microsocks
+from tests.support.stack import ROOT, free_port
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("microsocks") and Path("/usr/sbin/haproxy").exists()),
@@ -91,6 +92,25 @@ async def test_haproxy_sends_from_the_address_that_the_header_names(tmp_path: Pa
             assert [await greeted(way, there) for way in ways] == [OURS, others]
             assert [await way.look() for way in ways] == [None, None]
     assert there.seen == [OURS, others]
+
+
+async def test_haproxy_as_the_settings_page_has_it_does_what_the_page_says(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "settings.md").read_text()
+    (example,) = re.findall(r"^  ```\n(  listen .*?)^  ```", page, re.MULTILINE | re.DOTALL)
+    port, file = free_port(), tmp_path / "haproxy.cfg"
+    for written, here in (
+        ("10.0.0.6:2525", f"127.0.0.1:{port}"),
+        ("10.0.0.0/24", "127.0.0.0/8"),
+        ("198.51.100.7", OURS),
+    ):
+        assert written in example
+        example = example.replace(written, here)
+    file.write_text(example)
+    with Program(["/usr/sbin/haproxy", "-db", "-f", str(file)], port):
+        async with seeing() as there:
+            way = Proxied(Proxy("proxy-v2", "127.0.0.1", port), OURS)
+            assert await greeted(way, there) == OURS
+    assert there.seen == [OURS]
 
 
 async def test_an_ipv6_source_goes_through_proxies_too(tmp_path: Path) -> None:
