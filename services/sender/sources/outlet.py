@@ -4,7 +4,8 @@
     beside it       a task for each path looks at it now and then, at once when it is doubted, and has its address observed by an echo
 
 A source has trouble when all its paths have; then ``dial`` raises SourceUnavailable without trying anything. It comes back by itself, with
-the first look that finds a path sound; one that was broken has its address observed again before mail takes it.
+the first look that finds a path sound. One that was broken has its address observed again first, since who repaired it may have changed
+it; an echo that is silent then is judged as ever (``verdict``).
 """
 
 import asyncio
