@@ -49,8 +49,9 @@ format: setup ## format the code, and fix what the linter can fix
 bench: setup ## measure the pipeline beside Postfix with OpenDKIM; appends to bench.jsonl
 	@$(RUN) -m tests.bench $(ARGS)
 
-verify: setup ## have signatures of thousands of odd messages judged by dkimpy and OpenDKIM (ARGS="-n 2" on two cores)
-	@$(RUN) -m pytest tests/unit/services/sender/dkim/test_verified.py --hypothesis-profile=thousands --timeout=0 $(ARGS)
+verify: setup ## have signatures of thousands of odd messages judged by dkimpy and OpenDKIM (some minutes)
+	@$(RUN) -m pytest tests/unit/services/sender/dkim/test_verified.py -n 2 --maxschedchunk 1 \
+	  --hypothesis-profile=thousands --timeout=0 $(ARGS)
 
 faults: setup ## kill -9 services at random KILLS times (20) while mail is under way, and count what came of it
 	@$(RUN) -m pytest tests/faults --kills=$(KILLS) --timeout=0 -s $(ARGS)
