@@ -29,6 +29,9 @@ _STUCK_FIRST_NS: Final = 60_000_000_000
 _STUCK_MAX_NS: Final = 16 * _STUCK_FIRST_NS
 
 
+_Asked = tuple[dict[str, frozenset[int]], dict[int, str], set[int]]
+
+
 def shares(
     slots: Sequence[int],
     lacks: Mapping[str, Collection[int]],
@@ -41,9 +44,8 @@ def shares(
     """
     share = {slot: pod for slot, pod in held.items() if pod in lacks and slot not in lacks[pod]}
     load = Counter(dict.fromkeys(lacks, 0)) + Counter(share.values())
-    for slot in slots:
-        able = [pod for pod in lacks if slot not in lacks[pod]]
-        if slot not in share and able:
+    for slot in (slot for slot in slots if slot not in share):
+        if able := [pod for pod in lacks if slot not in lacks[pod]]:
             share[slot] = min(able, key=lambda pod: (load[pod], _rank(pod, slot)))
             load[share[slot]] += 1
     while (move := _move(share, lacks, load, stuck)) is not None:
@@ -99,6 +101,9 @@ class Sharing:
     _due: dict[int, tuple[str, int]] = field(default_factory=dict)
     #: (slot, pod) that did not take it -> until when it is not asked again
     _passed: dict[tuple[int, str], int] = field(default_factory=dict)
+    #: What the last shares were made of, and they: a hundred slots that all move take milliseconds.
+    _asked: _Asked = field(default_factory=lambda: ({}, {}, set()))
+    _share: dict[int, str] = field(default_factory=dict)
 
     def settled(self) -> bool:
         """Say whether this process has heard everybody: whoever lives has spoken since its own first word."""
@@ -118,7 +123,10 @@ class Sharing:
             return frozenset(ours)
         senders = self.view.present(self.times.silence_ns)
         stuck = {slot for slot, (until, _) in self._stuck.items() if now_ns < until}
-        share = shares(self.slots, self._lacks(senders, held, now_ns), held, stuck)
+        asked = self._lacks(senders, held, now_ns), held, stuck
+        if asked != self._asked:
+            self._asked, self._share = asked, shares(self.slots, *asked)
+        share = self._share
         self._pass_over(share, held, now_ns)
         # One that nobody else can serve either is kept.
         spare = {slot for slot in ours if share.get(slot, self.pod) != self.pod}

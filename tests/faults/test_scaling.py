@@ -24,7 +24,7 @@ from tests.support.stack import Events, Service, Stack
 PARTITIONS = 2
 SLOTS = 6
 IDLE_S = 30
-#: Slots that were ready anew, or were given to another: far longer than they take, for a busy machine.
+#: Until they are shared out anew: far longer than it takes, for a busy machine.
 SHARED_S = 120
 
 
