@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from services.cli.cluster.broker import LocalKafka
 from tests.support.prefix import own_prefix
+from tests.support.yard import Yard
 
 # How long an example takes says how busy the machine is, and nothing about the code.
 settings.register_profile("postyard", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -63,4 +64,11 @@ def kafka(cluster_dir: Path) -> Iterator[str]:
 def prefix(kafka: str) -> Iterator[str]:
     """A topic prefix of this test alone; its topics are deleted behind it."""
     with own_prefix(kafka) as ours:
+        yield ours
+
+
+@pytest.fixture
+def yard(tmp_path: Path, kafka: str, prefix: str) -> Iterator[Yard]:
+    """Receivers and services of this test alone, on the session's broker."""
+    with Yard(tmp_path, kafka, prefix) as ours:
         yield ours

@@ -6,50 +6,39 @@ from pathlib import Path
 import pytest
 
 from services.cli.cluster.broker import LocalKafka
-from tests.support.config import config, submission
-from tests.support.receiver import start_receiver
-from tests.support.stack import Events, Stack
+from tests.support.config import submission
+from tests.support.stack import Events
+from tests.support.yard import Yard
 
 PARTITIONS = 2
 
 
 @pytest.mark.timeout(400)
 async def test_a_broker_restart_loses_nothing_and_needs_nobody(tmp_path: Path) -> None:
-    with LocalKafka(tmp_path / "kafka") as broker:
-        receiver = start_receiver(tmp_path, "receiver")
+    with LocalKafka(tmp_path / "kafka") as broker, Yard(tmp_path, broker.bootstrap, "") as yard:
+        receiver = yard.receiver()
         limits = '[limits.local]\nconnections = 4\nrate = "20/s"'
-        text = config(
-            tmp_path,
-            broker.bootstrap,
-            "",
-            routes={"*.test": (receiver.target, "local")},
-            limits=limits,
-        )
-        stack = Stack(tmp_path, broker.bootstrap, "", text)
+        stack = yard.stack(receiver, limits=limits)
         messages = 800
-        try:
-            stack.set_up()
-            services = [stack.start(kind) for kind in ("ingest", "scheduler", "sender")]
-            await stack.produce(submission(f"u{at}@a.test") for at in range(messages))
-            async with Events(stack, PARTITIONS) as events:
-                await events.until_final(60, 60)
-            # Not kill -9: a broker without replicas may then forget the markers of a commit that it had acknowledged.
-            broker.stop()
-            await asyncio.sleep(5)
-            broker.start()
-            async with Events(stack, PARTITIONS) as events:
-                await events.until_final(len(events.finals()) + 100, 90)
-                await events.until_final(messages, 150)
-                unknown = {
-                    said[0].to
-                    for said in events.by_delivery.values()
-                    if any(e.type == "unknown" for e in said)
-                }
-                assert set(events.types()) == {"delivered"}
-            assert all(service.alive for service in services), "nobody had to be restarted"
-            copies = receiver.copies()
-            assert len(copies) == messages
-            assert {rcpt for rcpt, count in copies.items() if count > 1} <= unknown
-        finally:
-            stack.stop()
-            receiver.stop()
+        stack.set_up()
+        services = [stack.start(kind) for kind in ("ingest", "scheduler", "sender")]
+        await stack.produce(submission(f"u{at}@a.test") for at in range(messages))
+        async with Events(stack, PARTITIONS) as events:
+            await events.until_final(60, 60)
+        # Not kill -9: a broker without replicas may then forget the markers of a commit that it had acknowledged.
+        broker.stop()
+        await asyncio.sleep(5)
+        broker.start()
+        async with Events(stack, PARTITIONS) as events:
+            await events.until_final(len(events.finals()) + 100, 90)
+            await events.until_final(messages, 150)
+            unknown = {
+                said[0].to
+                for said in events.by_delivery.values()
+                if any(e.type == "unknown" for e in said)
+            }
+            assert set(events.types()) == {"delivered"}
+        assert all(service.alive for service in services), "nobody had to be restarted"
+        copies = receiver.copies()
+        assert len(copies) == messages
+        assert {rcpt for rcpt, count in copies.items() if count > 1} <= unknown

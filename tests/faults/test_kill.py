@@ -2,13 +2,12 @@
 
 import asyncio
 import random
-from pathlib import Path
 
 import pytest
 
-from tests.support.config import config, submission
-from tests.support.receiver import start_receiver
+from tests.support.config import submission
 from tests.support.stack import Events, Service, Stack
+from tests.support.yard import Yard
 
 MESSAGES = 1000
 SENDERS = ["sender-0", "sender-1"]
@@ -17,44 +16,37 @@ PARTITIONS = 2
 
 @pytest.mark.timeout(1800)
 async def test_kills_lose_nothing_and_double_only_what_was_unknown(
-    tmp_path: Path, kafka: str, prefix: str, request: pytest.FixtureRequest
+    yard: Yard, request: pytest.FixtureRequest
 ) -> None:
     kills: int = request.config.getoption("--kills")
     rng = random.Random(20261124)
-    receiver = start_receiver(tmp_path, "receiver", "--dot-delay", "0.3")
-    routes = {"*.test": (receiver.target, "local")}
+    receiver = yard.receiver("--dot-delay", "0.3")
     limits = '[limits.local]\nconnections = 4\nmessages_per_connection = 20\nrate = "60+20/s"'
-    stack = Stack(
-        tmp_path, kafka, prefix, config(tmp_path, kafka, prefix, routes=routes, limits=limits)
-    )
+    stack = yard.stack(receiver, limits=limits)
     messages = max(MESSAGES, 20 * kills)
-    try:
-        stack.set_up()
-        running: dict[str, Service] = {}
-        for name in ("ingest-0", "scheduler-0", "scheduler-1", "sender-0", "sender-1"):
-            running[name] = stack.start(name.rpartition("-")[0], name, wait=False)
-        feeding = asyncio.create_task(feed(stack, messages, kills))
-        async with Events(stack, PARTITIONS) as events:
-            await events.until_final(20, 90)
-            for number in range(kills):
-                await events.read()
-                await asyncio.sleep(rng.uniform(0.5, 4))
-                # The first time both senders at once, with mail between `started` and the reply: one of them owns the slots.
-                count = 2 if number % 4 == 3 else 1
-                victims = rng.sample(sorted(running), count) if number else SENDERS
-                for name in victims:
-                    running[name].kill()
-                await asyncio.sleep(rng.uniform(0.1, 3))
-                for name in victims:
-                    running[name] = stack.start(name.rpartition("-")[0], name, wait=False)
-            assert await feeding == messages
-            await until_all(events, messages)
-            await asyncio.sleep(2)
+    stack.set_up()
+    running: dict[str, Service] = {}
+    for name in ("ingest-0", "scheduler-0", "scheduler-1", "sender-0", "sender-1"):
+        running[name] = stack.start(name.rpartition("-")[0], name, wait=False)
+    feeding = asyncio.create_task(feed(stack, messages, kills))
+    async with Events(stack, PARTITIONS) as events:
+        await events.until_final(20, 90)
+        for number in range(kills):
             await events.read()
-            report(events, receiver.copies(), messages)
-    finally:
-        stack.stop()
-        receiver.stop()
+            await asyncio.sleep(rng.uniform(0.5, 4))
+            # The first time both senders at once, with mail between `started` and the reply: one of them owns the slots.
+            count = 2 if number % 4 == 3 else 1
+            victims = rng.sample(sorted(running), count) if number else SENDERS
+            for name in victims:
+                running[name].kill()
+            await asyncio.sleep(rng.uniform(0.1, 3))
+            for name in victims:
+                running[name] = stack.start(name.rpartition("-")[0], name, wait=False)
+        assert await feeding == messages
+        await until_all(events, messages)
+        await asyncio.sleep(2)
+        await events.read()
+        report(events, receiver.copies(), messages)
 
 
 async def until_all(events: Events, messages: int) -> None:

@@ -1,46 +1,35 @@
 """Large bodies are stored once; waiting mail keeps no body in memory; the log is trimmed behind what ended."""
 
 import asyncio
-from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from tests.support.config import QUICK_TIMING, config, submission
-from tests.support.receiver import start_receiver
+from tests.support.config import QUICK_TIMING, submission
 from tests.support.stack import Events, Stack
+from tests.support.yard import Yard
 
 PARTITIONS = 2
 
 
 @pytest.mark.timeout(500)
-async def test_a_large_message_to_many_is_stored_once_and_reaches_them_all(
-    tmp_path: Path, kafka: str, prefix: str
-) -> None:
-    receiver = start_receiver(tmp_path, "receiver")
+async def test_a_large_message_to_many_is_stored_once_and_reaches_them_all(yard: Yard) -> None:
+    receiver = yard.receiver()
     # 2 GB in all: an attempt may take its time on a busy machine.
     timing = QUICK_TIMING.replace('attempt_max = "15s"', 'attempt_max = "120s"')
-    routes = {"*.test": (receiver.target, "local")}
-    stack = Stack(
-        tmp_path, kafka, prefix, config(tmp_path, kafka, prefix, routes=routes, timing=timing)
+    stack = yard.stack(receiver, timing=timing)
+    stack.start_all()
+    text = ("0123456789" * 7 + "\r\n") * (20_000_000 // 72)
+    recipients = [f"u{at}@a.test" for at in range(100)]
+    await stack.produce([submission(recipients, text=text)])
+    async with Events(stack, PARTITIONS) as events:
+        await events.until_final(100, 400)
+        assert events.types() == {"delivered": 100}
+    assert len(receiver.copies()) == 100
+    assert (
+        len({line["sha256"] for line in receiver.seen("message") if line["size"] < 20_000_000}) == 0
     )
-    try:
-        stack.start_all()
-        text = ("0123456789" * 7 + "\r\n") * (20_000_000 // 72)
-        recipients = [f"u{at}@a.test" for at in range(100)]
-        await stack.produce([submission(recipients, text=text)])
-        async with Events(stack, PARTITIONS) as events:
-            await events.until_final(100, 400)
-            assert events.types() == {"delivered": 100}
-        assert len(receiver.copies()) == 100
-        assert (
-            len({line["sha256"] for line in receiver.seen("message") if line["size"] < 20_000_000})
-            == 0
-        )
-        assert await stored(stack) == 1
-    finally:
-        stack.stop()
-        receiver.stop()
+    assert await stored(stack) == 1
 
 
 async def stored(stack: Stack) -> int:
@@ -64,39 +53,26 @@ async def stored(stack: Stack) -> int:
 
 
 @pytest.mark.timeout(240)
-async def test_deferred_mail_is_read_again_and_the_log_is_trimmed_behind_it(
-    tmp_path: Path, kafka: str, prefix: str
-) -> None:
-    receiver = start_receiver(tmp_path, "receiver")
+async def test_deferred_mail_is_read_again_and_the_log_is_trimmed_behind_it(yard: Yard) -> None:
+    receiver = yard.receiver()
     # No cache for bodies: what waits is read again from its offset.
     more = '[scheduler]\nbody_cache = "1B"'
-    stack = Stack(
-        tmp_path,
-        kafka,
-        prefix,
-        config(tmp_path, kafka, prefix, routes={"*.test": (receiver.target, "local")}, more=more),
-    )
-    try:
-        stack.start_all()
-        texts = {f"defer1.u{at}@a.test": f"this is for number {at}" for at in range(60)}
-        texts |= {f"u{at}@a.test": f"and this for {at}" for at in range(60)}
-        await stack.produce(submission(rcpt, text=text) for rcpt, text in texts.items())
-        async with Events(stack, PARTITIONS) as events:
-            await events.until_final(120, 90)
-            assert events.types() == {"delivered": 120}
-            deferred = [
-                said
-                for said in events.by_delivery.values()
-                if any(e.type == "deferred" for e in said)
-            ]
-            assert len(deferred) == 60
-        end = asyncio.get_running_loop().time() + 30
-        while await waiting(stack):
-            assert asyncio.get_running_loop().time() < end, "the log is not trimmed"
-            await asyncio.sleep(0.5)
-    finally:
-        stack.stop()
-        receiver.stop()
+    stack = yard.stack(receiver, more=more)
+    stack.start_all()
+    texts = {f"defer1.u{at}@a.test": f"this is for number {at}" for at in range(60)}
+    texts |= {f"u{at}@a.test": f"and this for {at}" for at in range(60)}
+    await stack.produce(submission(rcpt, text=text) for rcpt, text in texts.items())
+    async with Events(stack, PARTITIONS) as events:
+        await events.until_final(120, 90)
+        assert events.types() == {"delivered": 120}
+        deferred = [
+            said for said in events.by_delivery.values() if any(e.type == "deferred" for e in said)
+        ]
+        assert len(deferred) == 60
+    end = asyncio.get_running_loop().time() + 30
+    while await waiting(stack):
+        assert asyncio.get_running_loop().time() < end, "the log is not trimmed"
+        await asyncio.sleep(0.5)
 
 
 async def waiting(stack: Stack) -> int:

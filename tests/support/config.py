@@ -4,6 +4,7 @@ import json
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypedDict
 
 QUICK_TIMING = """
 [timing]
@@ -20,6 +21,18 @@ pair_pause_first = "2s"
 pair_pause_max = "10s"
 greylist_min = "2s"
 """
+
+
+class Wishes(TypedDict, total=False):
+    """What a test may want otherwise than ``config`` has it."""
+
+    sources: Sequence[str]
+    partitions: int
+    retry: str
+    unknown: str
+    limits: str
+    timing: str
+    more: str
 
 
 def make_key(path: Path) -> Path:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -15,29 +14,17 @@ from shared.kafka.cluster import Cluster
 from shared.runtime.clock import SystemClock, system_rng
 from shared.runtime.loading import load
 from shared.runtime.metrics import Metrics
-from tests.support.config import config
 from tests.support.reading import PARTITIONS, put
 from tests.support.stack import Stack
+from tests.support.yard import Yard
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 
-def stack_for(directory: Path, kafka: str, prefix: str, *, more: str = "") -> Stack:
+def stack_for(yard: Yard) -> Stack:
     """Topics, configuration and lane map; recipients at .test need no name server."""
-    stack = Stack(
-        directory,
-        kafka,
-        prefix,
-        config(
-            directory,
-            kafka,
-            prefix,
-            routes={"*.test": ("127.0.0.1:2525", "local")},
-            partitions=PARTITIONS,
-            more=more,
-        ),
-    )
+    stack = yard.stack({"*.test": ("127.0.0.1:2525", "local")}, partitions=PARTITIONS)
     stack.set_up()
     return stack
 

@@ -1,19 +1,16 @@
 """A large message to many is stored once; small ones ride along."""
 
-from pathlib import Path
-
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from shared.records.codec import split
 from tests.integration.ingest.running import ingest, produce, stack_for
 from tests.support.config import submission
 from tests.support.reading import Log, delivered, deliveries
+from tests.support.yard import Yard
 
 
-async def test_a_20_mb_message_to_100_recipients_is_stored_once(
-    tmp_path: Path, kafka: str, prefix: str
-) -> None:
-    stack = stack_for(tmp_path, kafka, prefix)
+async def test_a_20_mb_message_to_100_recipients_is_stored_once(yard: Yard) -> None:
+    stack = stack_for(yard)
     text = ("0123456789abcdef" * 4 + "\r\n") * (20_000_000 // 66)
     recipients = [f"u{at}@a.test" for at in range(100)]
     values = [
@@ -47,7 +44,7 @@ async def test_a_20_mb_message_to_100_recipients_is_stored_once(
                 assert len(inline) == delivery.size_bytes
     # And what the reference points at is what a reader of that place gets.
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=kafka, isolation_level="read_committed", fetch_max_bytes=64 << 20
+        bootstrap_servers=yard.kafka, isolation_level="read_committed", fetch_max_bytes=64 << 20
     )
     await consumer.start()
     try:

@@ -4,23 +4,21 @@ import asyncio
 import random
 import signal
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 from tests.integration.ingest.running import produce, stack_for
 from tests.support.config import submission
 from tests.support.reading import PARTITIONS, Log, delivered, deliveries, events
+from tests.support.yard import Yard
 
 MESSAGES = 1500
 KILLS = 3
 
 
 @pytest.mark.timeout(280)
-async def test_kill_and_restart_of_ingest_loses_nothing_and_doubles_nothing(
-    tmp_path: Path, kafka: str, prefix: str
-) -> None:
-    stack = stack_for(tmp_path, kafka, prefix)
+async def test_kill_and_restart_of_ingest_loses_nothing_and_doubles_nothing(yard: Yard) -> None:
+    stack = stack_for(yard)
     rng = random.Random(1)
     stack.start("ingest", "one")
     stack.start("ingest", "two")
@@ -43,63 +41,50 @@ async def test_kill_and_restart_of_ingest_loses_nothing_and_doubles_nothing(
             await asyncio.sleep(rng.uniform(0, 1))
             stack.start("ingest", victim.name, wait=False)
 
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(feed())
-            tasks.create_task(kill())
-        async with deliveries(stack) as log, Log(stack, [stack.topics.events]) as said:
-            await log.until(MESSAGES, 150)
-            counts = Counter(d.submission for d, _ in delivered(log))
-            assert set(counts) == {str(at) for at in range(MESSAGES)}
-            assert max(counts.values()) == 1
-            assert len({d.id for d, _ in delivered(log)}) == MESSAGES
-            await said.until(MESSAGES)
-            assert Counter(e.type for e in events(said)) == {"accepted": MESSAGES}
-            # Each event lies where the scheduler will say more about its delivery.
-            where = {key: p for _, p, _, key, _ in log.records}
-            assert all(where[key] == p for _, p, _, key, _ in said.records)
-    finally:
-        stack.stop()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(feed())
+        tasks.create_task(kill())
+    async with deliveries(stack) as log, Log(stack, [stack.topics.events]) as said:
+        await log.until(MESSAGES, 150)
+        counts = Counter(d.submission for d, _ in delivered(log))
+        assert set(counts) == {str(at) for at in range(MESSAGES)}
+        assert max(counts.values()) == 1
+        assert len({d.id for d, _ in delivered(log)}) == MESSAGES
+        await said.until(MESSAGES)
+        assert Counter(e.type for e in events(said)) == {"accepted": MESSAGES}
+        # Each event lies where the scheduler will say more about its delivery.
+        where = {key: p for _, p, _, key, _ in log.records}
+        assert all(where[key] == p for _, p, _, key, _ in said.records)
 
 
 @pytest.mark.timeout(200)
-async def test_a_stopped_owner_that_wakes_up_doubles_nothing(
-    tmp_path: Path, kafka: str, prefix: str
-) -> None:
-    stack = stack_for(tmp_path, kafka, prefix)
+async def test_a_stopped_owner_that_wakes_up_doubles_nothing(yard: Yard) -> None:
+    stack = stack_for(yard)
     first = stack.start("ingest", "first")
-    try:
-        await produce(stack, [submission(f"a{at}@a.test") for at in range(200)], "bulk", 0)
-        async with deliveries(stack) as log:
-            await log.until(200)
-        first.signal(signal.SIGSTOP)
-        second = stack.start("ingest", "second")
-        await produce(stack, [submission(f"b{at}@a.test") for at in range(200)], "bulk", 0)
-        # The group waits for the session of the one that says nothing.
-        async with deliveries(stack) as log:
-            await log.until(400, 120)
-            first.signal(signal.SIGCONT)
-            await produce(stack, [submission(f"c{at}@a.test") for at in range(200)], "bulk", 0)
-            await log.until(600, 60)
-            assert max(Counter(d.to for d, _ in delivered(log)).values()) == 1
-        assert second.terminate() == 0
-        assert first.terminate() == 0
-    finally:
-        stack.stop()
+    await produce(stack, [submission(f"a{at}@a.test") for at in range(200)], "bulk", 0)
+    async with deliveries(stack) as log:
+        await log.until(200)
+    first.signal(signal.SIGSTOP)
+    second = stack.start("ingest", "second")
+    await produce(stack, [submission(f"b{at}@a.test") for at in range(200)], "bulk", 0)
+    # The group waits for the session of the one that says nothing.
+    async with deliveries(stack) as log:
+        await log.until(400, 120)
+        first.signal(signal.SIGCONT)
+        await produce(stack, [submission(f"c{at}@a.test") for at in range(200)], "bulk", 0)
+        await log.until(600, 60)
+        assert max(Counter(d.to for d, _ in delivered(log)).values()) == 1
+    assert second.terminate() == 0
+    assert first.terminate() == 0
 
 
-async def test_sigterm_ends_a_busy_process_soon_and_the_next_one_goes_on(
-    tmp_path: Path, kafka: str, prefix: str
-) -> None:
-    stack = stack_for(tmp_path, kafka, prefix)
+async def test_sigterm_ends_a_busy_process_soon_and_the_next_one_goes_on(yard: Yard) -> None:
+    stack = stack_for(yard)
     await produce(stack, [submission(f"u{at}@a.test") for at in range(4000)], "bulk", 1)
     first = stack.start("ingest", "first")
     assert first.terminate(20) == 0
     stack.start("ingest", "second")
-    try:
-        async with deliveries(stack) as log:
-            await log.until(4000, 60)
-            order = [d.to for d, _ in delivered(log)]
-            assert len(set(order)) == 4000
-    finally:
-        stack.stop()
+    async with deliveries(stack) as log:
+        await log.until(4000, 60)
+        order = [d.to for d, _ in delivered(log)]
+        assert len(set(order)) == 4000

@@ -2,7 +2,6 @@
 
 import json
 import random
-from pathlib import Path
 
 import pytest
 
@@ -12,6 +11,7 @@ from shared.runtime.settings import Settings
 from tests.integration.ingest.running import ingest, produce, stack_for
 from tests.support.config import submission
 from tests.support.reading import Log, delivered, deliveries, events, rejections
+from tests.support.yard import Yard
 
 HEAD = b"From: a@acme.example\r\nTo: u@a.test\r\nSubject: s\r\n"
 
@@ -71,48 +71,39 @@ POISON: dict[str, tuple[bytes, str, str]] = {
 
 
 @pytest.mark.timeout(120)
-async def test_every_kind_of_poison_is_rejected_and_the_partition_goes_on(
-    tmp_path: Path, kafka: str, prefix: str
-) -> None:
-    stack = stack_for(tmp_path, kafka, prefix)
+async def test_every_kind_of_poison_is_rejected_and_the_partition_goes_on(yard: Yard) -> None:
+    stack = stack_for(yard)
     values: list[bytes] = []
     for at, (value, _, _) in enumerate(POISON.values()):
         values += [value, submission(f"u{at}@a.test")]
     await produce(stack, values, "bulk", 1)
     stack.start("ingest")
-    try:
-        async with deliveries(stack) as good, Log(stack, [stack.topics.rejected]) as bad:
-            await good.until(len(POISON))
-            assert [d.to for d, _ in delivered(good)] == [
-                f"u{i}@a.test" for i in range(len(POISON))
-            ]
-            await bad.until(len(POISON))
-            for (kind, (value, reason, field)), (found, kept) in zip(
-                POISON.items(), rejections(bad), strict=True
-            ):
-                assert (found.reason, found.field) == (reason, field), f"{kind}: {found}"
-                assert (found.topic, found.partition) == (stack.topics.submissions("bulk"), 1)
-                assert values[found.offset] == value
-                assert kept == value[:KEEP_BYTES]
-                assert found.size_bytes == len(value)
-        async with Log(stack, [stack.topics.events]) as log:
-            # Whoever can be told is told: one event for each record whose line can be read.
-            told = [kind for kind, (_, reason, _) in POISON.items() if reason != "unreadable"]
-            await log.until(len(POISON) + len(told))
-            finals = [event for event in events(log) if event.final]
-            assert {event.type for event in finals} == {"rejected"}
-            assert all(event.field and event.reason for event in finals)
-        metrics = stack.services[0].metrics()
-        assert 'postyard_rejected_total{class="bulk",reason="unreadable"} 5.0' in metrics
-        assert "postyard_commit_age_seconds" in metrics
-        assert stack.services[0].terminate() == 0
-    finally:
-        stack.stop()
+    async with deliveries(stack) as good, Log(stack, [stack.topics.rejected]) as bad:
+        await good.until(len(POISON))
+        assert [d.to for d, _ in delivered(good)] == [f"u{i}@a.test" for i in range(len(POISON))]
+        await bad.until(len(POISON))
+        for (kind, (value, reason, field)), (found, kept) in zip(
+            POISON.items(), rejections(bad), strict=True
+        ):
+            assert (found.reason, found.field) == (reason, field), f"{kind}: {found}"
+            assert (found.topic, found.partition) == (stack.topics.submissions("bulk"), 1)
+            assert values[found.offset] == value
+            assert kept == value[:KEEP_BYTES]
+            assert found.size_bytes == len(value)
+    async with Log(stack, [stack.topics.events]) as log:
+        # Whoever can be told is told: one event for each record whose line can be read.
+        told = [kind for kind, (_, reason, _) in POISON.items() if reason != "unreadable"]
+        await log.until(len(POISON) + len(told))
+        finals = [event for event in events(log) if event.final]
+        assert {event.type for event in finals} == {"rejected"}
+        assert all(event.field and event.reason for event in finals)
+    metrics = stack.services[0].metrics()
+    assert 'postyard_rejected_total{class="bulk",reason="unreadable"} 5.0' in metrics
+    assert "postyard_commit_age_seconds" in metrics
+    assert stack.services[0].terminate() == 0
 
 
-async def test_a_bug_on_one_record_rejects_that_record_alone(
-    tmp_path: Path, kafka: str, prefix: str
-) -> None:
+async def test_a_bug_on_one_record_rejects_that_record_alone(yard: Yard) -> None:
     def clumsy(
         source: Source, value: bytes | None, settings: Settings, now: int
     ) -> Draft | Refusal:
@@ -120,7 +111,7 @@ async def test_a_bug_on_one_record_rejects_that_record_alone(
             raise RecursionError("a bug of ours")
         return read(source, value, settings, now)
 
-    stack = stack_for(tmp_path, kafka, prefix)
+    stack = stack_for(yard)
     await produce(stack, [submission(f"u{at}@a.test") for at in range(5)], "transactional", 0)
     async with (
         ingest(stack, read=clumsy),
@@ -144,9 +135,9 @@ async def test_a_bug_on_one_record_rejects_that_record_alone(
 
 @pytest.mark.timeout(180)
 async def test_a_record_that_breaks_the_transaction_is_found_by_ever_smaller_rounds(
-    tmp_path: Path, kafka: str, prefix: str
+    yard: Yard,
 ) -> None:
-    stack = stack_for(tmp_path, kafka, prefix)
+    stack = stack_for(yard)
     # The topic takes less than is declared: nothing before the transaction can know.
     await limit(stack.kafka, stack.topics.deliveries("bulk"), 20_000)
     values = [submission(f"u{at}@a.test") for at in range(40)]
@@ -182,10 +173,8 @@ async def limit(bootstrap: str, topic: str, most: int) -> None:
         await admin.close()
 
 
-async def test_one_bad_recipient_of_many_is_rejected_alone(
-    tmp_path: Path, kafka: str, prefix: str
-) -> None:
-    stack = stack_for(tmp_path, kafka, prefix)
+async def test_one_bad_recipient_of_many_is_rejected_alone(yard: Yard) -> None:
+    stack = stack_for(yard)
     recipients = ["a@a.test", "b@@a.test", "c@a.test", "d@[127.0.0.1]", "A@a.test", "a@A.test"]
     await produce(stack, [submission(recipients, id_="order-7")], "transactional", 0)
     async with (

@@ -184,7 +184,7 @@ async def test_a_producer_outlives_a_restart_and_sends_everything_once_in_order(
         for sending in sendings:
             await sending.done()
     await producer.stop()
-    await own.see([b"%d" % at for at in range(1500)], topic)
+    assert await own.values(topic) == [b"%d" % at for at in range(1500)]
 
 
 async def test_a_reader_goes_on_where_it_was_after_a_restart(own: Log, broker: LocalKafka) -> None:

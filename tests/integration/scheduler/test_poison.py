@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import fields
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,10 +22,9 @@ from shared.runtime.clock import SystemClock, system_rng
 from shared.runtime.loading import load
 from shared.runtime.metrics import Metrics
 from shared.runtime.settings import Limit, Settings
-from tests.support.config import config
 from tests.support.reading import Log, put, rejections
-from tests.support.receiver import start_receiver
 from tests.support.stack import Events, Stack
+from tests.support.yard import Yard
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -104,13 +102,6 @@ HARMLESS = (
 )
 
 
-def stack_for(tmp_path: Path, kafka: str, prefix: str, target: str) -> Stack:
-    routes = {"*.test": (target, "local")}
-    stack = Stack(tmp_path, kafka, prefix, config(tmp_path, kafka, prefix, routes=routes))
-    stack.set_up()
-    return stack
-
-
 def decided(stack: Stack, provider: str | None, site: str | None = None) -> int:
     """Say in which partition a provider, or a site, is decided."""
     lanes = propose(1, 2, load(stack.config_path, {}).providers, [])
@@ -119,10 +110,11 @@ def decided(stack: Stack, provider: str | None, site: str | None = None) -> int:
 
 @pytest.mark.timeout(400)
 async def test_every_kind_of_poison_is_rejected_and_the_mail_around_it_is_delivered(
-    tmp_path: Path, kafka: str, prefix: str
+    yard: Yard,
 ) -> None:
-    receiver = start_receiver(tmp_path, "receiver")
-    stack = stack_for(tmp_path, kafka, prefix, receiver.target)
+    receiver = yard.receiver()
+    stack = yard.stack(receiver)
+    stack.set_up()
     topics, here = stack.topics, decided(stack, "local")
     good = [f"good-{at}" for at in range(len(DELIVERIES))]
     logs: dict[str, list[bytes | None]] = {
@@ -139,46 +131,42 @@ async def test_every_kind_of_poison_is_rejected_and_the_mail_around_it_is_delive
         delivery("poolless", pool="nowhere"),
         delivery("stranger", tenant="nobody", seconds=8),
     ]
-    try:
-        for topic, values in logs.items():
-            await put(stack, topic, here, values)
-        await put(stack, topics.deliveries("bulk"), 1 - here, [delivery("astray")])
-        scheduler = stack.start("scheduler", wait=False)
-        stack.wait_ready(scheduler, stack.start("sender", wait=False))
-        async with Events(stack, 2) as world, Log(stack, [topics.rejected]) as bad:
-            await world.until_final(len(good) + 3, 150)
-            assert {id_: event.type for id_, event in world.finals().items()} == {
-                **dict.fromkeys(good, "delivered"),
-                # Forwarded to the partition that decides.
-                "astray": "delivered",
-                # It was accepted, so its end is said.
-                "class": "rejected",
-                # The sender has no key for it.
-                "stranger": "expired",
-            }
-            assert 'reason="no_source"} 1.0' in scheduler.metrics(), "what has no pool waits"
-            # A second one of that name, whose offset is the other topic's.
-            twin = delivery("poolless", class_="transactional")
-            await put(stack, topics.deliveries("transactional"), here, [twin])
-            await bad.until(len(DELIVERIES) + len(OUTCOMES) + 1)
-        found = {(line.topic, line.offset): (line, kept) for line, kept in rejections(bad)}
-        expected = {
-            (topics.deliveries("bulk"), 2 * at): row for at, row in enumerate(DELIVERIES.values())
+    for topic, values in logs.items():
+        await put(stack, topic, here, values)
+    await put(stack, topics.deliveries("bulk"), 1 - here, [delivery("astray")])
+    scheduler = stack.start("scheduler", wait=False)
+    stack.wait_ready(scheduler, stack.start("sender", wait=False))
+    async with Events(stack, 2) as world, Log(stack, [topics.rejected]) as bad:
+        await world.until_final(len(good) + 3, 150)
+        assert {id_: event.type for id_, event in world.finals().items()} == {
+            **dict.fromkeys(good, "delivered"),
+            # Forwarded to the partition that decides.
+            "astray": "delivered",
+            # It was accepted, so its end is said.
+            "class": "rejected",
+            # The sender has no key for it.
+            "stranger": "expired",
         }
-        expected |= {(topics.outcomes, at): row for at, row in enumerate(OUTCOMES.values())}
-        expected[topics.deliveries("transactional"), 0] = (twin, "invalid", "waits on the topic")
-        assert set(found) == set(expected)
-        for place, (value, reason, detail) in expected.items():
-            line, kept = found[place]
-            assert (line.reason, line.partition) == (reason, here), place
-            assert detail in line.detail, place
-            assert (kept, line.size_bytes) == ((value or b"")[:KEEP_BYTES], len(value or b""))
-        assert receiver.copies() == {f"{name}@a.test": 1 for name in [*good, "astray"]}
-        assert "worker_failed" not in scheduler.log.read_text()
-        assert scheduler.alive
-    finally:
-        stack.stop()
-        receiver.stop()
+        assert 'reason="no_source"} 1.0' in scheduler.metrics(), "what has no pool waits"
+        # A second one of that name, whose offset is the other topic's.
+        twin = delivery("poolless", class_="transactional")
+        await put(stack, topics.deliveries("transactional"), here, [twin])
+        await bad.until(len(DELIVERIES) + len(OUTCOMES) + 1)
+    found = {(line.topic, line.offset): (line, kept) for line, kept in rejections(bad)}
+    expected = {
+        (topics.deliveries("bulk"), 2 * at): row for at, row in enumerate(DELIVERIES.values())
+    }
+    expected |= {(topics.outcomes, at): row for at, row in enumerate(OUTCOMES.values())}
+    expected[topics.deliveries("transactional"), 0] = (twin, "invalid", "waits on the topic")
+    assert set(found) == set(expected)
+    for place, (value, reason, detail) in expected.items():
+        line, kept = found[place]
+        assert (line.reason, line.partition) == (reason, here), place
+        assert detail in line.detail, place
+        assert (kept, line.size_bytes) == ((value or b"")[:KEEP_BYTES], len(value or b""))
+    assert receiver.copies() == {f"{name}@a.test": 1 for name in [*good, "astray"]}
+    assert "worker_failed" not in scheduler.log.read_text()
+    assert scheduler.alive
 
 
 class Clumsy(Settings):
@@ -214,11 +202,10 @@ async def scheduler_on(stack: Stack, settings: Settings) -> AsyncIterator[None]:
 
 
 @pytest.mark.timeout(400)
-async def test_a_bug_on_one_record_rejects_that_record_alone(
-    tmp_path: Path, kafka: str, prefix: str
-) -> None:
-    receiver = start_receiver(tmp_path, "receiver")
-    stack = stack_for(tmp_path, kafka, prefix, receiver.target)
+async def test_a_bug_on_one_record_rejects_that_record_alone(yard: Yard) -> None:
+    receiver = yard.receiver()
+    stack = yard.stack(receiver)
+    stack.set_up()
     settings = load(stack.config_path, {})
     clumsy = Clumsy(**{field.name: getattr(settings, field.name) for field in fields(settings)})
     topic, here = stack.topics.deliveries("bulk"), decided(stack, "local")
@@ -226,28 +213,24 @@ async def test_a_bug_on_one_record_rejects_that_record_alone(
     site = next(site for site in sites if decided(stack, None, site) == here)
     unread = delivery("unread", pool="clumsy")
     unplanned = delivery("unplanned", provider=None, site=site)
-    try:
-        # Before the scheduler: what is due is planned in the round that reads it.
-        stack.start("sender")
-        await put(stack, topic, here, [delivery("a"), unread, delivery("b")])
-        async with (
-            scheduler_on(stack, clumsy),
-            Log(stack, [stack.topics.rejected]) as bad,
-            Events(stack, 2) as world,
-        ):
-            await world.until_final(3, 150)
-            await put(stack, topic, here, [unplanned, delivery("c")])
-            await world.until_final(5, 150)
-            ends = {id_: event.type for id_, event in world.finals().items()}
-            bugs = {name for name, end in ends.items() if end == "rejected"}
-            assert bugs == {"unread", "unplanned"}
-            assert {ends[name] for name in "abc"} == {"delivered"}
-            await bad.until(2)
-            assert {(line.topic, line.offset, line.reason) for line, _ in rejections(bad)} == {
-                (topic, 1, "internal"),
-                (topic, 3, "internal"),
-            }
-        assert set(receiver.copies().values()) == {1}
-    finally:
-        stack.stop()
-        receiver.stop()
+    # Before the scheduler: what is due is planned in the round that reads it.
+    stack.start("sender")
+    await put(stack, topic, here, [delivery("a"), unread, delivery("b")])
+    async with (
+        scheduler_on(stack, clumsy),
+        Log(stack, [stack.topics.rejected]) as bad,
+        Events(stack, 2) as world,
+    ):
+        await world.until_final(3, 150)
+        await put(stack, topic, here, [unplanned, delivery("c")])
+        await world.until_final(5, 150)
+        ends = {id_: event.type for id_, event in world.finals().items()}
+        bugs = {name for name, end in ends.items() if end == "rejected"}
+        assert bugs == {"unread", "unplanned"}
+        assert {ends[name] for name in "abc"} == {"delivered"}
+        await bad.until(2)
+        assert {(line.topic, line.offset, line.reason) for line, _ in rejections(bad)} == {
+            (topic, 1, "internal"),
+            (topic, 3, "internal"),
+        }
+    assert set(receiver.copies().values()) == {1}
