@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from tests.support.config import submission
+from tests.support.config import QUICK_TIMING, submission
 from tests.support.stack import Events
 from tests.support.yard import Yard
 
@@ -15,7 +15,7 @@ PARTITIONS = 2
 
 @pytest.mark.timeout(240)
 async def test_a_slow_site_and_a_silent_name_server_harm_nobody(yard: Yard) -> None:
-    slow = yard.receiver("--delay", "30", name="slow")
+    slow = yard.receiver("--delay", "90", name="slow")
     good = yard.receiver(name="good")
     with socket.socket(
         socket.AF_INET, socket.SOCK_DGRAM
@@ -25,7 +25,8 @@ async def test_a_slow_site_and_a_silent_name_server_harm_nobody(yard: Yard) -> N
             f'[dns]\nnameservers = ["127.0.0.1"]\nport = {silent.getsockname()[1]}\ntimeout = "5s"'
         )
         routes = {"*.slow.test": (slow.target, "slowly"), "*.good.test": (good.target, "local")}
-        stack = yard.stack(routes, more=dns)
+        timing = QUICK_TIMING.replace('attempt_max = "15s"', 'attempt_max = "100s"')
+        stack = yard.stack(routes, timing=timing, more=dns)
         stack.start_all()
         bad = [f"u{at}@a.slow.test" for at in range(40)] + [
             f"u{at}@nowhere{at % 7}.example.org" for at in range(40)
@@ -35,10 +36,10 @@ async def test_a_slow_site_and_a_silent_name_server_harm_nobody(yard: Yard) -> N
         order = list(dict.fromkeys([*mixed, *fine]))
         await stack.produce(submission(rcpt) for rcpt in order)
         async with Events(stack, PARTITIONS) as events:
-            end = asyncio.get_running_loop().time() + 60
+            end = asyncio.get_running_loop().time() + 120
             while len(good.copies()) < len(fine):
                 assert asyncio.get_running_loop().time() < end, (
-                    f"{len(good.copies())} of {len(fine)} in 60 s"
+                    f"{len(good.copies())} of {len(fine)} in 120 s"
                 )
                 await events.read()
         at = {line["rcpt"]: line["ns"] / 1e9 for line in good.seen("message")}
@@ -47,8 +48,8 @@ async def test_a_slow_site_and_a_silent_name_server_harm_nobody(yard: Yard) -> N
         overtaken = max(
             at[rcpt] - later for rcpt, later in zip(reversed(fine), behind, strict=True)
         )
-        # A lease that ran out on a busy machine costs some seconds; the slow site takes 30 for a command.
-        assert overtaken < 20, f"overtaken by {overtaken:.1f} s"
+        # A lease that ran out on a busy machine costs some seconds; the slow site takes 90 for a command.
+        assert overtaken < 45, f"overtaken by {overtaken:.1f} s"
 
 
 @pytest.mark.timeout(240)

@@ -3,12 +3,14 @@
 The configuration is what an operator writes: a TOML file. Nothing in the services knows that a test runs them.
 """
 
+import fcntl
 import os
 import secrets
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections import Counter, defaultdict
@@ -25,6 +27,8 @@ from shared.records.topics import Topics
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 _READY_S: Final = 60
+_FIRST_PORT: Final = 10_000
+_PORTS: Final = 9_000
 
 
 @dataclass(slots=True)
@@ -276,14 +280,21 @@ class Events:
 def free_port() -> int:
     """Give a port of 127.0.0.1 that is free, below those that the kernel gives to outgoing connections.
 
-    One that the kernel chose could be given to a connection before a server of the test listens on it.
+    One that the kernel chose could be given to a connection before a server of the test listens on it; and each is given once in a
+    while to one test of this machine alone, for it is seconds before that server does.
     """
-    for _ in range(100):
-        port = 10_000 + secrets.randbelow(9_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no free port between 10000 and 19000")
+    with (Path(tempfile.gettempdir()) / f"postyard-test-port-{os.getuid()}").open("a+") as last:
+        fcntl.flock(last, fcntl.LOCK_EX)
+        last.seek(0)
+        port = int(last.read() or secrets.randbelow(_PORTS))
+        for _ in range(_PORTS):
+            port = (port + 1) % _PORTS
+            with socket.socket() as probe:
+                try:
+                    probe.bind(("127.0.0.1", _FIRST_PORT + port))
+                except OSError:
+                    continue
+            last.truncate(0)
+            last.write(str(port))
+            return _FIRST_PORT + port
+    raise AssertionError(f"no free port from {_FIRST_PORT} on")

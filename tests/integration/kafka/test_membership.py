@@ -96,7 +96,7 @@ async def test_a_member_whose_loop_is_blocked_loses_its_partitions_and_recovers(
         lost = asyncio.create_task(aside.run(_loss(stalled)))
         await asyncio.wait_for(lost, 30)
         # The first thing that it does is to own nothing; the second, to join again.
-        assert time.monotonic() - began < 2.5 * SESSION_S + 5
+        assert time.monotonic() - began < 2.5 * SESSION_S + 20
         await owns(stalled, 2)
         await owns(other, 2)
         assert stalled.owned() | other.owned() == frozenset(range(4))

@@ -62,7 +62,7 @@ async def test_everything_open_fails_when_one_batch_does_though_nobody_waits_for
     log: Log,
 ) -> None:
     topic, strict = await log.topic(), await log.topic(max_message_bytes="10000")
-    producer = await log.cluster.producer(linger_ms=5000)
+    producer = await log.cluster.producer(linger_ms=30_000)
     other = await producer.put(topic, 0, b"lingers")
     # A full batch does not linger: the second record sends the first off.
     for _ in range(2):
@@ -70,7 +70,7 @@ async def test_everything_open_fails_when_one_batch_does_though_nobody_waits_for
     began = time.monotonic()
     with pytest.raises(ProducerBroken):
         await other.done()
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 20
     await producer.stop()
 
 

@@ -174,7 +174,8 @@ async def test_a_topic_that_is_not_there_is_said_at_once(log: Log) -> None:
         await log.cluster.end_offsets([(log.prefix + "nowhere", 0)])
     with pytest.raises(TopicProblem):
         await log.cluster.membership(log.prefix + "group", log.prefix + "nowhere")
-    assert time.monotonic() - began < 15
+    # Not after the 40 s that a client goes on asking.
+    assert time.monotonic() - began < 30
 
 
 async def test_a_stuck_client_is_made_anew_where_it_stood(log: Log) -> None:

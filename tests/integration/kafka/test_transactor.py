@@ -140,12 +140,12 @@ async def test_what_the_caller_raises_aborts_at_once_and_comes_out_as_it_is(log:
     assert tx.dead
     with pytest.raises(RoundFailed, match="dead"):
         await _round(tx)
-    # Aborted, not left to the time-out: others' records are seen at once.
+    # Aborted, not left to the time-out of 10 s: others' records are seen at once.
     producer = await log.cluster.producer()
     await producer.send(topic, 0, b"other")
     began = time.monotonic()
     await log.see([b"other"], topic)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 9
     await producer.stop()
     await tx.stop()
 

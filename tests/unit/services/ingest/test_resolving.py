@@ -34,8 +34,8 @@ class Names:
         return Destination((), f"mx.{domain}", None)
 
 
-def resolving(names: Names) -> Resolving:
-    return Resolving(names, structlog.get_logger(), wait_ns=50 * MS)
+def resolving(names: Names, wait_ns: int = 50 * MS) -> Resolving:
+    return Resolving(names, structlog.get_logger(), wait_ns=wait_ns)
 
 
 async def test_what_is_found_in_time_is_given_and_nothing_else() -> None:
@@ -52,14 +52,14 @@ async def test_what_is_found_in_time_is_given_and_nothing_else() -> None:
 
 async def test_a_dead_name_server_costs_one_wait_and_not_one_for_each_round() -> None:
     names, clock = Names(), SystemClock()
-    one = resolving(names)
+    one = resolving(names, 300 * MS)
     began = clock.mono_ns()
     assert set(await one.resolve(["dead.example", "a.example"])) == {"a.example"}
-    assert clock.mono_ns() - began < 1000 * MS
     for _ in range(20):
         assert set(await one.resolve(["dead.example", "a.example"])) == {"a.example"}
     assert names.asked.count("dead.example") == 1
-    assert clock.mono_ns() - began < 1500 * MS
+    # Twenty more waits would take six seconds.
+    assert clock.mono_ns() - began < 5000 * MS
     names.wake.set()
     await asyncio.sleep(0.01)
     assert set(await one.resolve(["dead.example"])) == {"dead.example"}

@@ -135,7 +135,7 @@ async def test_every_owned_partition_has_a_worker_and_no_other(group: Group, wor
 async def test_a_partition_that_comes_back_waits_for_its_old_worker_to_end(
     group: Group, work: Work
 ) -> None:
-    work.leaving_s = 0.2
+    work.leaving_s = 1
     await group.give(0)
     await _until(lambda: work.running[0] == 1)
     await group.throw_out()
