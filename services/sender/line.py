@@ -345,7 +345,7 @@ class Line:
                 within_ns=self._tools.settings.timing.attempt_max_ns,
             )
         except MessageFailed as error:
-            self._tools.journal.say(grant, lost_body(grant, error))
+            self._tools.journal.say(grant, lost_body(grant, error, connection.peer.wire()))
             return None
         finally:
             await _ended(signing, starting)

@@ -64,7 +64,7 @@ def failed_connection(grant: Grant, error: Unreachable) -> Outcome:
     )
 
 
-def lost_body(grant: Grant, error: MessageFailed) -> Outcome:
+def lost_body(grant: Grant, error: MessageFailed, wire: Wire) -> Outcome:
     """Say that the message could not be made: its key or its body is not there."""
     return Outcome(
         id=grant.id,
@@ -75,6 +75,7 @@ def lost_body(grant: Grant, error: MessageFailed) -> Outcome:
         category=error.category,
         scope="domain" if error.category == "dkim" else "message",
         reply=Reply(code=0, text=str(error), stage="local"),
+        wire=wire,
     )
 
 

@@ -6,7 +6,7 @@ tried last. Where the name servers now give another MX set than the grant names,
 """
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -30,7 +30,7 @@ from services.sender.tlspolicy import Required, TlsPolicy
 from shared.net.destinations import Destination, Destinations, Host, NoDomain, NullMX, Unresolved
 from shared.net.guard import Guard
 from shared.records.grant import Grant
-from shared.records.tlslevel import strictest
+from shared.records.tlslevel import TlsLevel, strictest
 from shared.runtime.clock import Clock
 from shared.runtime.settings import Settings, Source
 
@@ -85,6 +85,8 @@ class Common:
     tls: TlsPolicy = field(default_factory=TlsPolicy)
     #: address -> until when it is tried last
     failed: dict[str, int] = field(default_factory=dict)
+    #: (site, level) -> until when it is not tried, and what it said: of TLS that only some sending domains want there.
+    unmet: dict[tuple[str, TlsLevel], tuple[int, Unreachable]] = field(default_factory=dict)
 
 
 class Reach:
@@ -119,7 +121,9 @@ class Reach:
             "the hosts have no address that this source can reach", stage="dns", category="dns"
         )
         tries = 0
-        for host, address in await self._endpoints(grant):
+        endpoints = await self._endpoints(grant)
+        self._spare(grant, required)
+        for host, address in endpoints:
             refusal = self._common.guard.refusal(address)
             if refusal is not None:
                 last = Unreachable(refusal, category="forbidden", host=host.name, address=address)
@@ -130,11 +134,26 @@ class Reach:
             try:
                 return await self._open(Endpoint(host.name, address, host.port), required)
             except ConnectFailed as error:
-                self._note(address)
                 failed = self._unreachable(error, required)
+                if failed.scope == "pair":
+                    self._note(address)
                 # A host that would serve others says more than one that serves nobody.
                 last = failed if last.scope == "pair" else last
+        if last.scope == "domain":
+            self._unmet(grant, required, last)
         raise last
+
+    def _spare(self, grant: Grant, required: Required) -> None:
+        """Leave hosts alone that could not give a moment ago what only this domain wants: no pause of the pair keeps its mail away."""
+        until_ns, known = self._common.unmet.get((grant.site, required.level), (0, None))
+        if known is not None and self._common.clock.mono_ns() < until_ns:
+            raise replace(known, source_ip=self._source.address, ms={})
+
+    def _unmet(self, grant: Grant, required: Required, why: Unreachable) -> None:
+        unmet = self._common.unmet
+        if len(unmet) >= _REMEMBERED:
+            unmet.clear()
+        unmet[grant.site, required.level] = (self._common.clock.mono_ns() + _FAILED_NS, why)
 
     def serves(self, connection: Connection, grant: Grant) -> bool:
         """Say whether a connection that stands is secure enough for ``grant``."""

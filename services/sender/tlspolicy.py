@@ -57,12 +57,14 @@ class TlsPolicy:
 
     def first(self, endpoint: Endpoint, level: TlsLevel, source: Source, now_ns: int) -> Tls:
         """Say how to begin with a host."""
+        if source.kind == "smarthost" and endpoint.port == _IMPLICIT_TLS_PORT:
+            # There is no other way to speak to it, whatever was asked for.
+            return Tls("required", self._context(level), implicit=True)
         if level == "opportunistic":
             if self.broken.is_broken(endpoint.host, now_ns):
                 return Tls("none", fallen_back=_BROKEN)
             return Tls("opportunistic", self._context(level))
-        implicit = source.kind == "smarthost" and endpoint.port == _IMPLICIT_TLS_PORT
-        return Tls("required", self._context(level), implicit=implicit)
+        return Tls("required", self._context(level))
 
     def second(self, tried: Tls, failure: TlsFailed) -> Tls | None:
         """Say how to try again, on a new connection, after TLS failed; None: not at all."""

@@ -22,6 +22,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from services.sender.smtp.reply import harmless
 from services.sender.smtp.session import (
     Capabilities,
@@ -98,6 +100,17 @@ class Peer:
     level: TlsLevel = "opportunistic"
     #: Why TLS was given up, where this connection is the second try.
     fallen_back: str = ""
+
+    def wire(self) -> Wire:
+        """Say where a transaction on the connection goes, and how."""
+        return Wire(
+            source_ip=self.source_ip,
+            mx=self.host,
+            mx_ip=self.address,
+            tls=self.tls or f"none: {self.fallen_back or 'it is not offered'}",
+            tls_cipher=self.cipher,
+            tls_verified=self.level == "verified",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,13 +323,8 @@ class Connection:
     def _report(self, script: Script, watch: "_Watch") -> Report:
         result = script.result
         assert result is not None  # noqa: S101 - the loop in _run ends with one
-        wire = Wire(
-            source_ip=self.peer.source_ip,
-            mx=self.peer.host,
-            mx_ip=self.peer.address,
-            tls=self.peer.tls or f"none: {self.peer.fallen_back or 'it is not offered'}",
-            tls_cipher=self.peer.cipher,
-            tls_verified=self.peer.level == "verified",
+        wire = msgspec.structs.replace(
+            self.peer.wire(),
             mail_ns=watch.begun_ns,
             end_ns=self._clock.now_ns(),
             bytes=watch.bytes,

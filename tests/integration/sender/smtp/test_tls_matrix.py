@@ -309,6 +309,11 @@ async def test_what_only_a_tenant_wants_is_not_the_pairs_trouble(
             await way.connect(careful)
         outcome = failed_connection(careful, caught.value)
         assert (outcome.result, outcome.category, outcome.scope) == ("deferred", "tls", "domain")
+        # Nor is the host asked again for each of the tenant's messages.
+        with pytest.raises(Unreachable) as again:
+            await way.connect(careful)
+        assert (again.value.scope, again.value.why) == ("domain", caught.value.why)
+        assert len(at.clear) == 1
         granted = await grant(common)
         await delivered(await way.connect(granted), granted)
 

@@ -106,5 +106,7 @@ def test_a_host_that_asks_for_tls_is_not_broken_any_more() -> None:
 
 def test_port_465_of_a_smart_host_speaks_tls_from_the_first_byte() -> None:
     endpoint = Endpoint("relay.example.net", "192.0.2.7", 465)
-    assert TlsPolicy().first(endpoint, "encrypted", RELAY, 0).implicit
+    for level in LEVELS:
+        tls = TlsPolicy().first(endpoint, level, RELAY, 0)
+        assert (tls.mode, tls.implicit) == ("required", True)
     assert not TlsPolicy().first(endpoint, "encrypted", BOUND, 0).implicit

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.runtime import defaults
 from shared.runtime.loading import SettingsError, load
 from shared.runtime.settings import Limit, LimitRow, Proxy, Rate, Route, Settings, Source, Tenant
 
@@ -454,3 +455,10 @@ def test_every_shipped_provider_has_its_limits_and_every_limit_its_provider(
         limit = settings.limit(name, name, "ip-1")
         assert limit.connections > 0
         assert limit.messages_per_connection > 0
+
+
+@pytest.mark.parametrize(
+    "name", ["gmail", "yahoo", "microsoft", "microsoft365", "apple", "comcast", "gmx", "qq"]
+)
+def test_the_large_providers_never_get_mail_in_the_clear(name: str) -> None:
+    assert defaults.PROVIDERS[name].tls == "encrypted"
