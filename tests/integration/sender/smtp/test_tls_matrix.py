@@ -18,9 +18,11 @@ import trustme
 
 from services.sender.outcomes import failed_connection, of_report
 from services.sender.reach import Common, Reach, Unreachable
-from services.sender.smtp.connection import Connection
+from services.sender.smtp.connect import Endpoint, Origin, Tls, TlsFailed, connect
+from services.sender.smtp.connection import Connection, Timeouts
 from services.sender.smtp.session import Transaction
 from services.sender.sources.outlet import Outlet
+from services.sender.sources.paths import Open
 from services.sender.tlspolicy import TlsPolicy
 from shared.net.destinations import Destinations
 from shared.net.guard import Guard
@@ -36,6 +38,7 @@ LEVELS: tuple[TlsLevel, ...] = ("verified", "encrypted", "opportunistic")
 FIT = ("good certificate", "answers injected before the handshake")
 UNFIT = ("wrong name", "expired", "self-signed")
 NONE = ("no STARTTLS", "STARTTLS that breaks", "STARTTLS that is refused", "TLS 1.0 only")
+IMPLICIT = ("TLS from the first byte", "TLS from the first byte, self-signed")
 HOSTS = (*FIT, *UNFIT, *NONE)
 IN_THE_CLEAR = b"MAIL FROM:<b@acme.example>\r\n"
 
@@ -56,6 +59,7 @@ class Certificates:
                 authority.issue_cert("127.0.0.1", not_before=past, not_after=past + day)
             ),
             "self-signed": self._context(trustme.CA().issue_cert("127.0.0.1")),
+            IMPLICIT[1]: self._context(trustme.CA().issue_cert("127.0.0.1")),
             "TLS 1.0 only": self._context(authority.issue_cert("127.0.0.1"), old=True),
         }
 
@@ -104,6 +108,11 @@ class Host:
             self.secret.append(b"")
             # Whatever ends a connection, the client says what it made of it.
             with contextlib.suppress(OSError), plain:
+                if self.kind in IMPLICIT:
+                    with self.context.wrap_socket(plain, server_side=True) as encrypted:
+                        encrypted.sendall(b"220 host\r\n")
+                        self._talk(encrypted, self.secret)
+                    continue
                 plain.sendall(b"220 host\r\n")
                 if self._talk(plain, self.clear):
                     with self.context.wrap_socket(plain, server_side=True) as encrypted:
@@ -330,3 +339,31 @@ async def test_a_connection_serves_what_is_as_strict_as_itself_or_less(
         wanted = msgspec.structs.replace(await grant(common), tls=needed)
         assert way.serves(connection, wanted) == (LEVELS.index(made) <= LEVELS.index(needed))
         connection.close()
+
+
+@pytest.mark.parametrize("kind", [*IMPLICIT, "no STARTTLS"])
+@pytest.mark.parametrize("level", LEVELS)
+async def test_tls_from_the_first_byte_has_no_second_try(
+    level: TlsLevel, kind: str, certificates: Certificates
+) -> None:
+    async with host(kind, certificates) as at:
+        _, common = await reach(at, certificates, level)
+        verify = context(level) if level != "verified" else certificates.trusting
+        opening = connect(
+            Endpoint("127.0.0.1", "127.0.0.1", at.port),
+            Origin("m1.acme.example", Open().open),
+            Tls("required", verify, implicit=True),
+            timeouts=Timeouts(),
+            clock=common.clock,
+        )
+        if kind == "no STARTTLS" or (level == "verified" and kind == IMPLICIT[1]):
+            with pytest.raises(TlsFailed):
+                await opening
+            return
+        connection = await opening
+        assert (connection.peer.tls, connection.peer.level == "verified") == (
+            "TLSv1.3",
+            level == "verified",
+        )
+        await delivered(connection, await grant(common))
+    assert at.clear == [b""]

@@ -101,7 +101,11 @@ class Peer:
                 while self.fault == "drip":
                     writer.write(b"2")
                     await asyncio.sleep(7)
-                if self.fault in ("hang", "drop"):
+                if self.fault == "mute":
+                    writer.write(b"220 go\r\n")
+                    while await reader.read(1 << 16):
+                        pass
+                if self.fault in ("hang", "drop", "mute"):
                     return
                 known = FAULTS[self.fault]
                 refused = at in ("mail", "rcpt")
@@ -297,6 +301,8 @@ STARTTLS_FAILS: Final = ("pair_failed", "tls", "pair")
         ("421", PAIR, 0),
         ("drop", STARTTLS_FAILS, 0),
         ("hang", STARTTLS_FAILS, 120),
+        # It agrees, and its handshake never comes.
+        ("mute", STARTTLS_FAILS, 120),
     ],
 )
 def test_starttls_that_fails_is_the_pairs_trouble_where_tls_is_required(
@@ -312,7 +318,7 @@ def test_starttls_that_fails_is_the_pairs_trouble_where_tls_is_required(
     assert not any(line.startswith(b"MAIL") for line in peer.heard)
 
 
-@pytest.mark.parametrize("fault", ["4xx", "5xx", "drop", "hang"])
+@pytest.mark.parametrize("fault", ["4xx", "5xx", "drop", "hang", "mute"])
 def test_starttls_that_fails_is_done_without_where_nobody_minds(fault: str) -> None:
     outcome, _, peer = tried("starttls", fault)
     assert outcome.result == "delivered"
