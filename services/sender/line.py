@@ -63,14 +63,19 @@ class Turns:
 
     async def next(self, may_go: Callable[[Now], bool]) -> bool:
         """Wait for the turn; True: ``may_go`` said so of this very moment, and the token is spent."""
+        mono = self.clock.mono_ns()
+        if not self.lock.locked() and self.limiter.earliest(mono) <= mono:
+            return self._go(may_go, mono)
         async with self.lock:
             while (wait := self.limiter.earliest(mono := self.clock.mono_ns()) - mono) > 0:
                 await self.clock.sleep(wait / _S)
-            now = Now(mono, self.clock.now_ns())
-            if not may_go(now):
-                return False
-            self.limiter.spend(mono)
-            return True
+            return self._go(may_go, mono)
+
+    def _go(self, may_go: Callable[[Now], bool], mono_ns: int) -> bool:
+        if not may_go(Now(mono_ns, self.clock.now_ns())):
+            return False
+        self.limiter.spend(mono_ns)
+        return True
 
 
 @dataclass(slots=True)
@@ -326,8 +331,8 @@ class Line:
             self._hand_back(grant, "late")
             return None
         # From here to MAIL nothing is awaited, or the turn at RCPT asks once more.
-        signing = asyncio.ensure_future(self._tools.messages.make(grant, job.body))
-        starting = asyncio.ensure_future(self._tools.journal.started(grant))
+        signing = asyncio.create_task(self._tools.messages.make(grant, job.body))
+        starting = asyncio.create_task(self._tools.journal.started(grant))
         try:
             return await connection.send(
                 Transaction(
