@@ -2,11 +2,9 @@
 
     dispatch -> offer -> queue -> a connection's task: connect -> turn of the pair -> `started`, MAIL -> turn at RCPT ... dot -> outcome
 
-A connection's task takes a grant only when it is connected, so `started` is never written for mail that waits for a connection. The turns
-of a pair are ``WireLimiter``s: what it begins is spaced by the sender's own clock and a stall is never caught up. What a provider counts
-is RCPT, which a peer without PIPELINING gets only after its answer to MAIL: so there are two turns, each spaced by itself. The first keeps
-connections from waiting with an open envelope; the second makes the limit exact, however long the peer thought. A pair has at most
-``connections`` tasks; one that finds nothing for a while ends with QUIT. Signing goes on beside MAIL, and the gate lets the dot through.
+A connection's task takes a grant only when it is connected, so `started` is never written for mail that waits for a connection. A pair
+has at most ``connections`` tasks, of which a site gets more as it takes mail; one that finds nothing for a while ends with QUIT. Signing
+goes on beside MAIL, and the gate lets the dot through.
 
 Whose fault is the first question. A connection that fails, or a peer that refuses before RCPT, is the pair's: that grant ends
 as ``pair_failed`` and what waits behind it is handed back, so that it uses no attempt. Lost before the dot is a deferral, after
@@ -16,8 +14,7 @@ the rest is granted again.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from structlog.typing import FilteringBoundLogger
@@ -27,12 +24,12 @@ from services.sender.journal import Journal
 from services.sender.messages import MessageFailed, Messages
 from services.sender.outcomes import failed_connection, lost_body, of_report
 from services.sender.ownership import Now, SlotOwner
-from services.sender.reach import Moved, Reach, Unreachable
+from services.sender.pair import Job, May, Pair
+from services.sender.reach import Moved, Reach, TurnMissed, Unreachable
 from services.sender.smtp.connection import Connection, Report
-from services.sender.smtp.session import Transaction
+from services.sender.smtp.session import Accepted, Dropped, Transaction
 from services.sender.sources.paths import SourceUnavailable
 from shared.kafka.errors import KafkaTrouble
-from shared.protocol.spacing import WireLimiter
 from shared.records.grant import Grant
 from shared.records.outcome import Handback
 from shared.runtime.clock import Clock
@@ -42,59 +39,6 @@ _S: Final = 1_000_000_000
 #: How often a grant that may not begin yet, or a dot that may not be sent yet, is looked at again.
 _LOOK_S: Final = 0.02
 _LOOK_LONG_S: Final = 0.2
-
-
-@dataclass(slots=True)
-class Job:
-    """One grant, its message and its gate."""
-
-    grant: Grant
-    body: bytes
-    gate: AttemptGate
-
-
-@dataclass(slots=True)
-class Turns:
-    """Let one after the other go on, in the order of asking, and none before the limiter allows it."""
-
-    limiter: WireLimiter
-    clock: Clock
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    async def next(self, may_go: Callable[[Now], bool]) -> bool:
-        """Wait for the turn; True: ``may_go`` said so of this very moment, and the token is spent."""
-        mono = self.clock.mono_ns()
-        if not self.lock.locked() and self.limiter.earliest(mono) <= mono:
-            return self._go(may_go, mono)
-        async with self.lock:
-            while (wait := self.limiter.earliest(mono := self.clock.mono_ns()) - mono) > 0:
-                await self.clock.sleep(wait / _S)
-            return self._go(may_go, mono)
-
-    def _go(self, may_go: Callable[[Now], bool], mono_ns: int) -> bool:
-        if not may_go(Now(mono_ns, self.clock.now_ns())):
-            return False
-        self.limiter.spend(mono_ns)
-        return True
-
-
-@dataclass(slots=True)
-class Pair:
-    """One limit key on this slot."""
-
-    begins: Turns
-    rcpts: Turns
-    connections: int = 1
-    #: site -> what waits for it
-    sites: dict[str, deque[Job]] = field(default_factory=dict)
-    #: site -> connection tasks, and those of them that wait for mail
-    tasks: dict[str, int] = field(default_factory=dict)
-    idle: dict[str, int] = field(default_factory=dict)
-    arrived: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def waiting(self) -> int:
-        """Count what waits."""
-        return sum(map(len, self.sites.values()))
 
 
 @dataclass(slots=True)
@@ -162,26 +106,22 @@ class Line:
         if len(self._seen) % 4096 == 0:
             now = self._tools.clock.now_ns() - self._tools.settings.timing.skew_ns
             self._seen = {attempt: t1 for attempt, t1 in self._seen.items() if t1 > now}
+            mono = self._tools.clock.mono_ns()
+            self._pairs = {
+                key: pair for key, pair in self._pairs.items() if not pair.forgettable(mono)
+            }
 
     def _pair(self, grant: Grant) -> Pair:
         pair = self._pairs.get(grant.limit_key)
         if pair is None:
-            pair = self._pairs[grant.limit_key] = Pair(self._turns(grant), self._turns(grant))
-        pair.begins.limiter.change(grant.spacing_ns, grant.burst)
-        pair.rcpts.limiter.change(grant.spacing_ns, grant.burst)
-        pair.connections = grant.connections
+            pair = Pair.of(grant, self._wire_from_ns, self._tools.clock)
+            self._pairs[grant.limit_key] = pair
+        pair.change(grant)
         return pair
-
-    def _turns(self, grant: Grant) -> Turns:
-        limiter = WireLimiter(grant.spacing_ns, grant.burst, self._wire_from_ns)
-        return Turns(limiter, self._tools.clock)
 
     def _staff(self, key: str, pair: Pair, site: str) -> None:
         """Open another connection for ``site`` where its mail waits and the pair may have one more."""
-        queue = pair.sites.get(site)
-        if not queue or len(queue) <= pair.idle.get(site, 0):
-            return
-        if sum(pair.tasks.values()) >= pair.connections:
+        if not pair.may_have_another(site):
             return
         pair.tasks[site] = pair.tasks.get(site, 0) + 1
         task = asyncio.create_task(
@@ -231,11 +171,7 @@ class Line:
         finally:
             if connection is not None:
                 connection.close()
-            pair.tasks[site] -= 1
-            if not pair.tasks[site]:
-                del pair.tasks[site]
-                if not pair.sites.get(site):
-                    pair.sites.pop(site, None)
+            pair.leave(site)
             for other in list(pair.sites):
                 self._staff(key, pair, other)
 
@@ -281,8 +217,17 @@ class Line:
             self._hand_back(job.grant, "stale_connection")
         elif report is not None:
             self._tools.journal.say(job.grant, of_report(job.grant, report))
+            self._pace(pair, job.grant, report, connection)
             self._reach.learn(connection, report)
         return connection if connection.usable else None
+
+    def _pace(self, pair: Pair, grant: Grant, report: Report, connection: Connection) -> None:
+        """Let the site have more connections as it takes mail, and fewer where it ends them."""
+        if isinstance(report.result, Accepted):
+            pair.start(grant.site).good(pair.connections)
+            self._staff(grant.limit_key, pair, grant.site)
+        elif not connection.usable and not isinstance(report.result, Dropped):
+            pair.start(grant.site).bad()
 
     def _reusable(self, connection: Connection, grant: Grant) -> bool:
         # Of a suspended source nobody knows when its address became another.
@@ -309,7 +254,12 @@ class Line:
     async def _connect(self, pair: Pair, site: str, job: Job) -> Connection | None:
         grant = job.grant
         try:
-            connection = await self._reach.connect(grant)
+            connection = await self._reach.connect(
+                grant, lambda: pair.connects.next(self._may_take_now(job), self._may_wait(job))
+            )
+        except TurnMissed:
+            self._hand_back(grant, self._late)
+            return None
         except Moved as moved:
             self._hand_back(grant, "moved", moved.site)
             return None
@@ -319,6 +269,7 @@ class Line:
             return None
         except Unreachable as error:
             self._tools.journal.say(grant, failed_connection(grant, error))
+            pair.start(site).bad()
             if error.scope == "pair":
                 self._hand_back_queue(pair.sites.get(site, deque()), "pair")
             return None
@@ -327,8 +278,8 @@ class Line:
     async def _attempt(self, pair: Pair, job: Job, connection: Connection) -> Report | None:
         """Run the transaction in the pair's turn; None: it did not begin, and was settled here."""
         grant = job.grant
-        if not await pair.begins.next(lambda now: self._begin(job, now)):
-            self._hand_back(grant, "late")
+        if not await pair.begins.next(lambda now: self._begin(job, now), self._may_wait(job)):
+            self._hand_back(grant, self._late)
             return None
         # From here to MAIL nothing is awaited, or the turn at RCPT asks once more.
         signing = asyncio.create_task(self._tools.messages.make(grant, job.body))
@@ -345,7 +296,7 @@ class Line:
                     smtputf8=grant.smtputf8,
                 ),
                 signing,
-                lambda: pair.rcpts.next(lambda now: isinstance(job.gate.may_mail(now), Go)),
+                lambda: pair.rcpts.next(self._may_mail(job), self._may_wait(job)),
                 lambda: self._may_dot(job, starting),
                 within_ns=self._tools.settings.timing.attempt_max_ns,
             )
@@ -354,6 +305,20 @@ class Line:
             return None
         finally:
             await _ended(signing, starting)
+
+    @property
+    def _late(self) -> str:
+        return "drain" if self._owner.stopping else "late"
+
+    def _may_wait(self, job: Job) -> May:
+        """A drain waits for no turn, nor does a grant whose time is over."""
+        return lambda now: not self._owner.stopping and not isinstance(job.gate.may_take(now), Stop)
+
+    def _may_take_now(self, job: Job) -> May:
+        return lambda now: isinstance(job.gate.may_take(now), Go)
+
+    def _may_mail(self, job: Job) -> May:
+        return lambda now: isinstance(job.gate.may_mail(now), Go)
 
     def _begin(self, job: Job, now: Now) -> bool:
         if not isinstance(job.gate.may_take(now), Go) or not isinstance(job.gate.may_mail(now), Go):

@@ -6,6 +6,7 @@ tried last. Where the name servers now give another MX set than the grant names,
 """
 
 import random
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -38,6 +39,14 @@ from shared.runtime.settings import Settings, Source
 _TRIES: Final = 4
 _FAILED_NS: Final = 60_000_000_000
 _REMEMBERED: Final = 10_000
+
+
+#: Waits for the turn of one TCP connection; False: it will not come in time.
+Knock = Callable[[], Awaitable[bool]]
+
+
+class TurnMissed(Exception):
+    """The turn for a connection did not come in time."""
 
 
 class Moved(Exception):
@@ -114,8 +123,11 @@ class Reach:
         """Say whether mail may leave from the source."""
         return self._outlet.trouble is None
 
-    async def connect(self, grant: Grant) -> Connection:
-        """Give a ready connection for ``grant``; raises Moved, Unreachable, SourceUnavailable."""
+    async def connect(self, grant: Grant, knock: Knock) -> Connection:
+        """Give a ready connection for ``grant``, asking ``knock`` before each try.
+
+        Raises Moved, Unreachable, SourceUnavailable, TurnMissed.
+        """
         required = self._required(grant)
         last = Unreachable(
             "the hosts have no address that this source can reach", stage="dns", category="dns"
@@ -132,7 +144,7 @@ class Reach:
             if tries > _TRIES:
                 break
             try:
-                return await self._open(Endpoint(host.name, address, host.port), required)
+                return await self._open(Endpoint(host.name, address, host.port), required, knock)
             except ConnectFailed as error:
                 failed = self._unreachable(error, required)
                 if failed.scope == "pair":
@@ -224,21 +236,23 @@ class Reach:
 
     # -- how
 
-    async def _open(self, endpoint: Endpoint, required: Required) -> Connection:
+    async def _open(self, endpoint: Endpoint, required: Required, knock: Knock) -> Connection:
         policy, clock = self._common.tls, self._common.clock
         tls = policy.first(endpoint, required.level, self._source, clock.now_ns())
         try:
-            return await self._try(endpoint, tls)
+            return await self._try(endpoint, tls, knock)
         except TlsFailed as error:
             plain = policy.second(tls, error)
             if plain is None:
                 raise
-        connection = await self._try(endpoint, plain)
+        connection = await self._try(endpoint, plain, knock)
         policy.fell_back(endpoint.host, clock.now_ns())
         self._common.log.info("tls_fallback", mx=endpoint.host, reason=plain.fallen_back)
         return connection
 
-    async def _try(self, endpoint: Endpoint, tls: Tls) -> Connection:
+    async def _try(self, endpoint: Endpoint, tls: Tls, knock: Knock) -> Connection:
+        if not await knock():
+            raise TurnMissed
         origin = Origin(self._source.ehlo or "localhost", self._outlet.dial, self._credentials())
         return await connect(
             endpoint, origin, tls, timeouts=self._timeouts, clock=self._common.clock

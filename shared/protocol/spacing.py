@@ -43,6 +43,11 @@ class WireLimiter:
         """Take another rate, as the latest grant carries it."""
         self.interval_ns, self.burst = interval_ns, burst
 
+    @property
+    def rested_ns(self) -> int:
+        """Give the time from which on a whole burst may be spent, as if nothing had been before."""
+        return self._state + self.interval_ns
+
     def earliest(self, now_ns: int) -> int:
         """Give the time, ``now_ns`` or later, when the next RCPT may be written."""
         return earliest(self._state, self.interval_ns, self.burst, now_ns)

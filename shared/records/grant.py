@@ -40,6 +40,9 @@ class Grant(Record, frozen=True, kw_only=True, omit_defaults=True):
     burst: int = 1
     connections: int = 1
     messages_per_connection: int = 100
+    #: The same for TCP connections of the pair, as spacing_ns and burst are for RCPT.
+    connect_spacing_ns: int = 0
+    connect_burst: int = 1
     #: The least that TLS must be, for the provider and for the tenant.
     tls: TlsLevel = "opportunistic"
     prepend: str = ""

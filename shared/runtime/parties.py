@@ -241,6 +241,7 @@ def limits(top: Table) -> dict[str, LimitRow]:
                 values.number(1, 1_000_000),
                 base.messages_per_connection,
             ),
+            connection_rate=table.get("connection_rate", values.rate, base.connection_rate),
             rate=table.get("rate", values.rate, base.rate),
             total_rate=table.get("total_rate", values.rate, base.total_rate),
             total_connections=table.get(

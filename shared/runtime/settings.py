@@ -184,6 +184,7 @@ class LimitRow:
     rate: Rate | None = None
     total_rate: Rate | None = None
     total_connections: int | None = None
+    connection_rate: Rate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +196,7 @@ class Limit:
     rate: Rate | None = None
     total_rate: Rate | None = None
     total_connections: int | None = None
+    connection_rate: Rate | None = None
 
 
 @dataclass(frozen=True, slots=True)

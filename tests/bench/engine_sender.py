@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from services.sender.dkim.pool import SigningPool
 from services.sender.dkim.sign import Signer
 from services.sender.line import Line, Tools
+from services.sender.reach import Knock
 from services.sender.smtp.connect import Endpoint, Origin, Tls, connect
 from services.sender.smtp.connection import Connection, Report, Timeouts
 from services.sender.sources.paths import Open
@@ -121,7 +122,7 @@ class _Reach:
     def learn(self, connection: Connection, report: Report) -> None:
         pass
 
-    async def connect(self, grant: Grant) -> Connection:
+    async def connect(self, grant: Grant, knock: Knock) -> Connection:
         return await connect(
             self.endpoint,
             Origin("bench.example", Open().open),

@@ -68,3 +68,19 @@ async def test_recipients_stay_spaced_when_a_peer_answers_many_envelopes_at_once
     most = most_in_window([line["ns"] for line in receiver.seen("rcpt")], 2)
     print(f"\nmost in 2 s: {most} RCPT of 20")
     assert most <= 28
+
+
+@pytest.mark.timeout(240)
+async def test_connections_are_no_more_than_their_rate_allows(yard: Yard) -> None:
+    # One message each, so that the receiver's RCPTs are its connections.
+    receiver = yard.receiver()
+    limits = '[limits.local]\nmessages_per_connection = 1\nconnection_rate = "300/min"'
+    stack = yard.stack(receiver, limits=limits, sources=("127.0.0.11",))
+    stack.start_all()
+    await stack.produce(submission(f"u{at}@a.test") for at in range(40))
+    async with asyncio.timeout(90):
+        while len(receiver.seen("rcpt")) < 40:
+            await asyncio.sleep(0.1)
+    most = most_in_window([line["ns"] for line in receiver.seen("rcpt")], 4)
+    print(f"\nmost in 4 s: {most} connections of 20")
+    assert most <= 28

@@ -38,6 +38,8 @@ def granted(
         burst=limit.burst,
         connections=limit.connections,
         messages_per_connection=limit.messages_per_connection,
+        connect_spacing_ns=limit.connect_spacing_ns,
+        connect_burst=limit.connect_burst,
         tls=tls,
     )
 

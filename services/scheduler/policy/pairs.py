@@ -43,6 +43,9 @@ class PairLimit:
     spacing_ns: int
     burst: int
     credit: int
+    #: The same for connections.
+    connect_spacing_ns: int
+    connect_burst: int
 
 
 @dataclass(slots=True)
@@ -262,7 +265,7 @@ class Pairs:
 
 
 def _pair_limit(limit: Limit, addresses: int, timing: Timing) -> PairLimit:
-    rate, total = limit.rate, limit.total_rate
+    rate, total, connects = limit.rate, limit.total_rate, limit.connection_rate
     if total is not None and total.period_ns < _SHARED_BELOW_NS:
         part = limits.share(total, max(1, addresses))
         if part is not None:
@@ -283,6 +286,8 @@ def _pair_limit(limit: Limit, addresses: int, timing: Timing) -> PairLimit:
         spacing_ns=limits.interval_ns(rate) if rate else 0,
         burst=rate.burst if rate else 1,
         credit=min(credit, SLOT_GRANTS),
+        connect_spacing_ns=limits.interval_ns(connects) if connects else 0,
+        connect_burst=connects.burst if connects else 1,
     )
 
 

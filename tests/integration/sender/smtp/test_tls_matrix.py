@@ -43,6 +43,11 @@ HOSTS = (*FIT, *UNFIT, *NONE)
 IN_THE_CLEAR = b"MAIL FROM:<b@acme.example>\r\n"
 
 
+async def admitted() -> bool:
+    """Wait for no turn."""
+    return True
+
+
 class Certificates:
     """One authority that is trusted, and a context for every kind of host."""
 
@@ -252,7 +257,7 @@ async def test_the_matrix(level: TlsLevel, kind: str, certificates: Certificates
         granted = await grant(common)
         if level != "opportunistic" and (kind in NONE or (level == "verified" and kind not in FIT)):
             with pytest.raises(Unreachable) as caught:
-                await way.connect(granted)
+                await way.connect(granted, admitted)
             outcome = failed_connection(granted, caught.value)
             assert (outcome.result, outcome.category) == ("pair_failed", "tls")
             assert outcome.wire is not None
@@ -261,7 +266,7 @@ async def test_the_matrix(level: TlsLevel, kind: str, certificates: Certificates
             # One connection, and never a second one in the clear.
             assert len(at.clear) == 1
             return
-        wire = await delivered(await way.connect(granted), granted)
+        wire = await delivered(await way.connect(granted, admitted), granted)
         if kind in NONE:
             assert wire.tls.startswith("none: ")
             assert (wire.tls_cipher, wire.tls_verified) == ("", False)
@@ -286,14 +291,14 @@ async def test_what_broke_is_remembered_until_the_host_asks_for_tls(
     async with host(kind, certificates) as at:
         way, common = await reach(at, certificates, "opportunistic")
         granted = await grant(common)
-        await delivered(await way.connect(granted), granted)
-        connection = await way.connect(granted)
+        await delivered(await way.connect(granted, admitted), granted)
+        connection = await way.connect(granted, admitted)
         assert (
             await delivered(connection, granted)
         ).tls == "none: TLS was broken here not long ago"
         assert [b"STARTTLS" in heard for heard in at.clear] == [True, False, False]
         common.tls.asked_for("127.0.0.1")
-        (await way.connect(granted)).close()
+        (await way.connect(granted, admitted)).close()
         assert b"STARTTLS" in at.clear[3]
 
 
@@ -302,7 +307,7 @@ async def test_a_host_that_is_gone_is_not_remembered_as_broken(certificates: Cer
         way, common = await reach(at, certificates, "opportunistic")
         granted = await grant(common)
         with pytest.raises(Unreachable) as caught:
-            await way.connect(granted)
+            await way.connect(granted, admitted)
         assert (len(at.clear), caught.value.stage) == (1, "connect")
     assert not common.tls.broken.is_broken("127.0.0.1", common.clock.now_ns())
 
@@ -315,16 +320,16 @@ async def test_what_only_a_tenant_wants_is_not_the_pairs_trouble(
         way, common = await reach(at, certificates, "opportunistic")
         careful = await grant(common, "verified")
         with pytest.raises(Unreachable) as caught:
-            await way.connect(careful)
+            await way.connect(careful, admitted)
         outcome = failed_connection(careful, caught.value)
         assert (outcome.result, outcome.category, outcome.scope) == ("deferred", "tls", "domain")
         # Nor is the host asked again for each of the tenant's messages.
         with pytest.raises(Unreachable) as again:
-            await way.connect(careful)
+            await way.connect(careful, admitted)
         assert (again.value.scope, again.value.why) == ("domain", caught.value.why)
         assert len(at.clear) == 1
         granted = await grant(common)
-        await delivered(await way.connect(granted), granted)
+        await delivered(await way.connect(granted, admitted), granted)
 
 
 @pytest.mark.parametrize("made", LEVELS)
@@ -334,7 +339,7 @@ async def test_a_connection_serves_what_is_as_strict_as_itself_or_less(
 ) -> None:
     async with host("good certificate", certificates) as at:
         way, common = await reach(at, certificates, "opportunistic")
-        connection = await way.connect(await grant(common, made))
+        connection = await way.connect(await grant(common, made), admitted)
         assert connection.peer.level == made
         wanted = msgspec.structs.replace(await grant(common), tls=needed)
         assert way.serves(connection, wanted) == (LEVELS.index(made) <= LEVELS.index(needed))

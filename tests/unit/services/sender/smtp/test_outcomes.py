@@ -53,6 +53,11 @@ FAULTS: Final = {
 }
 
 
+async def admitted() -> bool:
+    """Wait for no turn."""
+    return True
+
+
 class Peer:
     """Speak SMTP well, until ``stage``; there, do what ``fault`` says."""
 
@@ -170,7 +175,7 @@ async def attempt(
     loop = asyncio.get_running_loop()
     way = reach(peer, level, sender)
     try:
-        connection = await way.connect(GRANT)
+        connection = await way.connect(GRANT, admitted)
     except Unreachable as error:
         took = loop.time()
         await peer.close()

@@ -1,0 +1,139 @@
+"""One (limit key, slot) pair on the wire: what waits for each site, its connections, and the turns that keep its limits.
+
+A turn is a ``WireLimiter`` and the order of asking: what is spaced is spaced by the sender's own clock, and a stall is never caught up.
+There are three. ``connects`` is for TCP connections. What a provider counts as a message is RCPT, which a peer without PIPELINING gets
+only after its answer to MAIL: so ``begins`` is for MAIL, which keeps connections from waiting with an open envelope, and ``rcpts`` for the
+write that holds RCPT, which makes the limit exact however long the peer thought.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from services.sender.attempt import AttemptGate
+from services.sender.ownership import Now
+from services.sender.slowstart import SlowStart
+from shared.protocol.spacing import WireLimiter
+from shared.records.grant import Grant
+from shared.runtime.clock import Clock
+
+_S: Final = 1_000_000_000
+#: How often whoever waits for a turn looks whether it still may: a drain does not wait for a slow rate.
+_LOOK_S: Final = 0.2
+#: A pair that did nothing for so long is forgotten, once its limiters are rested.
+_FORGET_NS: Final = 600 * _S
+
+#: Says of this very moment whether something may be done now, or still waited for.
+May = Callable[[Now], bool]
+
+
+@dataclass(slots=True)
+class Job:
+    """One grant, its message and its gate."""
+
+    grant: Grant
+    body: bytes
+    gate: AttemptGate
+
+
+@dataclass(slots=True)
+class Turns:
+    """Let one after the other go on, in the order of asking, and none before the limiter allows it."""
+
+    limiter: WireLimiter
+    clock: Clock
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def next(self, may_go: May, may_wait: May) -> bool:
+        """Wait for the turn; True: ``may_go`` said so of this very moment, and the token is spent."""
+        mono = self.clock.mono_ns()
+        if not self.lock.locked() and self.limiter.earliest(mono) <= mono:
+            return self._go(may_go, mono)
+        async with self.lock:
+            while (wait := self.limiter.earliest(mono := self.clock.mono_ns()) - mono) > 0:
+                if not may_wait(Now(mono, self.clock.now_ns())):
+                    return False
+                await self.clock.sleep(min(wait / _S, _LOOK_S))
+            return self._go(may_go, mono)
+
+    def _go(self, may_go: May, mono_ns: int) -> bool:
+        if not may_go(Now(mono_ns, self.clock.now_ns())):
+            return False
+        self.limiter.spend(mono_ns)
+        return True
+
+    def rested(self, mono_ns: int) -> bool:
+        """Say whether nothing was spent for long, and a whole burst could be."""
+        return not self.lock.locked() and self.limiter.rested_ns + _FORGET_NS <= mono_ns
+
+
+@dataclass(slots=True)
+class Pair:
+    """One limit key on this slot."""
+
+    connects: Turns
+    begins: Turns
+    rcpts: Turns
+    connections: int = 1
+    #: site -> what waits for it
+    sites: dict[str, deque[Job]] = field(default_factory=dict)
+    #: site -> connection tasks, those of them that wait for mail, and how many there may be
+    tasks: dict[str, int] = field(default_factory=dict)
+    idle: dict[str, int] = field(default_factory=dict)
+    starts: dict[str, SlowStart] = field(default_factory=dict)
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @classmethod
+    def of(cls, grant: Grant, since_ns: int, clock: Clock) -> "Pair":
+        """Begin as if everything had just been used at ``since_ns``: the owner before may have."""
+
+        def turns(spacing_ns: int, burst: int) -> Turns:
+            return Turns(WireLimiter(spacing_ns, burst, since_ns), clock)
+
+        return cls(
+            turns(grant.connect_spacing_ns, grant.connect_burst),
+            turns(grant.spacing_ns, grant.burst),
+            turns(grant.spacing_ns, grant.burst),
+            grant.connections,
+        )
+
+    def change(self, grant: Grant) -> None:
+        """Take the limits as the latest grant carries them."""
+        self.connects.limiter.change(grant.connect_spacing_ns, grant.connect_burst)
+        self.begins.limiter.change(grant.spacing_ns, grant.burst)
+        self.rcpts.limiter.change(grant.spacing_ns, grant.burst)
+        self.connections = grant.connections
+
+    def waiting(self) -> int:
+        """Count what waits."""
+        return sum(map(len, self.sites.values()))
+
+    def may_have_another(self, site: str) -> bool:
+        """Say whether ``site`` has mail that waits for a connection, and may have one more."""
+        queue = self.sites.get(site)
+        if not queue or len(queue) <= self.idle.get(site, 0):
+            return False
+        if self.tasks.get(site, 0) >= self.start(site).allowed:
+            return False
+        return sum(self.tasks.values()) < self.connections
+
+    def start(self, site: str) -> SlowStart:
+        """Give the slow start of ``site``."""
+        return self.starts.setdefault(site, SlowStart())
+
+    def leave(self, site: str) -> None:
+        """Count a connection task less."""
+        self.tasks[site] -= 1
+        if not self.tasks[site]:
+            del self.tasks[site]
+            self.starts.pop(site, None)
+            self.idle.pop(site, None)
+            if not self.sites.get(site):
+                self.sites.pop(site, None)
+
+    def forgettable(self, mono_ns: int) -> bool:
+        """Say whether a pair that begins anew would be no other than this one."""
+        turns = (self.connects, self.begins, self.rcpts)
+        return not (self.tasks or self.waiting()) and all(turn.rested(mono_ns) for turn in turns)

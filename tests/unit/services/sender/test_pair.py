@@ -1,0 +1,168 @@
+"""A pair: its turns, by a clock that only sleeping moves; its connections; when it is forgotten."""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, cast
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.sender.attempt import AttemptGate
+from services.sender.ownership import Now, SlotOwner
+from services.sender.pair import Job, Pair, Turns
+from shared.protocol.spacing import WireLimiter
+from shared.records.grant import Grant
+
+S = 1_000_000_000
+
+
+@dataclass
+class Sleeper:
+    """Time goes on while somebody sleeps, and by what a step is said to take."""
+
+    at_ns: int = 0
+    slept: list[float] = field(default_factory=list)
+
+    def now_ns(self) -> int:
+        return self.at_ns
+
+    def mono_ns(self) -> int:
+        return self.at_ns
+
+    async def sleep(self, seconds: float) -> None:
+        self.at_ns += round(seconds * 1_000_000_000)
+        self.slept.append(seconds)
+        await asyncio.sleep(0)
+
+
+@dataclass
+class Door:
+    """Lets everybody through who comes, and knows who came, and when."""
+
+    open: bool = True
+    came: list[tuple[int, int]] = field(default_factory=list)
+
+    def ask(self, now: Now, who: int = 0) -> bool:
+        self.came.append((now.mono_ns, who))
+        return self.open
+
+
+def always(now: Now) -> bool:
+    return True
+
+
+def turns(interval_ns: int, burst: int = 1) -> tuple[Turns, Sleeper]:
+    clock = Sleeper()
+    return Turns(WireLimiter(interval_ns, burst, 0), clock), clock
+
+
+@given(st.integers(1, 10**10), st.integers(1, 5), st.lists(st.integers(0, 10**10), max_size=20))
+async def test_whoever_asks_when_the_turns_of_any_stretch_are_as_many_as_the_rate_allows(
+    interval_ns: int, burst: int, pauses: list[int]
+) -> None:
+    line, clock = turns(interval_ns, burst)
+    door = Door()
+
+    async def one() -> None:
+        assert await line.next(door.ask, always)
+
+    waiting = []
+    for pause in pauses:
+        clock.at_ns += pause
+        waiting.append(asyncio.ensure_future(one()))
+        await asyncio.sleep(0)
+    await asyncio.gather(*waiting)
+    went = [at for at, _ in door.came]
+    assert len(went) == len(pauses)
+    for first, last in ((a, b) for b in range(len(went)) for a in range(b)):
+        # burst + k tokens span at least k intervals.
+        assert went[last] - went[first] >= (last - first + 1 - burst) * interval_ns
+
+
+async def test_turns_come_in_the_order_of_asking() -> None:
+    line, _ = turns(100)
+    door = Door()
+    await asyncio.gather(*(line.next(partial(door.ask, who=at), always) for at in range(5)))
+    assert [who for _, who in door.came] == [0, 1, 2, 3, 4]
+
+
+async def test_who_may_not_go_when_its_turn_comes_spends_nothing() -> None:
+    line, clock = turns(1_000)
+    assert not await line.next(Door(open=False).ask, always)
+    first = clock.at_ns
+    assert await line.next(Door().ask, always)
+    assert clock.at_ns == first
+
+
+async def test_nobody_waits_for_a_turn_that_it_may_no_longer_take() -> None:
+    line, clock = turns(60 * S)
+    door = Door()
+    assert not await line.next(door.ask, lambda now: now.mono_ns < 5 * S)
+    assert clock.at_ns < 6 * S
+    assert door.came == []
+
+
+def grant(site: str = "mx.a.test", **more: Any) -> Grant:
+    return Grant(
+        id="d",
+        n=1,
+        slot=0,
+        epoch=1,
+        part=0,
+        t0_ns=0,
+        t1_ns=60 * S,
+        tenant="acme",
+        class_="bulk",
+        from_="",
+        to="u@a.test",
+        domain="a.test",
+        site=site,
+        limit_key="a",
+        size_bytes=1,
+        header_domain="acme.example",
+        **more,
+    )
+
+
+def queued(pair: Pair, site: str, count: int) -> None:
+    owner = cast("SlotOwner", None)
+    for _ in range(count):
+        of = grant(site)
+        gate = AttemptGate(of, owner, fresh_ns=0, attempt_max_ns=0)
+        pair.sites.setdefault(site, deque()).append(Job(of, b"", gate))
+
+
+def test_a_site_has_as_many_connections_as_slow_start_and_the_pair_allow() -> None:
+    pair = Pair.of(grant(connections=4), 0, Sleeper())
+    queued(pair, "one", 50)
+    queued(pair, "two", 50)
+    opened = []
+    while site := next((s for s in ("one", "two") if pair.may_have_another(s)), None):
+        opened.append(site)
+        pair.tasks[site] = pair.tasks.get(site, 0) + 1
+    assert opened == ["one", "one", "two", "two"]
+    pair.start("one").good(pair.connections)
+    assert not pair.may_have_another("one"), "the pair is full"
+    pair.leave("two")
+    assert pair.may_have_another("one")
+
+
+def test_a_connection_that_waits_for_mail_is_used_before_another_is_opened() -> None:
+    pair = Pair.of(grant(connections=4), 0, Sleeper())
+    pair.tasks["one"], pair.idle["one"] = 1, 1
+    queued(pair, "one", 1)
+    assert not pair.may_have_another("one")
+    queued(pair, "one", 1)
+    assert pair.may_have_another("one")
+
+
+def test_a_pair_is_forgotten_only_when_a_new_one_would_be_no_other() -> None:
+    clock = Sleeper()
+    pair = Pair.of(grant(spacing_ns=3600 * S, connections=1), 0, clock)
+    pair.rcpts.limiter.spend(3600 * S)
+    assert not pair.forgettable(2 * 3600 * S)
+    assert pair.forgettable(2 * 3600 * S + 600 * S)
+    queued(pair, "one", 1)
+    assert not pair.forgettable(10 * 3600 * S)
