@@ -10,7 +10,7 @@ from services.scheduler.policy.decisions import Decisions
 from services.scheduler.policy.ledger import Ledger
 from shared.kafka.cluster import Cluster
 from shared.records.codec import Unreadable, encode
-from shared.records.state import META_KEY, STATE, Meta, delivery_key, state_key
+from shared.records.state import META_KEY, STATE, Meta, delivery_key, moved_key, state_key
 
 _POLL_MS = 200
 
@@ -60,4 +60,8 @@ def writes(
         yield state_key(pair), encode(pair)
     for total in decided.totals:
         yield state_key(total), encode(total)
+    for lane in decided.lanes:
+        yield state_key(lane), encode(lane)
+    for id_, moved in decided.moved.items():
+        yield moved_key(id_), None if moved is None else encode(moved)
     yield META_KEY, encode(Meta(now_ns=now_ns, positions=dict(positions)))

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from services.scheduler.policy.decisions import Granted
+from services.scheduler.policy.decisions import Forwarded, Granted
 from shared.records.codec import encode, split
 from shared.records.delivery import DELIVERY, Delivery
 from shared.records.state import DeliveryState
@@ -28,16 +28,21 @@ def straggler_value(state: DeliveryState, value: bytes) -> bytes:
     return encode(msgspec.structs.replace(delivery, again=True), body)
 
 
-def forwarded_value(state: DeliveryState, value: bytes) -> bytes:
+def forwarded_value(forwarded: Forwarded, value: bytes) -> bytes:
     """Write the record for the partition that decides about it now, with what it has been through here."""
+    state = forwarded.delivery
     delivery, body = _read(state, value)
     moved = msgspec.structs.replace(
         delivery,
         site=state.site,
         provider=state.provider,
+        map=forwarded.map,
         n=state.n,
         steps=state.steps,
         unknowns=state.unknowns,
+        refusals=state.refusals,
+        pinned=state.pinned,
+        held=state.held,
         not_before_ns=max(delivery.not_before_ns, state.due_ns),
         hop=state.hop + 1,
         again=False,

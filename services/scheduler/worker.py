@@ -261,6 +261,7 @@ class Worker:
         self.committed_ns = shell.clock.now_ns()
         for event in decided.events:
             shell.count(event)
+        self._tell(decided)
         self._forget(decided)
 
     def _tell_group(self, round_: Round) -> None:
@@ -301,8 +302,8 @@ class Worker:
                 return self._reject(record, "internal", _BUG)
             case Late() as late:
                 self.ledger.on_forwarded(late)
-            case Handover():
-                pass  # Lanes do not change hands yet: `postyard config apply` refuses a map that would move one.
+            case Handover() as handover:
+                self.ledger.on_handed_over(handover)
             case Unreadable(reason=reason):
                 return self._reject(record, "unreadable", reason)
         return None
@@ -389,9 +390,18 @@ class Worker:
             await round_.send(topics.dispatch, granted.grant.slot, value)
         for forwarded in decided.forwarded:
             state = forwarded.delivery
-            value = forwarded_value(state, values[self._place(state)])
+            value = forwarded_value(forwarded, values[self._place(state)])
             await round_.send(
                 topics.deliveries(state.class_), forwarded.partition, value, key=state.id.encode()
+            )
+        for handed in decided.handed_over:
+            # On either log: it need not come before or after the lane's deliveries.
+            await round_.send(
+                topics.deliveries(CLASSES[0]), handed.partition, encode(handed.record)
+            )
+        for passed in decided.passed:
+            await round_.send(
+                topics.deliveries(passed.class_), passed.partition, encode(passed.record)
             )
         for event in decided.events:
             await round_.send(
@@ -403,6 +413,24 @@ class Worker:
         for key, value_or_none in changelog.writes(decided, self.ledger.now_ns, self._positions):
             await round_.send(topics.state, here, value_or_none, key=key)
 
+    def _tell(self, decided: Decisions) -> None:
+        """Log the lanes that changed hands."""
+        log, here = self._shell.log, self.partition
+        for handed in decided.handed_over:
+            lane = handed.record
+            if lane.more:
+                continue
+            log.info(
+                "lane_handed_over",
+                partition=here,
+                lane=lane.lane,
+                map=lane.map,
+                to_partition=handed.partition,
+            )
+        for state in decided.lanes:
+            if state.held:
+                log.info("lane_taken", partition=here, lane=state.lane, map=state.map)
+
     def _forget(self, decided: Decisions) -> None:
         for granted in decided.granted:
             self._bodies.forget(*self._place(granted.delivery))
@@ -412,18 +440,22 @@ class Worker:
     # -- bounds
 
     def _throttle(self, reader: Reader) -> None:
-        """Pause the intake of a class that fills its share of the memory; Kafka keeps the backlog."""
+        """Pause the intake of a class that fills its share of the memory; Kafka keeps the backlog.
+
+        Not while a lane is awaited: the hand-over record may lie behind deliveries that can only go when it is read.
+        """
+        awaiting = bool(self.ledger.awaited())
         for class_ in CLASSES:
             share = self._shell.settings.scheduler.max_waiting // len(CLASSES)
             topic = self._shell.topics.deliveries(class_)
             count = self.ledger.count(class_)
-            if topic not in self._paused and count >= share:
+            if topic not in self._paused and count >= share and not awaiting:
                 reader.pause((topic, self.partition))
                 self._paused.add(topic)
                 self._shell.log.warning(
                     "intake_paused", partition=self.partition, mail_class=class_, deliveries=count
                 )
-            elif topic in self._paused and count < share * 9 // 10:
+            elif topic in self._paused and (count < share * 9 // 10 or awaiting):
                 reader.resume((topic, self.partition))
                 self._paused.discard(topic)
                 self._shell.log.info(

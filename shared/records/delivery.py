@@ -13,6 +13,7 @@ import msgspec
 from shared.records.body import BodyRef
 from shared.records.codec import Codec, Natural, Record
 from shared.records.outcome import Outcome
+from shared.records.state import PairState, TotalState
 
 
 class Delivery(
@@ -54,20 +55,16 @@ class Delivery(
     body: BodyRef | None = None
     eight_bit: bool = False
     smtputf8: bool = False
-    #: What it has been through where it was before: grants counted, retry steps taken, unknown outcomes, hops between partitions.
+    #: What it has been through where it was before: grants counted, retry steps taken, unknown outcomes, refusals by greylisting and
+    #: the slot that must try next, whether it is held, hops between partitions.
     n: Natural = 0
     steps: Natural = 0
     unknowns: Natural = 0
+    refusals: Natural = 0
+    pinned: int | None = None
+    held: bool = False
     hop: Natural = 0
     again: bool = False
-
-
-class PairHandover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The limiter of one (limit key, slot) pair, as it is written in mail.state."""
-
-    key: str
-    slot: int
-    state: msgspec.Raw
 
 
 class Handover(
@@ -77,15 +74,18 @@ class Handover(
 
     lane: str
     map: int
-    pairs: tuple[PairHandover, ...] = ()
+    #: Its limiters, as they are written in mail.state.
+    pairs: tuple[PairState, ...] = ()
+    totals: tuple[TotalState, ...] = ()
+    #: More of its limiters follow in another record: the lane is handed over by the last.
+    more: bool = False
 
 
 class Late(Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="late"):
     """Carry an outcome to the partition where its delivery has moved."""
 
-    lane: str
     outcome: Outcome
-    hop: int = 0
+    hop: Natural = 0
 
 
 #: What ingest writes is below 100 KB. The line is repeated in states and events, of which a round writes several.

@@ -1,8 +1,8 @@
 """state: the scheduler's memory in mail.state (compacted), written in the same transaction as what it decided.
 
 ``DeliveryState`` is the one record that is not frozen: it is the scheduler's working memory and its changelog at once, so that what is
-restored cannot differ from what was. Keys: ``d/<delivery id>``, ``p/<slot>/<limit key>``, ``t/<limit key>``, ``meta``; a delivery that
-ended is a tombstone.
+restored cannot differ from what was. Keys: ``d/<delivery id>``, ``p/<slot>/<limit key>``, ``t/<limit key>``, ``l/<lane>``,
+``m/<delivery id>``, ``meta``; a delivery that ended is a tombstone.
 """
 
 import msgspec
@@ -87,6 +87,31 @@ class TotalState(
     limiter: int = 0
 
 
+class LaneState(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="l"
+):
+    """Whether this partition holds a lane that has moved: it was handed over to it, and not handed on."""
+
+    v: int = VERSION
+    lane: str
+    held: bool
+    #: The version of the lane map that moved it.
+    map: int
+
+
+class MovedState(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="m"
+):
+    """Where a delivery went that had been attempted here: its late outcomes follow it."""
+
+    v: int = VERSION
+    id: str
+    class_: str = msgspec.field(name="class")
+    partition: int
+    #: Nothing that is heard after this matters: its time is over.
+    until_ns: int
+
+
 class Meta(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="meta"
 ):
@@ -98,7 +123,7 @@ class Meta(
     positions: dict[str, int] = msgspec.field(default_factory=dict)
 
 
-State = DeliveryState | PairState | TotalState | Meta
+State = DeliveryState | PairState | TotalState | LaneState | MovedState | Meta
 STATE: Codec[State] = Codec(State)
 META_KEY = b"meta"
 
@@ -112,6 +137,10 @@ def state_key(record: State) -> bytes:
             return b"p/%d/%b" % (slot, key.encode())
         case TotalState(key=key):
             return b"t/" + key.encode()
+        case LaneState(lane=lane):
+            return b"l/" + lane.encode()
+        case MovedState(id=id_):
+            return moved_key(id_)
         case Meta():
             return META_KEY
 
@@ -119,3 +148,8 @@ def state_key(record: State) -> bytes:
 def delivery_key(id_: str) -> bytes:
     """Name a delivery's record; with no value it says that the delivery ended."""
     return b"d/" + id_.encode()
+
+
+def moved_key(id_: str) -> bytes:
+    """Name the memory of a delivery that moved; with no value it says that nothing is remembered."""
+    return b"m/" + id_.encode()

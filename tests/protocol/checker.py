@@ -7,6 +7,7 @@ I4  never above a pair's rate: in any window of grants (by t0), in any window at
     never above a total over slots in any window at the wire
 I5  the state that is read back is the state that was committed
 I6  everything is settled once faults cease
+I7  a lane has one decider: whoever grants holds it, and no attempt is granted twice
 
 What no rule can close is counted in ``windows``: a process that pauses between its last check and the write, or whose clocks stood still
 and which has not heard of it yet.
@@ -53,6 +54,10 @@ class Checker:
     mails: Counter[str] = field(default_factory=Counter)
     dots: defaultdict[str, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
     ghosts: dict[int, dict[bytes, bytes]] = field(default_factory=dict)
+    #: Lane -> the partition that decides about it; absent: on its way.
+    holders: dict[str, int] = field(default_factory=dict)
+    _coming: dict[str, int] = field(default_factory=dict)
+    _numbers: Counter[str] = field(default_factory=Counter)
     _open: dict[str, int] = field(default_factory=dict)
     _granted: defaultdict[tuple[str, int], deque[int]] = field(
         default_factory=lambda: defaultdict(deque)
@@ -86,10 +91,41 @@ class Checker:
         for event in decided.events:
             if event.final:
                 self._final(event.delivery or "", event.type)
+        self._moved(partition, decided)
         for granted in decided.granted:
+            self._decide(partition, granted.grant)
             if granted.delivery.offset < starts[granted.delivery.class_]:
                 self.fail("I2", f"{granted.delivery.id}: its record was trimmed")
             self._grant(granted.grant)
+
+    def _moved(self, partition: int, decided: Decisions) -> None:
+        for state in decided.lanes:
+            if state.held:
+                if self._coming.pop(state.lane, None) != partition:
+                    self.fail("I7", f"{partition} takes {state.lane}: nobody handed it over")
+                self.holders[state.lane] = partition
+                self.sim.note("commit", f"{partition} receives {state.lane}")
+        for handed in decided.handed_over:
+            lane = handed.record.lane
+            if handed.record.more:
+                continue
+            # What it was handed in this very round it may hand on.
+            if partition not in (self.holders.pop(lane, None), self._coming.pop(lane, None)):
+                self.fail("I7", f"{partition} hands over {lane}: it does not hold it")
+            self._coming[lane] = handed.partition
+            self.sim.note("commit", f"{partition} hands {handed.record.lane} to {handed.partition}")
+        for forwarded in decided.forwarded:
+            self.sim.note(
+                "commit", f"{partition} sends {forwarded.delivery.id} to {forwarded.partition}"
+            )
+
+    def _decide(self, partition: int, grant: Grant) -> None:
+        lane = f"provider:{grant.provider}"
+        if self.holders.get(lane) != partition:
+            self.fail("I7", f"{partition} grants {grant.attempt} and does not hold {lane}")
+        if grant.n <= self._numbers[grant.id]:
+            self.fail("I7", f"{grant.attempt} is granted twice")
+        self._numbers[grant.id] = grant.n
 
     def restored(self, partition: int, state: dict[bytes, bytes]) -> None:
         """Compare what a new owner has read back."""

@@ -6,6 +6,9 @@ Each mutant names in its first line the rule that it lacks. A mutant that nothin
 from dataclasses import replace
 from typing import Final
 
+import msgspec
+
+from services.scheduler.policy.lanes import Lanes
 from services.scheduler.policy.lease import Verdict
 from services.scheduler.policy.ledger import Ledger
 from services.scheduler.policy.pairs import Pair, PairLimit, Pairs
@@ -14,8 +17,10 @@ from services.sender.ownership import Action, Now, SlotOwner, State
 from shared.protocol.control import Claimed
 from shared.protocol.spacing import WireLimiter
 from shared.records.control import Control, Heartbeat
+from shared.records.delivery import Delivery, Handover
 from shared.records.outcome import Handback, Mark, Outcome, Started
-from shared.records.state import TotalState
+from shared.records.state import LaneState, TotalState
+from shared.records.state import State as Remembered
 from tests.protocol.variant import Variant
 
 
@@ -164,7 +169,8 @@ class _UnspentPairs(Pairs):
 
 class _OtherPairs(Ledger):
     def _use(self, pairs: Pairs) -> None:
-        self._pairs = self._queues.pairs = self._opens._pairs = self._settling._pairs = pairs
+        self._pairs = self._queues.pairs = self._opens._pairs = pairs
+        self._settling._pairs = self._moving._pairs = pairs
 
 
 class GrantsAtOnce(_OtherPairs):
@@ -211,6 +217,60 @@ class ForgetsTotals(_OtherPairs):
         self._use(_ForgetfulPairs(self._settings, self._view, self._rng))
 
 
+class _GreedyLanes(Lanes):
+    def _holds(self, lane: str) -> bool:
+        return self.given(lane) or super()._holds(lane)
+
+
+class GrantsUnheard(Ledger):
+    """A partition grants for a lane only when it was handed over."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self._lanes = self._queues.lanes = _GreedyLanes(self.partition, self._view)
+        self._moving._lanes = self._lanes
+
+
+class TakesEmptyHands(Ledger):
+    """What the limiters have spent is handed over with the lane."""
+
+    def on_handed_over(self, record: Handover) -> None:
+        super().on_handed_over(msgspec.structs.replace(record, pairs=(), totals=()))
+
+
+class MovesWhatIsOpen(Ledger):
+    """A delivery with an open grant moves only when that is settled."""
+
+    def begin(self, now_ns: int) -> None:
+        if self._lanes.map.version != self._lanes._seen:
+            for entry in self.entries.values():
+                if entry.open is not None:
+                    self._opens.close(entry, entry.open)
+        super().begin(now_ns)
+
+
+class ForgetsLanes(Ledger):
+    """What was handed over stays so for whoever takes the partition next."""
+
+    def restore(self, record: Remembered) -> None:
+        if not isinstance(record, LaneState):
+            super().restore(record)
+
+
+class CountsAnew(Ledger):
+    """Grants are counted on where a delivery goes."""
+
+    def on_delivery(self, class_: str, offset: int, record: Delivery) -> None:
+        super().on_delivery(class_, offset, msgspec.structs.replace(record, n=0))
+
+
+class TakesCopies(Ledger):
+    """A copy of a straggler is dropped where its delivery is no longer."""
+
+    def on_delivery(self, class_: str, offset: int, record: Delivery) -> None:
+        super().on_delivery(class_, offset, msgspec.structs.replace(record, again=False))
+
+
 class StartsAtOnce(WireLimiter):
     """A new owner counts its pairs as just used."""
 
@@ -241,6 +301,12 @@ MUTANTS: Final = (
     Variant("settles by any outcome", ledger=SettlesByAnyOutcome),
     Variant("starts at once", ledger=GrantsAtOnce, wire=StartsAtOnce),
     Variant("catches up", wire=CatchesUp),
+    Variant("grants unheard", ledger=GrantsUnheard),
+    Variant("takes empty hands", ledger=TakesEmptyHands),
+    Variant("moves what is open", ledger=MovesWhatIsOpen),
+    Variant("forgets lanes", ledger=ForgetsLanes),
+    Variant("counts anew", ledger=CountsAnew),
+    Variant("takes copies", ledger=TakesCopies),
     Variant("starts totals any time", ledger=StartsTotalsAnyTime),
     Variant("trusts clocks", ledger=TrustsClocks),
     Variant("forgets totals", ledger=ForgetsTotals),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from shared.records.lanemap import LaneMap, moved
 from shared.runtime.settings import Rate
 from tests.protocol.checker import Violation
 from tests.protocol.engine import MS
@@ -26,14 +27,16 @@ from tests.protocol.faults import (
     Term,
 )
 from tests.protocol.variant import REAL, Variant
-from tests.protocol.world import FAST, Shape, World, build, submit
+from tests.protocol.world import FAST, Shape, World, build, first_map, lane, publish, submit
 
 #: From here on nothing fails any more, and everything must settle.
 CALM: Final = 150_000
 PATIENCE: Final = 600_000
 _S: Final = 1_000_000_000
 _CONTROL: Final = ("control",)
-_OUTCOMES: Final = ("outcomes/0", "outcomes/1")
+_OUTCOMES: Final = ("outcomes/0", "outcomes/1", "outcomes/2")
+_STATES: Final = ("state/0", "state/1", "state/2")
+_DELIVERIES: Final = tuple(f"deliveries.transactional/{partition}" for partition in range(3))
 _DISPATCH: Final = ("dispatch/0", "dispatch/1", "dispatch/2")
 _SENDER_STEPS: Final = (
     "taken",
@@ -83,8 +86,10 @@ def draw(seed: int) -> Plan:
         # A total binds when mail comes in a wave.
         wave = rng.randint(0, 80_000)
         times = sorted([*times, *(rng.randint(wave, wave + 5_000) for _ in range(8))])
-    mails = [submit(at, number, rng.randrange(shape.partitions)) for number, at in enumerate(times)]
-    names = ["s0", "s1", "s2", "sched0", "sched1"]
+    moves = _moves(rng, shape.partitions)
+    mails = [_mail(rng, at, number, moves) for number, at in enumerate(times)]
+    faults += [publish(at, lane_map) for at, lane_map in moves[1:]]
+    names = ["s0", "s1", "s2", "sched0", "sched1", "sched2"]
     offsets = {name: rng.randint(-2_000, 2_000) for name in names}
     if rng.random() < 0.4:
         shape = replace(shape, floating=True, slots=rng.choice([1, 2, 3]))
@@ -92,7 +97,9 @@ def draw(seed: int) -> Plan:
 
 
 def _shape(rng: random.Random) -> Shape:
-    partitions, slots = rng.choice([(1, 1), (1, 1), (1, 2), (2, 1), (1, 2), (1, 3)])
+    partitions, slots = rng.choice(
+        [(1, 1), (1, 1), (1, 2), (1, 2), (1, 3), (2, 1), (2, 1), (2, 2), (3, 1), (3, 2)]
+    )
     rates: list[Rate | None] = [
         Rate(1, _S // 2),
         Rate(1, 2 * _S),
@@ -114,6 +121,28 @@ def _shape(rng: random.Random) -> Shape:
         refusing=rng.choice([0, 0, 0, 20]),
         timing=replace(FAST, lease_ns=rng.choice([15, 15, 45]) * _S),
     )
+
+
+def _moves(rng: random.Random, partitions: int) -> list[tuple[int, LaneMap]]:
+    """Draw the lane maps and when each is put in force, the first one at the start."""
+    maps = [(0, first_map(partitions))]
+    if partitions > 1:
+        for at in sorted(rng.randint(5_000, 110_000) for _ in range(rng.choice([0, 1, 1, 2, 4]))):
+            wanted = {
+                lane(of): rng.randrange(partitions)
+                for of in rng.sample(range(partitions), rng.randint(1, partitions))
+            }
+            maps.append((at, moved(maps[-1][1], wanted)))
+    return maps
+
+
+def _mail(rng: random.Random, at: int, number: int, maps: Sequence[tuple[int, LaneMap]]) -> Fault:
+    """Submit a message by a map that is in force, or that was a little before."""
+    of = rng.randrange(maps[0][1].partitions)
+    read = at - rng.choice([0, 500, 10_000])
+    known = [lane_map for since, lane_map in maps if since <= max(0, read)][-1]
+    arrives = known.partition(lane(of))
+    return submit(at, number, of, arrives=arrives, version=known.version)
 
 
 def _fault(rng: random.Random) -> Fault:
@@ -150,14 +179,14 @@ def _on_sender(rng: random.Random) -> Action:
 
 
 def _on_scheduler(rng: random.Random) -> Action:
-    everything = ("state/0", "state/1", *_OUTCOMES, "deliveries.transactional/0", "control")
-    lagging = rng.choice(["outcomes/0", "control", "deliveries.transactional/0"])
+    everything = (*_STATES, *_OUTCOMES, *_DELIVERIES, "control")
+    lagging = rng.choice([_OUTCOMES[0], "control", *_DELIVERIES[:2]])
     actions: list[Action] = [
         Crash(rng.randint(500, 30_000)),
         Stop(_duration(rng), rng.randint(3_000, 45_000)),
         Stun(_duration(rng)),
         ClockStep(rng.randint(-15_000, 15_000)),
-        Cut(rng.choice([("state/0", "state/1"), everything]), _duration(rng)),
+        Cut(rng.choice([_STATES, everything]), _duration(rng)),
         Lag(lagging, _duration(rng), rng.randint(500, 30_000)),
     ]
     return rng.choice(actions)

@@ -6,6 +6,7 @@
 from dataclasses import dataclass, field
 from typing import Final
 
+from shared.records.lanemap import moved
 from shared.runtime.settings import Rate
 from tests.protocol.faults import (
     Action,
@@ -24,7 +25,7 @@ from tests.protocol.faults import (
     Term,
 )
 from tests.protocol.variant import REAL, Variant
-from tests.protocol.world import SHIPPED, Shape, World, build, submit
+from tests.protocol.world import SHIPPED, Shape, World, build, first_map, lane, publish, submit
 
 _S: Final = 1_000_000_000
 # The total over slots of some scenes: with the start window and two clocks, a token every 34.5 s.
@@ -42,6 +43,7 @@ class Scene:
     senders: int = 1
     every_ms: int = 1_000
     slots: int = 1
+    partitions: int = 1
     total: Rate | None = None
     receiver: str = "ok"
     offsets: dict[str, int] = field(default_factory=dict)
@@ -59,6 +61,10 @@ _LATE: Final = _on(19_000, "s0", Lag(DISPATCH, 70_000, 59_000))
 
 # Its pod starts another process although this one lives on.
 _TWIN: Final = _on(19_900, "s0", Stop(600, 100, same_pod=True))
+
+# The lane of the first delivery goes from partition 0 to 1.
+_MAP: Final = moved(first_map(2), {lane(0): 1})
+_BACK: Final = moved(_MAP, {lane(0): 0})
 
 SCENES: Final = {
     "`started` comes after t1": Scene(
@@ -190,6 +196,64 @@ SCENES: Final = {
         settled=1_500,
         breaks=("loses `started`",),
     ),
+    "a lane moves between two grants": Scene(
+        (submit(21_000, 1), publish(40_000, _MAP)),
+        partitions=2,
+        every_ms=30_000,
+        breaks=("takes empty hands",),
+    ),
+    "a lane moves while an attempt is under way": Scene(
+        (publish(21_500, _MAP),),
+        partitions=2,
+        receiver="slow",
+        breaks=("moves what is open",),
+    ),
+    "the new partition knows the map before the old one": Scene(
+        (
+            _on(19_000, "sched0", Lag("control", 60_000, 50_000)),
+            publish(22_000, _MAP),
+            submit(25_000, 1, arrives=1, version=2),
+        ),
+        partitions=2,
+        breaks=("grants unheard",),
+    ),
+    "a lane moves away and back while the other partition hears nothing": Scene(
+        (
+            _on(19_000, "sched1", Lag("control", 60_000, 50_000)),
+            publish(22_000, _MAP),
+            publish(30_000, _BACK),
+            submit(31_000, 1, version=3),
+        ),
+        partitions=2,
+        breaks=("grants unheard",),
+    ),
+    "the old partition restarts after it handed over": Scene(
+        (
+            publish(22_000, _MAP),
+            _on(40_000, "sched0", Crash(1_000)),
+            _on(39_000, "sched1", Cut(("state/1",), 9_000)),
+            publish(45_000, _BACK),
+            submit(46_000, 1, version=3),
+        ),
+        partitions=2,
+        breaks=("forgets lanes",),
+    ),
+    "a delivery moves after its first attempt": Scene(
+        (Strike("dot", 1, Crash(500)), publish(60_000, _MAP)),
+        partitions=2,
+        breaks=("counts anew",),
+    ),
+    "a copy of a straggler is read after its delivery has moved and ended": Scene(
+        (
+            Strike("dot", 1, Crash(500)),
+            _on(60_000, "sched0", Lag("deliveries.transactional/0", 420_000, 420_000)),
+            publish(290_000, _MAP),
+            submit(500_000, 1, arrives=1, version=2),
+        ),
+        partitions=2,
+        settled=900,
+        breaks=("takes copies",),
+    ),
     "a grant under a total is read late": Scene(
         (
             submit(20_100, 1),
@@ -240,6 +304,7 @@ def play(scene: Scene, variant: Variant = REAL, *, trace: bool = False) -> World
     """Run a scene to the time when all must be settled."""
     shape = Shape(
         slots=scene.slots,
+        partitions=scene.partitions,
         senders=scene.senders,
         rate=Rate(1, scene.every_ms * 1_000_000),
         total=scene.total,

@@ -13,13 +13,14 @@ from services.scheduler import changelog
 from services.scheduler.policy.decisions import Decisions
 from services.scheduler.policy.ledger import Ledger
 from services.scheduler.policy.pairs import Pair, _state
+from services.scheduler.rewriting import forwarded_value
 from shared.protocol.clockbound import HeldClock
 from shared.protocol.control import ControlView
 from shared.records.codec import Unreadable, encode
 from shared.records.control import CONTROL as CONTROL_CODEC
-from shared.records.delivery import DELIVERY, Delivery
+from shared.records.delivery import DELIVERY, Delivery, Handover, Late
 from shared.records.outcome import OUTCOME, Mark
-from shared.records.state import STATE, Meta, TotalState, delivery_key, state_key
+from shared.records.state import STATE, Meta, State, TotalState, delivery_key, state_key
 from shared.runtime.settings import Settings
 from tests.protocol.checker import Checker
 from tests.protocol.engine import CONTROL, MS, Commit, Proc, Sim, Task
@@ -154,10 +155,15 @@ class Scheduler:
             name = f"deliveries.{class_}"
             for record in self.proc.read(self._log(name), self._positions.get(name, 0))[:most]:
                 self._positions[name] = record.offset + 1
-                delivery = DELIVERY.decode(record.value)
-                if not isinstance(delivery, Delivery):
-                    raise TypeError(delivery)
-                ledger.on_delivery(class_, record.offset, delivery)
+                match DELIVERY.decode(record.value):
+                    case Delivery() as delivery:
+                        ledger.on_delivery(class_, record.offset, delivery)
+                    case Late() as late:
+                        ledger.on_forwarded(late)
+                    case Handover() as handover:
+                        ledger.on_handed_over(handover)
+                    case Unreadable(reason=reason):
+                        raise TypeError(reason)
                 count += 1
         return count
 
@@ -166,6 +172,7 @@ class Scheduler:
             (f"dispatch/{granted.grant.slot}", None, encode(granted.grant))
             for granted in decided.granted
         ]
+        writes += self._moves(decided)
         state = self._log("state")
         writes += [
             (state, key, value)
@@ -183,6 +190,22 @@ class Scheduler:
             writes,
             lambda: self.checker.committed(self.partition, decided, ghost, starts),
         )
+
+    def _moves(self, decided: Decisions) -> list[tuple[str, bytes | None, bytes | None]]:
+        """Write what goes to other partitions."""
+        moves: list[tuple[str, bytes | None, bytes | None]] = []
+        for handed in decided.handed_over:
+            log = f"deliveries.{CLASSES[0]}/{handed.partition}"
+            moves.append((log, None, encode(handed.record)))
+        for forwarded in decided.forwarded:
+            class_, offset = forwarded.delivery.class_, forwarded.delivery.offset
+            value = self.sim.log(self._log(f"deliveries.{class_}")).records[offset].value or b""
+            log = f"deliveries.{class_}/{forwarded.partition}"
+            moves.append((log, None, forwarded_value(forwarded, value)))
+        for passed in decided.passed:
+            log = f"deliveries.{passed.class_}/{passed.partition}"
+            moves.append((log, None, encode(passed.record)))
+        return moves
 
     def _stragglers(self, ledger: Ledger) -> list[tuple[str, bytes | None, bytes | None]]:
         """Append a delivery that holds the log anew, now and then."""
@@ -212,7 +235,10 @@ def snapshot(ledger: Ledger) -> dict[bytes, bytes]:
         # A pair that was only looked at need not be remembered.
         if _state(pair) != _state(Pair(pair.key, pair.slot)):
             found[state_key(_state(pair))] = encode(_state(pair))
-    for key, limiter in pairs._totals.items():
-        total = TotalState(key=key, limiter=limiter)
-        found[state_key(total)] = encode(total)
+    records: list[State] = [
+        *(TotalState(key=key, limiter=limiter) for key, limiter in pairs._totals.items()),
+        *ledger._lanes._states.values(),
+        *ledger._moving.departed._moved.values(),
+    ]
+    found.update((state_key(record), encode(record)) for record in records)
     return found

@@ -89,10 +89,28 @@ def settings(shape: Shape) -> Settings:
     )
 
 
-def submit(ms: int, number: int, partition: int = 0) -> faults.At:
-    """Let a platform's message arrive at ``partition``."""
+def lane(partition: int) -> str:
+    """Name the lane that ``partition`` decides at the start."""
+    return f"provider:{provider(partition)}"
+
+
+def first_map(partitions: int) -> LaneMap:
+    """Give every partition the lane of its own provider."""
+    return LaneMap(version=1, partitions=partitions, lanes={lane(p): p for p in range(partitions)})
+
+
+def publish(ms: int, lane_map: LaneMap) -> faults.At:
+    """Put a lane map in force."""
+    return faults.At(ms, None, faults.Append(CONTROL, encode(lane_map)))
+
+
+def submit(
+    ms: int, number: int, partition: int = 0, *, arrives: int | None = None, version: int = 1
+) -> faults.At:
+    """Let a platform's message for the provider of ``partition`` arrive there, or where a map of another version says."""
     now = (EPOCH_MS + ms) * MS
     domain = f"{provider(partition)}.example"
+    arrives = partition if arrives is None else arrives
     record = Delivery(
         id=f"m{number}",
         submission=f"s{number}",
@@ -105,14 +123,14 @@ def submit(ms: int, number: int, partition: int = 0) -> faults.At:
         provider=provider(partition),
         site=f"mx.{domain}",
         pool="pool",
-        map=1,
+        map=version,
         accepted_ns=now,
         not_before_ns=0,
         expires_ns=now + 24 * 3_600 * _S,
         size_bytes=2_000,
         header_domain="acme.example",
     )
-    return faults.At(ms, None, faults.Append(f"deliveries.{CLASS}/{partition}", encode(record)))
+    return faults.At(ms, None, faults.Append(f"deliveries.{CLASS}/{arrives}", encode(record)))
 
 
 @dataclass(slots=True)
@@ -132,8 +150,8 @@ class World:
 
     def start(self) -> None:
         """Write the lane map, start every process."""
-        lanes = {f"provider:{provider(p)}": p for p in range(self.shape.partitions)}
-        lane_map = LaneMap(version=1, partitions=self.shape.partitions, lanes=lanes)
+        lane_map = first_map(self.shape.partitions)
+        self.checker.holders.update(lane_map.lanes)
         self.sim.log(CONTROL).append(encode(lane_map))
         for number in range(self.shape.senders):
             self.sim.at(number * 4_000, self.sender, f"s{number}", None)

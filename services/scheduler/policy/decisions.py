@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from shared.records.delivery import Handover, Late
 from shared.records.event import Event
 from shared.records.grant import Grant
-from shared.records.state import DeliveryState, PairState, TotalState
+from shared.records.state import DeliveryState, LaneState, MovedState, PairState, TotalState
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,25 @@ class Forwarded:
 
     delivery: DeliveryState
     partition: int
+    #: The version of the lane map that says so.
+    map: int
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """A lane that another partition decides about from where it reads ``record`` on."""
+
+    partition: int
+    record: Handover
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """An outcome that follows its delivery, on the log of the class on which that went."""
+
+    class_: str
+    partition: int
+    record: Late
 
 
 @dataclass(slots=True)
@@ -29,21 +49,30 @@ class Decisions:
 
     granted: list[Granted] = field(default_factory=list)
     forwarded: list[Forwarded] = field(default_factory=list)
+    handed_over: list[HandedOver] = field(default_factory=list)
+    passed: list[Passed] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     #: Delivery id -> its state, or None where it ended.
     deliveries: dict[str, DeliveryState | None] = field(default_factory=dict)
     pairs: list[PairState] = field(default_factory=list)
     totals: list[TotalState] = field(default_factory=list)
+    lanes: list[LaneState] = field(default_factory=list)
+    #: Delivery id -> where it went, or None where that need not be known any more.
+    moved: dict[str, MovedState | None] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         """Say whether there is anything to write."""
         return bool(
             self.granted
             or self.forwarded
+            or self.handed_over
+            or self.passed
             or self.events
             or self.deliveries
             or self.pairs
             or self.totals
+            or self.lanes
+            or self.moved
         )
 
 

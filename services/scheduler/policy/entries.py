@@ -68,5 +68,8 @@ def waiting(record: Delivery, class_: str, offset: int) -> DeliveryState:
         n=record.n,
         steps=record.steps,
         unknowns=record.unknowns,
+        refusals=record.refusals,
+        pinned=record.pinned,
+        held=record.held,
         hop=record.hop,
     )

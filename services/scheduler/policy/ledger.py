@@ -6,8 +6,9 @@ A round that cannot be committed is never undone here: the shell throws the whol
 mail.state, so memory and changelog cannot part. ``now`` never goes back, over restarts either.
 
 An entry is in exactly one place: open (granted, not settled: ``opens``), waiting in a group's queue (``queues``), unresolved (its
-domain's MX is not known yet), or held (``unknown = "hold"``). Settling an open entry ends it with a final event or puts it back
-(``settling``); waiting for a limit, a pause or a live source uses no attempt and no retry step.
+domain's MX is not known yet), held (``unknown = "hold"``), or on its way to the partition that decides about it (``moving``). Settling
+an open entry ends it with a final event or puts it back (``settling``); waiting for a limit, a pause, a lane or a live source uses no
+attempt and no retry step.
 """
 
 import random
@@ -16,7 +17,6 @@ from collections.abc import Iterable
 from services.scheduler.policy import retry
 from services.scheduler.policy.decisions import (
     Decisions,
-    Forwarded,
     Found,
     Gone,
     Granted,
@@ -25,17 +25,27 @@ from services.scheduler.policy.decisions import (
 )
 from services.scheduler.policy.deliveries import Deliveries
 from services.scheduler.policy.entries import granted, waiting
+from services.scheduler.policy.lanes import Lanes
 from services.scheduler.policy.lease import LeaseTimes
+from services.scheduler.policy.moving import Moving
 from services.scheduler.policy.opens import OpenGrants
 from services.scheduler.policy.pairs import Pairs
 from services.scheduler.policy.queues import Choice, Group, Queues
 from services.scheduler.policy.settling import Settling
 from shared.protocol.control import ControlView
-from shared.records.delivery import Delivery, Late
+from shared.records.delivery import Delivery, Handover, Late
 from shared.records.grant import Grant
-from shared.records.lanemap import LaneMap
 from shared.records.outcome import Handback, Mark, Outcome, Started
-from shared.records.state import DeliveryState, Meta, Open, PairState, State, TotalState
+from shared.records.state import (
+    DeliveryState,
+    LaneState,
+    Meta,
+    MovedState,
+    Open,
+    PairState,
+    State,
+    TotalState,
+)
 from shared.records.tlslevel import TlsLevel, strictest
 from shared.runtime.settings import Settings
 
@@ -55,14 +65,15 @@ class Ledger:
         times = LeaseTimes(timing.lease_ns, timing.skew_ns, timing.attempt_max_ns)
         self._deliveries = Deliveries()
         self._pairs = Pairs(settings, view, rng)
-        self._queues = Queues(settings, view, self._pairs, rng)
+        self._lanes = Lanes(partition, view)
+        self._queues = Queues(settings, view, self._pairs, self._lanes, rng)
         self._opens = OpenGrants(times, view, self._pairs, self._queues)
+        self._moving = Moving(settings, self._lanes, self._deliveries, self._pairs)
         self._settling = Settling(
-            settings, rng, self._deliveries, self._opens, self._pairs, self._queues
+            settings, rng, self._deliveries, self._opens, self._pairs, self._queues, self._moving
         )
         self._pins_ns = 0
         self._granted: list[Granted] = []
-        self._forwarded: list[Forwarded] = []
 
     def __repr__(self) -> str:
         """Show the counts."""
@@ -92,11 +103,16 @@ class Ledger:
                 self._pairs.restore(record)
             case TotalState():
                 self._pairs.restore_total(record)
+            case LaneState():
+                self._lanes.restore(record)
+            case MovedState():
+                self._moving.departed.restore(record)
             case Meta():
                 self._pass_to(record.now_ns)
 
     def restored(self) -> None:
         """Put every restored delivery where it belongs."""
+        self._lanes.renewed()
         for entry in self.entries.values():
             if entry.open is not None:
                 self._opens.add(entry, entry.open)
@@ -108,6 +124,11 @@ class Ledger:
     def begin(self, now_ns: int) -> None:
         """Start a round; a clock that went back stands still here."""
         self._pass_to(now_ns)
+        self._moving.departed.pass_time(self.now_ns)
+        if self._lanes.renewed():
+            for entry in self.entries.values():
+                if entry.open is None:
+                    self._settling.place_anew(entry)
         self._queues.refresh(self.now_ns)
         for entry in self._deliveries.over(self.now_ns):
             # An open one is looked at again when it is settled.
@@ -123,13 +144,12 @@ class Ledger:
                 self._deliveries.lies_at(known, offset)
             return
         if record.again:
-            return  # It ended meanwhile.
+            return  # It ended meanwhile, or moved.
+        self._lanes.meet(record.map)
         entry = waiting(record, class_, offset)
-        owner = self._owner(entry)
         self._deliveries.add(entry)
-        if owner != self.partition:
-            self._forward(entry, owner)
-        elif retry.expired(entry.expires_ns, self.now_ns):
+        self._moving.departed.returned(entry.id)
+        if retry.expired(entry.expires_ns, self.now_ns):
             self._settling.end(entry, "expired", reason="expired before its first attempt")
         else:
             self._settling.place(entry)
@@ -152,6 +172,8 @@ class Ledger:
             return
         entry = self.entries.get(record.id)
         if entry is None:
+            if isinstance(record, Outcome):
+                self._moving.follow(record)
             return
         current = entry.open
         if current is None or current.n != record.n:
@@ -171,6 +193,13 @@ class Ledger:
         entry = self.entries.get(late.outcome.id)
         if entry is not None:
             self._settling.late(entry, late.outcome)
+        else:
+            self._moving.follow(late.outcome, late.hop)
+
+    def on_handed_over(self, record: Handover) -> None:
+        """Take a lane from the partition that decided about it before."""
+        self._moving.receive(record)
+        self._queues.refresh(self.now_ns)
 
     def on_resolved(self, domain: str, resolution: Resolution) -> None:
         """Take the answer for a domain that ``asking`` gave out."""
@@ -180,11 +209,7 @@ class Ledger:
                 case Found(site=site, provider=provider):
                     entry.site, entry.provider, entry.gone_ns = site, provider, None
                     self._deliveries.touch(entry)
-                    owner = self._owner(entry)
-                    if owner != self.partition:
-                        self._forward(entry, owner)
-                    else:
-                        self._settling.place(entry)
+                    self._settling.place(entry)
                 case Gone():
                     self._settling.gone(entry, resolution)
                 case NoAnswer(reason=reason):
@@ -202,7 +227,10 @@ class Ledger:
             self._settling.lapsed(entry, grant, verdict)
 
     def plan(self, max_grants: int, max_bytes: int) -> None:
-        """Grant what may go now, at most ``max_grants`` and ``max_bytes`` of messages."""
+        """Grant what may go now, at most ``max_grants`` and ``max_bytes`` of messages, after as much has moved as must."""
+        for entry in self._moving.go(max_grants, max_bytes, self.now_ns):
+            self._settling.drop(entry)
+            max_grants, max_bytes = max_grants - 1, max_bytes - entry.size_bytes
         if self.now_ns >= self._pins_ns:
             self._pins_ns = self.now_ns + _LOOK_AT_PINS_NS
             for entry in self._queues.stale_pins(self.entries, self.now_ns):
@@ -217,17 +245,19 @@ class Ledger:
         pairs, totals = self._pairs.take()
         decided = Decisions(
             granted=self._granted,
-            forwarded=self._forwarded,
             events=self._settling.take(),
             deliveries=self._deliveries.take(),
             pairs=pairs,
             totals=totals,
         )
-        self._granted, self._forwarded = [], []
+        self._moving.take(decided)
+        self._granted = []
         return decided
 
     def next_ns(self) -> int:
         """Say when the next round is due although nothing arrives."""
+        if self._moving.pending:
+            return self.now_ns
         times = (self._deliveries.next_over_ns(), self._settling.unresolved.next_ns())
         return min([self._queues.next_ns(), *(at for at in times if at is not None)])
 
@@ -250,12 +280,18 @@ class Ledger:
         for entry in self.entries.values():
             if entry.open is not None:
                 yield entry, "started" if entry.open.started_ns is not None else "granted"
+            elif self._moving.waits(entry):
+                yield entry, "moving"
             elif entry.held:
                 yield entry, "held"
             elif entry.site is None and not self._settings.smarthost(entry.pool):
                 yield entry, "dns"
             else:
                 yield entry, self._queues.reason(entry, self.now_ns)
+
+    def awaited(self) -> list[str]:
+        """List the lanes that the map gives this partition and that have not been handed over to it."""
+        return self._lanes.awaited()
 
     def pauses(self) -> list[tuple[str, int, int]]:
         """List (limit key, slot, until ns) of every pair that is paused."""
@@ -265,22 +301,6 @@ class Ledger:
 
     def _pass_to(self, now_ns: int) -> None:
         self._settling.now_ns = max(self.now_ns, now_ns)
-
-    def _map(self) -> LaneMap:
-        if self._view.lane_map is None:
-            raise LookupError(
-                "no lane map has been read; the worker waits for one before it starts"
-            )
-        return self._view.lane_map
-
-    def _owner(self, entry: DeliveryState) -> int:
-        lanes = self._map()
-        smarthost = self._settings.smarthost(entry.pool)
-        return lanes.partition(lanes.lane(entry.provider, entry.site, entry.domain, smarthost))
-
-    def _forward(self, entry: DeliveryState, partition: int) -> None:
-        self._forwarded.append(Forwarded(entry, partition))
-        self._settling.drop(entry)
 
     def _open(self, entry: DeliveryState, choice: Choice) -> None:
         entry.n += 1

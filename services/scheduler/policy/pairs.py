@@ -6,6 +6,7 @@ changes, its pairs count as just used: what the older owner sent last is not kno
 """
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,6 +14,7 @@ import msgspec
 
 from services.scheduler.policy import limits, pauses
 from shared.protocol.control import NO_EPOCH, ControlView
+from shared.records.lanemap import LaneMap
 from shared.records.outcome import Outcome
 from shared.records.state import Open, PairState, TotalState
 from shared.runtime.settings import Limit, Rate, Settings, Timing
@@ -29,6 +31,9 @@ _UNKNOWN_WINDOW_NS: Final = 600 * _S
 _UNKNOWN_LEAST: Final = 100
 # A total over slots with a shorter period than this is divided between the addresses instead (see limits).
 _SHARED_BELOW_NS: Final = 60 * _S
+# A pair that was last used so long ago has nothing left to count: the longest period of a rate is a day.
+_RESTED_NS: Final = 2 * 86_400 * _S
+_PAUSE: Final[msgspec.json.Decoder[pauses.Pause]] = msgspec.json.Decoder(pauses.Pause)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +111,8 @@ class Pairs:
 
     def restore(self, record: PairState) -> None:
         """Take a pair's state."""
-        pause = (
-            msgspec.json.decode(record.pause, type=pauses.Pause)
-            if bytes(record.pause) != b"null"
-            else pauses.CLEAR
-        )
         self._pairs[record.key, record.slot] = Pair(
-            record.key, record.slot, record.limiter, pause, record.epoch
+            record.key, record.slot, record.limiter, _pause(record), record.epoch
         )
 
     def restore_total(self, record: TotalState) -> None:
@@ -125,6 +125,35 @@ class Pairs:
         totals = [TotalState(key=key, limiter=self._totals[key]) for key in self._dirty_totals]
         self._dirty, self._dirty_totals = set(), set()
         return pairs, totals
+
+    # -- lanes that change hands
+
+    def of_lane(
+        self, lane: str, lane_map: LaneMap, now_ns: int
+    ) -> tuple[tuple[PairState, ...], tuple[TotalState, ...]]:
+        """Give the state of every pair and total of a lane, for its next decider; what rests needs no mention."""
+        pairs = (
+            _state(pair)
+            for pair in self._pairs.values()
+            if not _rests(pair, now_ns) and lane_map.lane_of(pair.key) == lane
+        )
+        totals = (
+            TotalState(key=key, limiter=limiter)
+            for key, limiter in self._totals.items()
+            if lane_map.lane_of(key) == lane
+        )
+        return tuple(pairs), tuple(totals)
+
+    def merge(self, pairs: Iterable[PairState], totals: Iterable[TotalState]) -> None:
+        """Take what the decider before has spent, and the pauses that it knew; what was spent here before counts as well."""
+        for record in pairs:
+            pair = self._pair(record.key, record.slot, record.epoch)
+            pair.limiter = max(pair.limiter, record.limiter)
+            pair.pause = _pause(record)
+            self._dirty.add((record.key, record.slot))
+        for total in totals:
+            self._totals[total.key] = max(self._totals.get(total.key, 0), total.limiter)
+            self._dirty_totals.add(total.key)
 
     # -- limits
 
@@ -313,3 +342,14 @@ def _state(pair: Pair) -> PairState:
         pause=msgspec.Raw(msgspec.json.encode(pair.pause)),
         epoch=pair.epoch,
     )
+
+
+def _rests(pair: Pair, now_ns: int) -> bool:
+    """Say whether the pair is as one that was never used: no pause, and its last token long ago."""
+    return pair.pause == pauses.CLEAR and pair.limiter < now_ns - _RESTED_NS
+
+
+def _pause(record: PairState) -> pauses.Pause:
+    if bytes(record.pause) == b"null":
+        return pauses.CLEAR
+    return _PAUSE.decode(record.pause)

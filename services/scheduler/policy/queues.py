@@ -14,6 +14,7 @@ from typing import Final
 
 from services.scheduler.policy import rotation
 from services.scheduler.policy.fairness import DueQueue
+from services.scheduler.policy.lanes import Lanes
 from services.scheduler.policy.pairs import Full, Pairs, Room
 from shared.protocol.control import ControlView
 from shared.records.control import Directive
@@ -74,6 +75,7 @@ class Queues:
     settings: Settings
     view: ControlView
     pairs: Pairs
+    lanes: Lanes
     rng: random.Random
     _groups: dict[GroupKey, Group] = field(default_factory=dict)
     _by_key: dict[str, set[GroupKey]] = field(default_factory=dict)
@@ -82,6 +84,7 @@ class Queues:
     #: slot -> epoch that may be granted to now.
     _live: dict[int, int] = field(default_factory=dict)
     _pauses: list[Directive] = field(default_factory=list)
+    _lane_changes: int = -1
 
     def __len__(self) -> int:
         """Count the groups."""
@@ -134,7 +137,7 @@ class Queues:
         return self._wakes[0][0] if self._wakes else FOREVER
 
     def refresh(self, now_ns: int) -> None:
-        """Look at slots and pauses; where they changed, every group is looked at again."""
+        """Look at slots, pauses and lanes; where they changed, every group is looked at again."""
         fresh = self.settings.timing.fresh_ns
         live = {}
         for source in self.settings.sources.values():
@@ -142,8 +145,9 @@ class Queues:
             if epoch is not None:
                 live[source.slot] = epoch
         paused = self.view.pauses(now_ns)
-        if live != self._live or paused != self._pauses:
-            self._live, self._pauses = live, paused
+        changed = live != self._live or paused != self._pauses
+        if changed or self.lanes.changes != self._lane_changes:
+            self._live, self._pauses, self._lane_changes = live, paused, self.lanes.changes
             for key, group in self._groups.items():
                 if group.reason != "due":
                     self._schedule(key, group, 0)
@@ -188,6 +192,10 @@ class Queues:
 
     def _serve(self, group: Group, now_ns: int) -> Iterator[Choice]:
         """Grant while the group may; leaves its reason and when to look again."""
+        if not self.lanes.decides(group.limit_key):
+            # Its lane has not been handed over yet.
+            group.reason, group.wake_ns = "lane", FOREVER
+            return
         tenants, slots, blocked = self._blocked(group)
         if blocked:
             group.reason, group.wake_ns = "directive", FOREVER

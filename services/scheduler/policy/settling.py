@@ -13,6 +13,7 @@ from services.scheduler.policy.announce import event
 from services.scheduler.policy.decisions import Gone
 from services.scheduler.policy.deliveries import Deliveries
 from services.scheduler.policy.lease import Verdict, counts_as_started
+from services.scheduler.policy.moving import Moving
 from services.scheduler.policy.opens import OpenGrants
 from services.scheduler.policy.pairs import Pairs
 from services.scheduler.policy.queues import Queues
@@ -37,12 +38,14 @@ class Settling:
         opens: OpenGrants,
         pairs: Pairs,
         queues: Queues,
+        moving: Moving,
     ) -> None:
         """Work on the ledger's own rooms."""
         self.now_ns = 0
         self.unresolved = Unresolved()
         self._settings, self._rng = settings, rng
         self._deliveries, self._opens, self._pairs, self._queues = deliveries, opens, pairs, queues
+        self._moving = moving
         self._events: list[Event] = []
 
     def take(self) -> list[Event]:
@@ -147,8 +150,8 @@ class Settling:
             self.place(entry)
 
     def place(self, entry: DeliveryState) -> None:
-        """Let the delivery wait where it belongs."""
-        if entry.held:
+        """Let the delivery wait where it belongs; for its way, if another partition decides about it."""
+        if not self._moving.stays(entry) or entry.held:
             return
         if entry.site is None and self._settings.smarthost(entry.pool) is None:
             self.unresolved.add(entry, self.now_ns)
@@ -176,10 +179,19 @@ class Settling:
         self._events.append(refused)
 
     def drop(self, entry: DeliveryState) -> None:
-        """Forget a delivery, wherever it waits."""
+        """Forget a delivery."""
+        self._take_out(entry)
+        self._deliveries.drop(entry)
+
+    def place_anew(self, entry: DeliveryState) -> None:
+        """Take the delivery out of where it waits: it may belong somewhere else now."""
+        self._take_out(entry)
+        self.place(entry)
+
+    def _take_out(self, entry: DeliveryState) -> None:
         self._queues.remove(entry)
         self.unresolved.remove(entry)
-        self._deliveries.drop(entry)
+        self._moving.remove(entry)
 
     def _close(self, entry: DeliveryState, grant: Open) -> None:
         self._opens.close(entry, grant)

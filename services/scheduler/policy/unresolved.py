@@ -34,7 +34,8 @@ class Unresolved:
         domains: list[str] = []
         while self._ask and self._ask[0][0] <= now_ns:
             _, domain = heapq.heappop(self._ask)
-            if domain in self._ids:
+            # One who left and came again has asked twice.
+            if domain in self._ids and domain not in domains:
                 domains.append(domain)
         return domains
 

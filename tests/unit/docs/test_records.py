@@ -11,7 +11,7 @@ import pytest
 from shared.records import control, state
 from shared.records.body import BODY, Body
 from shared.records.codec import Codec, Unreadable, encode, split
-from shared.records.delivery import DELIVERY, Delivery, Handover, Late, PairHandover
+from shared.records.delivery import DELIVERY, Delivery, Handover, Late
 from shared.records.event import EVENT, Event
 from shared.records.grant import GRANT, Grant
 from shared.records.lanemap import LaneMap
@@ -56,7 +56,6 @@ TYPES: dict[str, type[msgspec.Struct]] = {
     "rejected": Rejected,
     "delivery": Delivery,
     "handover": Handover,
-    "pair": PairHandover,
     "late": Late,
     "grant": Grant,
     "started": Started,
@@ -67,6 +66,8 @@ TYPES: dict[str, type[msgspec.Struct]] = {
     "open": state.Open,
     "state of a pair": state.PairState,
     "state of a total": state.TotalState,
+    "state of a lane": state.LaneState,
+    "state of a delivery that moved": state.MovedState,
     "meta": state.Meta,
     "body": Body,
     "claim": control.Claim,

@@ -1,0 +1,463 @@
+"""Lanes change hands: nothing is lost on the way, and nobody grants for what it does not hold."""
+
+import random
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from services.scheduler import changelog
+from services.scheduler.policy.decisions import Decisions
+from services.scheduler.policy.ledger import Ledger
+from services.scheduler.rewriting import forwarded_value
+from shared.protocol.control import ControlView
+from shared.records.codec import Unreadable, encode
+from shared.records.control import Claim, Heartbeat
+from shared.records.delivery import DELIVERY, Delivery, Handover, Late
+from shared.records.grant import Grant
+from shared.records.lanemap import LaneMap, moved
+from shared.records.outcome import Handback, Outcome, Result, Started
+from shared.records.state import STATE
+from shared.runtime import defaults
+from shared.runtime.settings import (
+    ClassPolicy,
+    LimitRow,
+    Pool,
+    Rate,
+    Settings,
+    Source,
+    Tenant,
+    UnknownPolicy,
+)
+
+S = 1_000_000_000
+START = 1_700_000_000 * S
+BIG = "provider:big"
+FIRST = LaneMap(version=1, partitions=3, lanes={BIG: 0, "provider:small": 0, "site:0": 0})
+TO_ONE = moved(FIRST, {BIG: 1})
+TO_TWO = moved(TO_ONE, {BIG: 2})
+BACK = moved(TO_ONE, {BIG: 0})
+
+
+def make_settings(limit: LimitRow | None = None, bulk: ClassPolicy | None = None) -> Settings:
+    address = Source("ip", 0, "bind", "none", ehlo="m.example.com", address="127.0.0.11")
+    return Settings(
+        sources={"ip": address},
+        pools={"main": Pool("main", {"ip": 1})},
+        tenants={"acme": Tenant("acme", ("acme.example",), {"bulk": "main"})},
+        classes={**defaults.CLASSES, **({"bulk": bulk} if bulk else {})},
+        limits={"default": limit or LimitRow(2, 100)},
+    )
+
+
+@dataclass
+class Partition:
+    """One partition: its own view of mail.control, its log of deliveries, its state."""
+
+    number: int
+    config: Settings
+    now: int = START
+    log: list[bytes] = field(default_factory=list)
+    read: int = 0
+    state: dict[bytes, bytes] = field(default_factory=dict)
+    view: ControlView = field(default_factory=ControlView)
+
+    def __post_init__(self) -> None:
+        """Read the first map, and that the slot has an owner."""
+        self.control(FIRST)
+        self.control(Claim(slot=0, source="ip", process="p", pod="p"))
+        self.ledger = self.fresh()
+
+    def fresh(self) -> Ledger:
+        return Ledger(self.number, self.config, self.view, random.Random(7))
+
+    def control(self, record: LaneMap | Claim | Heartbeat) -> None:
+        self.view.feed(self.view.position, self.now, record)
+
+    def restart(self) -> None:
+        self.ledger = self.fresh()
+        for value in self.state.values():
+            record = STATE.decode(value)
+            assert not isinstance(record, Unreadable), record
+            self.ledger.restore(record)
+        self.ledger.restored()
+
+    def round(self, now: int, most: int) -> Decisions:
+        """Read everything, decide, and write it as a transaction would."""
+        self.now = now
+        beat = Heartbeat(slot=0, epoch=1, process="p", ready=True, mono_ns=0, wall_ns=now)
+        self.control(beat)
+        self.ledger.begin(now)
+        self.ledger.on_log_time(now)
+        for offset in range(self.read, len(self.log)):
+            match DELIVERY.decode(self.log[offset]):
+                case Delivery() as delivery:
+                    self.ledger.on_delivery("bulk", offset, delivery)
+                case Handover() as handover:
+                    self.ledger.on_handed_over(handover)
+                case Late() as late:
+                    self.ledger.on_forwarded(late)
+                case Unreadable(reason=reason):
+                    raise AssertionError(reason)
+        self.read = len(self.log)
+        self.ledger.judge()
+        self.ledger.plan(most, 1 << 30)
+        decided = self.ledger.take()
+        for key, value in changelog.writes(decided, self.ledger.now_ns, {}):
+            if value is None:
+                self.state.pop(key, None)
+            else:
+                self.state[key] = value
+        return decided
+
+
+class World:
+    """Three partitions and a clock."""
+
+    def __init__(self, config: Settings | None = None) -> None:
+        """Begin at the first map."""
+        self.now: int = START
+        self.parts = [Partition(number, config or make_settings()) for number in range(3)]
+        self.grants: list[tuple[int, Grant]] = []
+        self.said: list[str] = []
+        self.doubtful = False
+
+    def publish(self, lane_map: LaneMap, *partitions: int) -> None:
+        """Let ``partitions`` (all, where none is named) read a map."""
+        for number in partitions or range(3):
+            self.parts[number].control(lane_map)
+
+    def deliver(self, partition: int, id_: str, **more: object) -> None:
+        record = Delivery(
+            id=id_,
+            submission=f"s-{id_}",
+            tenant="acme",
+            class_="bulk",
+            from_="b@acme.example",
+            return_path="b@acme.example",
+            to=f"{id_}@x.example",
+            domain="x.example",
+            provider="big",
+            site="mx.big.example",
+            pool="main",
+            map=1,
+            accepted_ns=self.now,
+            not_before_ns=self.now,
+            expires_ns=self.now + 3600 * S,
+            size_bytes=1000,
+            header_domain="acme.example",
+        )
+        self.parts[partition].log.append(encode(msgspec.structs.replace(record, **more), b"body"))
+
+    def turn(self, *partitions: int, seconds: float = 0.1, most: int = 1000) -> None:
+        """Pass time, and let partitions (all, where none is named) make a round each, one after the other."""
+        self.now += int(seconds * S)
+        for number in partitions or range(3):
+            part = self.parts[number]
+            decided = part.round(self.now, most)
+            self.said += [event.type for event in decided.events]
+            self.doubtful |= any(event.maybe_duplicate for event in decided.events)
+            self.grants += [(number, granted.grant) for granted in decided.granted]
+            for forwarded in decided.forwarded:
+                value = forwarded_value(forwarded, part.log[forwarded.delivery.offset])
+                self.parts[forwarded.partition].log.append(value)
+            for handed in decided.handed_over:
+                self.parts[handed.partition].log.append(encode(handed.record))
+            for passed in decided.passed:
+                self.parts[passed.partition].log.append(encode(passed.record))
+
+    def granted(self) -> tuple[int, Grant]:
+        """Give the only grant that was made since the last call."""
+        assert len(self.grants) == 1, self.grants
+        return self.grants.pop()
+
+    def say(self, partition: int, grant: Grant, result: Result) -> None:
+        """Let an outcome come to ``partition``."""
+        outcome = Outcome(id=grant.id, n=grant.n, slot=grant.slot, epoch=grant.epoch, result=result)
+        self.parts[partition].ledger.on_outcome(self.now, outcome)
+
+    def where(self, id_: str) -> list[int]:
+        return [part.number for part in self.parts if id_ in part.ledger.entries]
+
+
+def test_what_waits_moves_with_its_lane_and_is_granted_where_it_went() -> None:
+    world = World()
+    world.turn()
+    world.publish(TO_ONE)
+    world.deliver(0, "d1")
+    world.turn(0)
+    assert world.grants == []
+    assert b"l/" + BIG.encode() in world.parts[0].state
+    assert b"d/d1" not in world.parts[0].state
+    world.turn(1)
+    number, grant = world.granted()
+    assert (number, grant.id, grant.n, grant.part) == (1, "d1", 1, 1)
+
+
+def test_the_message_goes_with_its_delivery() -> None:
+    world = World()
+    world.publish(TO_ONE)
+    world.deliver(0, "d1")
+    world.turn(0)
+    copy = next(value for value in world.parts[1].log if b'"delivery"' in value)
+    assert copy.endswith(b"\nbody")
+
+
+def test_nothing_is_granted_before_the_lane_is_handed_over() -> None:
+    world = World()
+    world.publish(TO_ONE, 1)
+    world.deliver(1, "d1", map=2)
+    world.turn(1)
+    assert world.grants == []
+    assert [reason for _, reason in world.parts[1].ledger.reasons()] == ["lane"]
+    assert world.parts[1].ledger.awaited() == [BIG]
+    world.publish(TO_ONE, 0)
+    world.turn()
+    world.turn(1)
+    assert world.granted()[0] == 1
+    assert world.parts[1].ledger.awaited() == []
+
+
+def test_the_old_partition_grants_until_it_reads_the_map_and_never_after() -> None:
+    world = World()
+    world.publish(TO_ONE, 1)
+    world.deliver(0, "d1")
+    world.turn()
+    assert world.granted()[0] == 0
+    world.publish(TO_ONE, 0)
+    world.deliver(0, "d2")
+    world.turn(0)
+    assert world.grants == []
+
+
+def test_other_lanes_stay_as_they_are() -> None:
+    world = World()
+    world.publish(TO_ONE)
+    world.deliver(0, "d1", provider="small", site="mx.small.example")
+    world.turn()
+    assert world.granted()[0] == 0
+
+
+def test_what_is_open_settles_at_the_old_partition() -> None:
+    world = World()
+    world.deliver(0, "d1")
+    world.turn(0)
+    _, grant = world.granted()
+    world.publish(TO_ONE)
+    world.turn()
+    assert world.where("d1") == [0]
+    world.say(0, grant, "delivered")
+    world.turn()
+    assert world.said == ["delivered"]
+    assert world.where("d1") == []
+
+
+def test_what_was_deferred_moves_with_its_history() -> None:
+    world = World()
+    world.deliver(0, "d1")
+    world.turn(0)
+    _, grant = world.granted()
+    world.publish(TO_ONE)
+    world.turn()
+    outcome = Outcome(
+        id="d1", n=1, slot=0, epoch=grant.epoch, result="deferred", category="greylist"
+    )
+    world.parts[0].ledger.on_outcome(world.now, outcome)
+    world.turn(0)
+    world.turn(1)
+    entry = world.parts[1].ledger.entries["d1"]
+    assert (entry.n, entry.steps, entry.refusals, entry.pinned, entry.hop) == (1, 1, 1, 0, 1)
+    assert entry.due_ns > world.now
+    world.turn(1, seconds=1800)
+    assert world.granted()[1].attempt == "d1:2"
+
+
+def test_what_an_operator_must_release_is_still_held_where_it_went() -> None:
+    base = defaults.CLASSES["bulk"]
+    world = World(make_settings(bulk=replace(base, unknown=UnknownPolicy("hold", None, S))))
+    world.deliver(0, "d1")
+    world.turn(0)
+    _, grant = world.granted()
+    world.say(0, grant, "unknown")
+    world.turn(0)
+    world.publish(TO_ONE)
+    world.turn()
+    world.turn(seconds=600)
+    assert world.where("d1") == [1]
+    assert world.grants == []
+    assert [reason for _, reason in world.parts[1].ledger.reasons()] == ["held"]
+
+
+def test_the_limiter_goes_with_the_lane() -> None:
+    world = World(make_settings(LimitRow(2, 100, Rate(1, 60 * S), Rate(2, 240 * S))))
+    world.turn()
+    world.turn(seconds=120)
+    world.deliver(0, "d1")
+    world.turn(0)
+    _, first = world.granted()
+    world.publish(TO_ONE)
+    world.deliver(0, "d2")
+    world.turn()
+    for _ in range(240):
+        world.turn(seconds=1)
+    number, second = world.granted()
+    assert number == 1
+    assert second.t0_ns - first.t0_ns >= 120 * S
+
+
+def test_a_late_outcome_follows_its_delivery_however_far_it_went() -> None:
+    world = World()
+    world.deliver(0, "d1")
+    world.turn(0)
+    _, grant = world.granted()
+    started = Started(id="d1", n=1, slot=0, epoch=grant.epoch)
+    world.parts[0].ledger.on_outcome(world.now, started)
+    # Its owner dies: what became of it is unknown, and it moves.
+    for part in world.parts:
+        part.control(Claim(slot=0, source="ip", process="q", pod="q"))
+    epoch = world.parts[0].view.epoch(0)
+    for part in world.parts:
+        beat = Heartbeat(slot=0, epoch=epoch, process="q", ready=True, mono_ns=0, wall_ns=world.now)
+        part.control(beat)
+    world.turn(0, seconds=3)
+    assert world.said == ["unknown"]
+    world.publish(TO_ONE)
+    world.turn()
+    world.publish(TO_TWO)
+    world.turn()
+    world.turn()
+    assert world.where("d1") == [2]
+    world.parts[0].restart()
+    world.parts[1].restart()
+    world.say(0, grant, "delivered")
+    world.turn()
+    assert world.said == ["unknown", "delivered"]
+    assert world.doubtful
+
+
+def test_a_delivery_that_came_back_is_not_looked_for_elsewhere() -> None:
+    world = World()
+    world.deliver(0, "d1")
+    world.turn(0)
+    _, grant = world.granted()
+    handback = Handback(id="d1", n=1, slot=0, epoch=grant.epoch, reason="drain")
+    world.publish(TO_ONE)
+    world.parts[0].ledger.on_outcome(world.now, handback)
+    world.turn(0)
+    assert b"m/d1" in world.parts[0].state
+    world.publish(BACK)
+    world.turn(1)
+    world.turn(0)
+    assert world.where("d1") == [0]
+    assert b"m/d1" not in world.parts[0].state
+
+
+def test_where_a_delivery_went_is_forgotten_when_its_time_is_over() -> None:
+    world = World()
+    world.deliver(0, "d1")
+    world.turn(0)
+    _, grant = world.granted()
+    world.publish(TO_ONE)
+    world.parts[0].ledger.on_outcome(
+        world.now, Handback(id="d1", n=1, slot=0, epoch=grant.epoch, reason="drain")
+    )
+    world.turn(0)
+    world.turn(0, seconds=3601)
+    assert b"m/d1" not in world.parts[0].state
+
+
+def test_what_was_handed_over_is_not_held_after_a_restart() -> None:
+    world = World()
+    world.publish(TO_ONE)
+    world.turn(0)
+    world.parts[0].restart()
+    world.publish(BACK)
+    world.deliver(0, "d1", map=3)
+    world.turn(0)
+    assert world.grants == []
+    world.turn(1)
+    world.turn(0)
+    assert world.granted()[0] == 0
+
+
+def test_a_partition_with_no_memory_hands_over_what_it_had_before_the_first_move() -> None:
+    world = World()
+    world.publish(TO_TWO)
+    world.deliver(2, "d1", map=3)
+    world.turn(2)
+    world.turn(1)
+    assert world.grants == []
+    world.turn(0)
+    world.turn(2)
+    assert world.granted()[0] == 2
+
+
+def test_nothing_is_sent_back_by_an_older_map_than_its_sender_had() -> None:
+    world = World()
+    world.publish(TO_ONE, 0)
+    world.deliver(0, "d1")
+    world.turn(0)
+    world.turn(1)
+    assert world.where("d1") == [1]
+    assert world.parts[0].log[1:] == []
+    assert world.grants == []
+    world.publish(TO_ONE, 1)
+    world.turn(1)
+    assert world.granted()[0] == 1
+
+
+def test_a_lane_that_moved_twice_finds_its_way_through_a_partition_that_missed_a_map() -> None:
+    world = World()
+    world.publish(TO_ONE, 0)
+    world.turn(0)
+    world.publish(TO_TWO)
+    world.deliver(2, "d1", map=3)
+    world.turn(2)
+    assert world.grants == []
+    world.turn(1)
+    world.turn(2)
+    assert world.granted()[0] == 2
+
+
+def test_many_deliveries_move_in_portions_and_the_lane_at_once() -> None:
+    world = World()
+    for number in range(10):
+        world.deliver(0, f"d{number}", not_before_ns=START + 600 * S)
+    world.turn(0)
+    world.publish(TO_ONE)
+    world.turn(0, most=3)
+    assert len(world.parts[0].ledger.entries) == 7
+    assert world.parts[0].ledger.next_ns() == world.parts[0].ledger.now_ns
+    world.turn(1)
+    assert world.parts[1].ledger.awaited() == []
+    for _ in range(3):
+        world.turn(0, most=3)
+    assert world.parts[0].ledger.entries == {}
+    world.turn(1)
+    assert world.parts[1].ledger.count("bulk") == 10
+
+
+def test_a_map_that_takes_its_word_back_leaves_what_had_not_gone() -> None:
+    world = World()
+    for number in range(4):
+        world.deliver(0, f"d{number}", not_before_ns=START + 600 * S)
+    world.turn(0)
+    world.publish(TO_ONE)
+    world.turn(0, most=1)
+    world.publish(BACK)
+    for _ in range(3):
+        world.turn()
+    assert world.parts[0].ledger.count("bulk") == 4
+    world.turn(seconds=700)
+    assert {number for number, _ in world.grants} == {0}
+    assert len(world.grants) == 4
+
+
+def test_what_expires_on_its_way_ends_once() -> None:
+    world = World()
+    world.deliver(0, "d1", not_before_ns=START + 600 * S)
+    world.turn(0)
+    world.publish(TO_ONE)
+    world.turn(0, most=0)
+    world.turn(seconds=3601)
+    world.turn()
+    assert world.said == ["expired"]
