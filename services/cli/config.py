@@ -72,8 +72,8 @@ def summary(settings: Settings) -> str:
 def apply(path: Path) -> None:
     """Publish the lane map that FILE needs.
 
-    The lane map says which partition decides about which mail. Providers and smart hosts that are new get a lane;
-    nothing that is there moves. If nothing is new, nothing is written.
+    The lane map says which partition decides about which mail. Providers and smart hosts that are new get a lane; what
+    is there moves only where [lanes] says so, and mail goes on meanwhile. If nothing is new, nothing is written.
     """
     settings = settings_of(path)
     click.echo(talk(settings, lambda cluster: publish(cluster, settings)))
@@ -90,9 +90,7 @@ async def publish(cluster: Cluster, settings: Settings) -> str:
             case AsItIs(current=current):
                 if done is None:
                     return f"lane map version {current.version} is in force and has every lane; nothing to do"
-                return (
-                    f"lane map version {current.version} is in force; new: {', '.join(done.added)}"
-                )
+                return f"lane map version {current.version} is in force; {done.news}"
             case Grown() as grown:
                 done = grown
                 await append_control(cluster, settings, grown.proposal)

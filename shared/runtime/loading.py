@@ -49,6 +49,7 @@ def _settings(top: Table, env: Mapping[str, str], base: Path) -> Settings:
         providers=parties.providers(top),
         limits=parties.limits(top),
         routes=parties.routes(top),
+        lanes=machinery.lanes(top),
         timing=machinery.timing(top),
         dns=machinery.dns(top),
         net=machinery.net(top),

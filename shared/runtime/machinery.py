@@ -40,6 +40,7 @@ _KAFKA: Final[Mapping[str, Read]] = {
     "replication": _COPIES,
     "min_insync": _COPIES,
 }
+_PARTITION: Final = values.number(0, 1023)
 _TIMING: Final[Mapping[str, Read]] = {
     field.name: values.some_time for field in dataclasses.fields(Timing)
 }
@@ -182,3 +183,9 @@ def sender(top: Table, env: Mapping[str, str]) -> Sender:
 def log(top: Table) -> Log:
     """Read what is logged."""
     return _section(top, "log", Log(), _LOG)
+
+
+def lanes(top: Table) -> dict[str, int]:
+    """Read which partitions decide about which lanes."""
+    table = top.table("lanes")
+    return {lane: table.get(lane, _PARTITION, 0) for lane in table.raw}

@@ -30,6 +30,8 @@ def relate(settings: Settings, problems: Problems) -> None:
         if route.provider is not None:
             path = f"routes.{shown(pattern)}.provider"
             _exists(path, "provider", route.provider, settings.providers, problems)
+    for lane, partition in settings.lanes.items():
+        _lane(f"lanes.{shown(lane)}", lane, partition, settings, problems)
     _timing(settings.timing, problems)
     _ingest(settings.ingest, problems)
 
@@ -49,6 +51,26 @@ def _kafka(settings: Settings, problems: Problems) -> None:
         problems.say(
             "kafka.min_insync",
             f"expected at most kafka.replication = {kafka.replication}, got {kafka.min_insync}",
+        )
+
+
+def _lane(path: str, lane: str, partition: int, settings: Settings, problems: Problems) -> None:
+    kind, _, name = lane.partition(":")
+    match kind:
+        case "provider":
+            _exists(path, "provider", name, settings.providers, problems)
+        case "smarthost":
+            hosts = {s.name: s for s in settings.sources.values() if s.kind == "smarthost"}
+            _exists(path, "smart host", name, hosts, problems)
+        case _:
+            if kind != "site" or not name.isdecimal():
+                problems.say(
+                    path, "expected provider:NAME, smarthost:NAME or site:NUMBER as the lane"
+                )
+    most = settings.kafka.partitions
+    if partition >= most and problems.sound(path, "kafka.partitions"):
+        problems.say(
+            path, f"expected at most {most - 1}, since kafka.partitions = {most}; got {partition}"
         )
 
 

@@ -333,6 +333,8 @@ class Settings:
     providers: Mapping[str, Provider] = field(default_factory=dict)
     limits: Mapping[str, LimitRow] = field(default_factory=dict)
     routes: Mapping[str, Route] = field(default_factory=dict)
+    #: Lane -> partition, for those that are not to stay where they are.
+    lanes: Mapping[str, int] = field(default_factory=dict)
     timing: Timing = Timing()
     dns: Dns = Dns()
     net: Net = Net()

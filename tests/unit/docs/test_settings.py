@@ -54,6 +54,8 @@ TABLES = {
     "providers.NAME": (Provider,),
     "limits.KEY": (LimitRow,),
     "routes": (Route,),
+    # Its keys are lanes.
+    "lanes": (),
 }
 
 

@@ -10,8 +10,14 @@ NAMES = st.sets(st.sampled_from(["gmail", "yahoo", "apple", "gmx", "qq", "orange
 RELAYS = st.sets(st.sampled_from(["relay-1", "relay-2"]))
 
 
-def settings(providers: set[str], relays: set[str], partitions: int = 4) -> Settings:
+def settings(
+    providers: set[str],
+    relays: set[str],
+    partitions: int = 4,
+    lanes: dict[str, int] | None = None,
+) -> Settings:
     return Settings(
+        lanes=lanes or {},
         kafka=Kafka(partitions=partitions),
         providers={name: Provider(name) for name in providers},
         sources={
@@ -91,3 +97,68 @@ def test_a_map_with_more_buckets_keeps_them() -> None:
     grown = grow(before, settings({"gmail", "yahoo"}, set()))
     assert isinstance(grown, Grown)
     assert grown.proposal.buckets == 16
+
+
+def test_a_lane_moves_where_the_configuration_says_and_its_origin_is_kept() -> None:
+    before = first({"gmail", "yahoo"}, set())
+    place = before.lanes["provider:gmail"]
+    pinned = settings({"gmail", "yahoo"}, set(), lanes={"provider:gmail": (place + 1) % 4})
+    grown = grow(before, pinned)
+    assert isinstance(grown, Grown)
+    after = grown.proposal
+    assert grown.moving == ("provider:gmail",)
+    assert after.version == before.version + 1
+    assert after.lanes == before.lanes | {"provider:gmail": (place + 1) % 4}
+    assert after.origins == {"provider:gmail": place}
+    assert grow(after, pinned) == AsItIs(after)
+    back = grow(after, settings({"gmail", "yahoo"}, set(), lanes={"provider:gmail": place}))
+    assert isinstance(back, Grown)
+    assert back.proposal.began("provider:gmail") == place
+
+
+def test_a_lane_that_is_not_named_stays_where_it_was_moved_to() -> None:
+    before = first({"gmail"}, set())
+    grown = grow(before, settings({"gmail"}, set(), lanes={"site:3": 0, "provider:gmail": 1}))
+    assert isinstance(grown, Grown)
+    assert grow(grown.proposal, settings({"gmail"}, set())) == AsItIs(grown.proposal)
+
+
+def test_a_new_lane_that_is_put_elsewhere_at_once_is_handed_over_by_the_one_that_had_its_mail() -> (
+    None
+):
+    before = first({"gmail"}, set())
+    place = before.partition(before.lane("yahoo", None, "yahoo"))
+    there = (place + 1) % 4
+    grown = grow(before, settings({"gmail", "yahoo"}, set(), lanes={"provider:yahoo": there}))
+    assert isinstance(grown, Grown)
+    assert (grown.added, grown.moving) == (("provider:yahoo",), ("provider:yahoo",))
+    assert grown.proposal.began("provider:yahoo") == place
+    assert grown.proposal.partition("provider:yahoo") == there
+
+
+def test_a_provider_whose_bucket_has_moved_stays_in_it() -> None:
+    before = first({"gmail"}, set())
+    bucket = before.lane("yahoo", None, "yahoo")
+    moved = grow(before, settings({"gmail"}, set(), lanes={bucket: (before.lanes[bucket] + 1) % 4}))
+    assert isinstance(moved, Grown)
+    assert grow(moved.proposal, settings({"gmail", "yahoo"}, set())) == AsItIs(moved.proposal)
+    match grow(moved.proposal, settings({"gmail", "yahoo"}, set(), lanes={"provider:yahoo": 0})):
+        case Refused(reason=reason):
+            assert f"its mail belongs to {bucket}, which has moved" in reason
+        case other:
+            raise AssertionError(other)
+
+
+def test_a_bucket_that_is_not_there_is_refused() -> None:
+    match grow(first({"gmail"}, set()), settings({"gmail"}, set(), lanes={"site:8": 0})):
+        case Refused(reason=reason):
+            assert "there are 8 site buckets" in reason
+        case other:
+            raise AssertionError(other)
+
+
+def test_the_first_map_puts_lanes_where_the_configuration_says() -> None:
+    grown = grow(None, settings({"gmail"}, set(), lanes={"provider:gmail": 3}))
+    assert isinstance(grown, Grown)
+    assert grown.proposal.lanes["provider:gmail"] == 3
+    assert grown.proposal.origins == {}
