@@ -32,7 +32,9 @@ from shared.runtime.settings import (
 S = 1_000_000_000
 START = 1_700_000_000 * S
 BIG = "provider:big"
-FIRST = LaneMap(version=1, partitions=3, lanes={BIG: 0, "provider:small": 0, "site:0": 0})
+FIRST = LaneMap(
+    version=1, partitions=3, buckets=1, lanes={BIG: 0, "provider:small": 0, "site:0": 0}
+)
 TO_ONE = moved(FIRST, {BIG: 1})
 TO_TWO = moved(TO_ONE, {BIG: 2})
 BACK = moved(TO_ONE, {BIG: 0})
@@ -461,3 +463,25 @@ def test_what_expires_on_its_way_ends_once() -> None:
     world.turn(seconds=3601)
     world.turn()
     assert world.said == ["expired"]
+
+
+def test_the_limiters_of_many_sites_go_in_several_records_and_the_lane_with_the_last() -> None:
+    world = World(make_settings(LimitRow(2, 100, Rate(1, 1800 * S))))
+    world.turn()
+    world.now += 1800 * S
+    for number in range(150):
+        world.deliver(0, f"d{number}", provider=None, site=f"mx{number}.example")
+    world.turn(0)
+    assert len(world.grants) == 150
+    world.grants.clear()
+    world.publish(moved(FIRST, {"site:0": 1}))
+    world.turn(0)
+    records = [DELIVERY.decode(value) for value in world.parts[1].log]
+    assert [record.more for record in records if isinstance(record, Handover)] == [True, False]
+    for number in range(150):
+        world.deliver(1, f"e{number}", provider=None, site=f"mx{number}.example", map=2)
+    world.turn(1)
+    world.turn(1, seconds=1500)
+    assert world.grants == []
+    world.turn(1, seconds=300)
+    assert len(world.grants) == 150
