@@ -56,6 +56,9 @@ class Moving:
 
     def stays(self, entry: DeliveryState) -> bool:
         """Say whether ``entry`` is decided about here; else it waits here until it goes."""
+        if entry.site is None and self._settings.smarthost(entry.pool) is None:
+            # Anybody may ask whose it is. A sender that found another site hands it back: mostly that is decided about here too.
+            return True
         if self._lanes.given(self._lane(entry)):
             return True
         self._astray[entry.id] = None

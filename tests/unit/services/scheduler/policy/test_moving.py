@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from services.scheduler import changelog
-from services.scheduler.policy.decisions import Decisions
+from services.scheduler.policy.decisions import Decisions, Found
 from services.scheduler.policy.ledger import Ledger
 from services.scheduler.rewriting import forwarded_value
 from shared.protocol.control import ControlView
@@ -485,3 +485,21 @@ def test_the_limiters_of_many_sites_go_in_several_records_and_the_lane_with_the_
     assert world.grants == []
     world.turn(1, seconds=300)
     assert len(world.grants) == 150
+
+
+def test_what_was_handed_back_since_its_site_is_another_is_resolved_where_it_is_and_goes_then() -> (
+    None
+):
+    world = World()
+    world.deliver(0, "d1")
+    world.turn(0)
+    _, grant = world.granted()
+    world.publish(moved(FIRST, {"provider:small": 1, "site:0": 1}))
+    handback = Handback(id="d1", n=1, slot=0, epoch=grant.epoch, reason="moved")
+    world.parts[0].ledger.on_outcome(world.now, handback)
+    world.turn()
+    assert world.where("d1") == [0]
+    world.parts[0].ledger.on_resolved("x.example", Found("mx.small.example", "small"))
+    world.turn()
+    assert world.granted()[1].attempt == "d1:2"
+    assert world.where("d1") == [1]
