@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from services.cli.cluster.broker import LocalKafka
-from tests.bench import dkim, engine
+from tests.bench import connections, dkim, engine
 from tests.bench.figures import Figures
 from tests.bench.mail import message
 from tests.bench.pipeline import Pipeline
@@ -73,6 +73,7 @@ def main() -> None:
         print()
         tell(figures, ours, theirs)
         engine.run(figures, directory)
+        connections.run(figures, directory)
         dkim.run(figures)
 
 

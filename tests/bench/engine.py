@@ -40,7 +40,7 @@ class Floor:
 
 def run(figures: Figures, directory: Path, messages: int = _MESSAGES) -> None:
     """Measure the engine at each size."""
-    ours, others = _cores()
+    ours, others = cores()
     with Sink(directory / "engine-sink") as sink:
         os.sched_setaffinity(sink.pid, others)
         for name, size in SIZES.items():
@@ -71,13 +71,14 @@ def _tell(
     figures.add(bench, "cpu_us_loop", loop * 1e6, "us", (cpu_s - rsa_s) * 1e6)
 
 
-def _cores() -> tuple[set[int], set[int]]:
+def cores() -> tuple[set[int], set[int]]:
     """Give the core of the sender and those of the receiver; with one core they share it."""
     cores = sorted(os.sched_getaffinity(0))
     return {cores[0]}, set(cores[1:] or cores)
 
 
-def _pinned(cores: set[int]) -> Callable[[], None]:
+def pinned(cores: set[int]) -> Callable[[], None]:
+    """Give what binds a child to ``cores`` before it begins."""
     return lambda: os.sched_setaffinity(0, cores)
 
 
@@ -88,7 +89,7 @@ def _engine(sink: Sink, size: int, messages: int, cores: set[int]) -> Result:
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
-        preexec_fn=_pinned(cores),
+        preexec_fn=pinned(cores),
         check=True,
     )
     return msgspec.json.decode(done.stdout, type=Result)
@@ -99,7 +100,7 @@ def _source(sink: Sink, size: int, messages: int, cores: set[int]) -> Floor:
     assert command is not None, "it comes with smtp-sink"
     options = ["-d", "-s", str(CONNECTIONS), "-m", str(messages), "-l", str(len(message(size)))]
     before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    subprocess.run([command, *options, sink.target], check=True, preexec_fn=_pinned(cores))
+    subprocess.run([command, *options, sink.target], check=True, preexec_fn=pinned(cores))
     seconds, after = time.monotonic() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Floor(seconds / messages, cpu / messages)
