@@ -35,7 +35,10 @@ async def ingest(stack: Stack, *, read: Read = read) -> AsyncIterator[Ingest]:
     settings = load(stack.config_path, {})
     cluster = Cluster(stack.kafka, client_id="test-ingest")
     log: FilteringBoundLogger = structlog.wrap_logger(
-        structlog.PrintLogger(), wrapper_class=structlog.make_filtering_bound_logger(30)
+        structlog.PrintLogger(),
+        # The default one draws tracebacks, with every local, for seconds.
+        processors=[structlog.processors.KeyValueRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(30),
     )
     service = Ingest(settings, cluster, SystemClock(), system_rng(), log, Metrics(), read=read)
     stop = asyncio.Event()

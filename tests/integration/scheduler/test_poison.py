@@ -188,7 +188,10 @@ async def scheduler_on(stack: Stack, settings: Settings) -> AsyncIterator[None]:
     """Run the service here: no file can tell another process to have a bug."""
     cluster = Cluster(stack.kafka, client_id="test-scheduler")
     log: FilteringBoundLogger = structlog.wrap_logger(
-        structlog.PrintLogger(), wrapper_class=structlog.make_filtering_bound_logger(30)
+        structlog.PrintLogger(),
+        # The default one draws tracebacks, with every local, for seconds.
+        processors=[structlog.processors.KeyValueRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(30),
     )
     service = Scheduler(settings, cluster, SystemClock(), system_rng(), log, Metrics(), "test")
     stop = asyncio.Event()
