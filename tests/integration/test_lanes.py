@@ -3,14 +3,13 @@
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.config import config, submission
-from tests.support.receiver import start_receiver
+from tests.support.config import submission
 from tests.support.stack import Events, Stack
+from tests.support.yard import Yard
 
 PARTITIONS = 2
 MESSAGES = 150
@@ -18,40 +17,31 @@ LANE = "provider:local"
 
 
 @pytest.mark.timeout(240)
-async def test_a_lane_moves_there_and_back_and_every_message_is_delivered_once(
-    tmp_path: Path, kafka: str, prefix: str
-) -> None:
-    receiver = start_receiver(tmp_path, "receiver")
-    limits = '[limits.local]\nconnections = 2\nrate = "600/min"\ntotal_rate = "1000/min"'
-    text = config(
-        tmp_path, kafka, prefix, routes={"*.test": (receiver.target, "local")}, limits=limits
+async def test_a_lane_moves_there_and_back_and_every_message_is_delivered_once(yard: Yard) -> None:
+    receiver = yard.receiver()
+    stack = yard.stack(
+        receiver,
+        limits='[limits.local]\nconnections = 2\nrate = "600/min"\ntotal_rate = "1000/min"',
     )
-    stack = Stack(tmp_path, kafka, prefix, text)
-    try:
-        stack.set_up()
+    stack.set_up()
+    move(stack, 0)
+    schedulers = [stack.start("scheduler", wait=False) for _ in range(2)]
+    stack.wait_ready(*schedulers, *(stack.start(kind, wait=False) for kind in ("ingest", "sender")))
+    await stack.produce(submission(f"u{at}@a.test") for at in range(MESSAGES))
+    async with Events(stack, PARTITIONS) as events:
+        await events.until_final(20, 90)
+        move(stack, 1)
+        await until_taken(stack, events, 1)
+        await events.until_final(60, 90)
         move(stack, 0)
-        schedulers = [stack.start("scheduler", wait=False) for _ in range(2)]
-        stack.wait_ready(
-            *schedulers, *(stack.start(kind, wait=False) for kind in ("ingest", "sender"))
-        )
-        await stack.produce(submission(f"u{at}@a.test") for at in range(MESSAGES))
-        async with Events(stack, PARTITIONS) as events:
-            await events.until_final(20, 90)
-            move(stack, 1)
-            await until_taken(stack, events, 1)
-            await events.until_final(60, 90)
-            move(stack, 0)
-            # Its partitions change hands too, before or after the lane does.
-            assert schedulers[0].terminate() == 0
-            await events.until_final(MESSAGES, 150)
-            assert events.types() == {"delivered": MESSAGES}
-            await until_taken(stack, events, 0)
-        assert told(stack, "lane_handed_over")[-2:] == [1, 0]
-        assert told(stack, "lane_taken")[-2:] == [1, 0]
-        assert set(receiver.copies().values()) == {1}
-    finally:
-        stack.stop()
-        receiver.stop()
+        await until_taken(stack, events, 0)
+        # Whoever takes its partition next reads back what that holds.
+        assert schedulers[0].terminate() == 0
+        await events.until_final(MESSAGES, 150)
+        assert events.types() == {"delivered": MESSAGES}
+    assert told(stack, "lane_handed_over")[-2:] == [1, 0]
+    assert told(stack, "lane_taken")[-2:] == [1, 0]
+    assert set(receiver.copies().values()) == {1}
 
 
 async def until_taken(stack: Stack, events: Events, partition: int) -> None:
