@@ -13,7 +13,9 @@ the rest is granted again.
 """
 
 import asyncio
+import contextlib
 from collections import deque
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -61,6 +63,8 @@ class Line:
         self._pairs: dict[str, Pair] = {}
         self._seen: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        #: The limits of what connects now: without any, until nothing more is to begin.
+        self._connecting: set[asyncio.Timeout] = set()
         self._wire_from_ns = 0
         self.busy = 0
 
@@ -71,8 +75,8 @@ class Line:
 
     @property
     def idle(self) -> bool:
-        """Say whether no attempt is under way and every outcome is acknowledged."""
-        return self.busy == 0 and self._tools.journal.unacknowledged[self._owner.slot] == 0
+        """Say whether no connection is left (the next owner counts only its own) and every outcome is acknowledged."""
+        return not self._tasks and self._tools.journal.unacknowledged[self._owner.slot] == 0
 
     def waiting(self) -> int:
         """Count the grants that no connection has taken."""
@@ -130,6 +134,14 @@ class Line:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def stop(self) -> None:
+        """Begin nothing more: hand back what no connection has taken or what waits for one to be made, and end idle ones."""
+        self.hand_back_all("drain")
+        for limit in self._connecting:
+            # A host that does not answer would keep the slot from its next owner for minutes.
+            if not limit.expired():
+                limit.reschedule(0)
+
     def hand_back_all(self, reason: str) -> None:
         """Hand back every grant that no connection has taken."""
         for pair in self._pairs.values():
@@ -186,7 +198,8 @@ class Line:
             while not queue:
                 left = (until - self._tools.clock.mono_ns()) / _S
                 needed = pair.waiting() > 0 and sum(pair.tasks.values()) >= pair.connections
-                if left <= 0 or needed or connection is None or not connection.usable:
+                done = left <= 0 or needed or self._owner.stopping
+                if done or connection is None or not connection.usable:
                     return None
                 pair.arrived.clear()
                 try:
@@ -254,26 +267,33 @@ class Line:
     async def _connect(self, pair: Pair, site: str, job: Job) -> Connection | None:
         grant = job.grant
         try:
-            connection = await self._reach.connect(
-                grant, lambda: pair.connects.next(self._may_take_now(job), self._may_wait(job))
-            )
-        except TurnMissed:
+            async with self._until_stopped():
+                return await self._reach.connect(
+                    grant, lambda: pair.connects.next(self._may_take_now(job), self._may_wait(job))
+                )
+        except (TurnMissed, TimeoutError):
             self._hand_back(grant, self._late)
-            return None
         except Moved as moved:
             self._hand_back(grant, "moved", moved.site)
-            return None
         except SourceUnavailable:
             self._hand_back(grant, "source")
             self.hand_back_all("source")
-            return None
         except Unreachable as error:
             self._tools.journal.say(grant, failed_connection(grant, error))
             pair.start(site).bad()
             if error.scope == "pair":
                 self._hand_back_queue(pair.sites.get(site, deque()), "pair")
-            return None
-        return connection
+        return None
+
+    @contextlib.asynccontextmanager
+    async def _until_stopped(self) -> AsyncIterator[None]:
+        """Raise TimeoutError out of what is done here when ``stop`` is called."""
+        async with asyncio.timeout(None) as limit:
+            self._connecting.add(limit)
+            try:
+                yield
+            finally:
+                self._connecting.discard(limit)
 
     async def _attempt(self, pair: Pair, job: Job, connection: Connection) -> Report | None:
         """Run the transaction in the pair's turn; None: it did not begin, and was settled here."""

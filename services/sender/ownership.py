@@ -178,7 +178,7 @@ class SlotOwner:
             self.dispatch_from = offset
 
     def on_busy(self, *, idle: bool) -> None:
-        """Take whether any attempt is under way or any outcome is not acknowledged."""
+        """Take whether nothing is left on the wire and every outcome is acknowledged."""
         self._idle = idle
 
     @property

@@ -206,7 +206,7 @@ class Slots:
             case TakeEnd():
                 self._spawn(self._take_end(slot))
             case HandBack():
-                slot.line.hand_back_all("drain")
+                slot.line.stop()
 
     def _spawn(self, what: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(what)

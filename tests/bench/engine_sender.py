@@ -66,7 +66,7 @@ class _Owner:
     slot: int = 0
     epoch: int = 1
     source: str = "bench"
-    draining: bool = False
+    stopping: bool = False
 
     @property
     def beat_stamp_ns(self) -> int:

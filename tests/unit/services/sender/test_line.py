@@ -1,0 +1,190 @@
+"""What a line does when nothing more is to begin: its slot waits for nobody, and leaves nothing behind."""
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+import structlog
+
+from services.sender.line import Line, Tools
+from services.sender.messages import MessageFailed
+from services.sender.smtp.connection import Connection
+from services.sender.smtp.session import Transaction
+from shared.records.grant import Grant
+from shared.records.outcome import Handback, Outcome
+from shared.runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from services.sender.journal import Journal
+    from services.sender.messages import Messages
+    from services.sender.ownership import SlotOwner
+    from services.sender.reach import Reach
+
+
+class StoppedClock:
+    """Stands still, and sleeps no time."""
+
+    def now_ns(self) -> int:
+        return 0
+
+    def mono_ns(self) -> int:
+        return 0
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(0)
+
+
+@dataclass
+class Owner:
+    """Owns slot 0, until it stops."""
+
+    slot: int = 0
+    epoch: int = 1
+    source: str = "ip-1"
+    stopping: bool = False
+    beat_stamp_ns: int = 0
+
+    def acting(self, mono_ns: int) -> bool:
+        return True
+
+    def may_start(self, mono_ns: int) -> bool:
+        return not self.stopping
+
+
+@dataclass
+class Said:
+    """What was said in mail.outcomes."""
+
+    records: list[Outcome | Handback] = field(default_factory=list)
+    unacknowledged: dict[int, int] = field(default_factory=lambda: {0: 0})
+
+    def say(self, grant: Grant, record: Outcome | Handback) -> None:
+        self.records.append(record)
+
+    async def started(self, grant: Grant) -> int:
+        return 0
+
+
+@dataclass
+class NoMessages:
+    """Has none, and says so."""
+
+    overhead_bytes: int = 0
+
+    async def make(self, grant: Grant, body: bytes) -> tuple[bytes, ...]:
+        raise MessageFailed("body", "it is not there")
+
+
+@dataclass
+class SilentHost:
+    """Never answers."""
+
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    left: bool = False
+
+    async def connect(self, grant: Grant, turn: object) -> Connection:
+        self.asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.left = True
+        raise AssertionError
+
+
+@dataclass
+class GoodHost:
+    """One connection, which stays."""
+
+    usable: bool = True
+    count: int = 0
+    closed: bool = False
+
+    @property
+    def peer(self) -> "GoodHost":
+        return self
+
+    def wire(self) -> None:
+        return None
+
+    async def connect(self, grant: Grant, turn: object) -> "GoodHost":
+        return self
+
+    def serves(self, connection: Connection, grant: Grant) -> bool:
+        return True
+
+    async def send(
+        self, transaction: Transaction, message: Awaitable[Any], *rest: object, within_ns: int
+    ) -> None:
+        self.count += 1
+        await message
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def a_line(owner: Owner, said: Said, host: SilentHost | GoodHost) -> Line:
+    tools = Tools(
+        Settings(),
+        StoppedClock(),
+        cast("Journal", said),
+        cast("Messages", NoMessages()),
+        structlog.get_logger(),
+    )
+    return Line(cast("SlotOwner", owner), cast("Reach", host), tools)
+
+
+def grant(number: int) -> Grant:
+    said: dict[str, Any] = dict.fromkeys(("to", "domain", "site", "limit_key", "tenant"), "a.test")
+    return Grant(
+        id=f"m{number}",
+        n=1,
+        slot=0,
+        epoch=1,
+        part=0,
+        t0_ns=0,
+        t1_ns=10**18,
+        class_="bulk",
+        from_="a@b.test",
+        size_bytes=1,
+        header_domain="b.test",
+        **said,
+    )
+
+
+async def until_idle(line: Line) -> None:
+    async with asyncio.timeout(30):
+        while not line.idle:
+            await asyncio.sleep(0)
+
+
+async def test_a_line_that_stops_waits_for_no_connection() -> None:
+    owner, said, host = Owner(), Said(), SilentHost()
+    line = a_line(owner, said, host)
+    for number in range(3):
+        line.offer(grant(number), b"")
+    await host.asked.wait()
+    assert not line.idle
+    owner.stopping = True
+    line.stop()
+    await until_idle(line)
+    assert host.left
+    back = [(each.id, each.reason) for each in said.records if isinstance(each, Handback)]
+    assert sorted(back) == [(f"m{number}", "drain") for number in range(3)]
+    assert len(said.records) == len(back)
+
+
+async def test_a_line_that_stops_leaves_no_connection_beside_the_next_owners() -> None:
+    owner, said, host = Owner(), Said(), GoodHost()
+    line = a_line(owner, said, host)
+    line.offer(grant(1), b"")
+    async with asyncio.timeout(30):
+        while not said.records:
+            await asyncio.sleep(0)
+    assert not host.closed
+    assert not line.idle
+    owner.stopping = True
+    line.stop()
+    await until_idle(line)
+    assert host.closed
+    assert host.count == 1
