@@ -36,8 +36,8 @@ class Bodies:
     _reader: Reader | None = None
     _topics: tuple[str, ...] = ()
 
-    async def open(self, topics: Iterable[str]) -> None:
-        """Open the reader for ``topics``; it only ever reads where it is sent."""
+    async def open(self, topics: Iterable[str]) -> dict[str, int]:
+        """Open the reader for ``topics``, which only ever reads where it is sent; gives the first offset of each."""
         self._topics = tuple(topics)
         starts = await self.cluster.start_offsets(
             [(topic, self.partition) for topic in self._topics]
@@ -45,6 +45,7 @@ class Bodies:
         self._reader = await self.cluster.reader(dict(starts), fetch_wait_ms=SEEK_FETCH_WAIT_MS)
         for topic in self._topics:
             self._reader.pause((topic, self.partition))
+        return {topic: starts[topic, self.partition] for topic in self._topics}
 
     async def close(self) -> None:
         """Close the reader."""

@@ -95,6 +95,8 @@ class Worker:
         self._trimmed: dict[str, int] = {}
         self._trim_ns = 0
         self._told_group_ns = -_TELL_GROUP_NS
+        #: topic -> the first offset that is there, until the first round has looked at what lies before it.
+        self._first: dict[str, int] = {}
         #: Stragglers whose copy is under way: id -> the offset that it replaces.
         self._copied: dict[str, int] = {}
         self._answers = shell.resolving.subscribe()
@@ -116,7 +118,7 @@ class Worker:
                 shell.cluster, shell.topics.state, self.partition, self.ledger
             )
             self._positions = dict(meta.positions)
-            await self._bodies.open(map(shell.topics.deliveries, CLASSES))
+            self._first = await self._bodies.open(map(shell.topics.deliveries, CLASSES))
             reader = await shell.cluster.reader(await self._starts())
             try:
                 shell.log.info(
@@ -232,6 +234,7 @@ class Worker:
     async def _round(self, batch: list[Received], transactor: Transactor) -> None:
         shell, ledger = self._shell, self.ledger
         ledger.begin(shell.clock.now_ns())
+        self._end_lost()
         rejected = [self._digest(record) for record in batch]
         for domain, resolution in shell.resolving.answers(self._answers):
             ledger.on_resolved(domain, resolution)
@@ -263,6 +266,16 @@ class Worker:
             shell.count(event)
         self._tell(decided)
         self._forget(decided)
+
+    def _end_lost(self) -> None:
+        """End what waits for a record that is no longer there: somebody else deleted it, and the partition must go on."""
+        first, self._first = self._first, {}
+        for topic, offset in first.items():
+            class_ = self._shell.topics.class_of(topic)
+            if lost := self.ledger.on_lost(class_, offset):
+                self._shell.log.error(
+                    "records_lost", partition=self.partition, mail_class=class_, deliveries=lost
+                )
 
     def _tell_group(self, round_: Round) -> None:
         """Commit the group's offsets now and then: they cost a round two requests and a marker more."""

@@ -161,6 +161,22 @@ class Ledger:
         if record.id not in self.entries and not record.again:
             self._settling.refuse(waiting(record, class_, offset), category, reason)
 
+    def on_lost(self, class_: str, first: int) -> int:
+        """Bounce what waits for a record before ``first``, the first offset that is there; gives how many they were."""
+        lost = [
+            entry
+            for entry in self.entries.values()
+            if entry.class_ == class_ and entry.offset < first and entry.open is None
+        ]
+        for entry in lost:
+            self._settling.end(
+                entry,
+                "bounced",
+                reason="its record is no longer in mail.deliveries",
+                category="internal",
+            )
+        return len(lost)
+
     def on_log_time(self, stamp_ns: int) -> None:
         """Take the stamp of a record that was read in mail.outcomes."""
         self.log_time_ns = max(self.log_time_ns, stamp_ns)

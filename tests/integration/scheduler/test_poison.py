@@ -237,3 +237,35 @@ async def test_a_bug_on_one_record_rejects_that_record_alone(yard: Yard) -> None
             (topic, 3, "internal"),
         }
     assert set(receiver.copies().values()) == {1}
+
+
+@pytest.mark.timeout(300)
+async def test_mail_whose_record_was_deleted_ends_and_stops_nobody(yard: Yard) -> None:
+    receiver = yard.receiver()
+    stack = yard.stack(receiver)
+    stack.set_up()
+    scheduler = stack.start("scheduler")
+    stack.start("sender")
+    topic, here = stack.topics.deliveries("bulk"), decided(stack, "local")
+    later = time.time_ns() + 3600 * 1_000_000_000
+    async with Events(stack, 2) as world:
+        waits = [
+            delivery(f"waits-{at}", not_before_ns=later, expires_ns=later + 1) for at in (0, 1)
+        ]
+        await put(stack, topic, here, [*waits, delivery("before")])
+        await world.until_final(1, 120)
+        scheduler.kill()
+        cluster = Cluster(stack.kafka, client_id="test")
+        try:
+            await cluster.delete_before({(topic, here): 1})
+        finally:
+            await cluster.close()
+        stack.start("scheduler")
+        await put(stack, topic, here, [delivery("after")])
+        await world.until_final(3, 120)
+        assert {id_: (event.type, event.category) for id_, event in world.finals().items()} == {
+            "before": ("delivered", ""),
+            "waits-0": ("bounced", "internal"),
+            "after": ("delivered", ""),
+        }
+    assert "waits-1@a.test" not in receiver.copies()
