@@ -30,6 +30,7 @@ from services.scheduler.policy.ledger import Ledger
 from services.scheduler.refusing import Undigested, rejected_value, unfit
 from services.scheduler.resolving import Resolving
 from services.scheduler.rewriting import forwarded_value, grant_value, straggler_value
+from services.scheduler.trimming import Trimming
 from shared.kafka.cluster import Cluster
 from shared.kafka.errors import KafkaTrouble
 from shared.kafka.reader import Reader, Received
@@ -50,13 +51,9 @@ GROUP: Final = "postyard-scheduler"
 MAX_RECORDS: Final = 2000
 _MAX_GRANTS: Final = 1000
 _ROUND_BYTES: Final = 16 << 20
-#: So many stragglers are appended anew in a round, where less than a tenth of the stretch that they hold still waits.
-_STRAGGLERS: Final = 100
-_SPARSE: Final = 10
 _IDLE_MS: Final = 100
 _MS: Final = 1_000_000
 _S: Final = 1_000_000_000
-_TRIM_NS: Final = 2 * _S
 _GATHER_NS: Final = 100 * _MS
 #: How often the group is told how far the partition is: for tools alone, since mail.state holds what counts.
 _TELL_GROUP_NS: Final = 1 * _S
@@ -90,15 +87,18 @@ class Worker:
         self.committed_ns: int | None = None
         self.clock = HeldClock()
         self._bodies = Bodies(shell.cluster, partition, shell.settings.scheduler.body_cache_bytes)
+        self._trimming = Trimming(
+            partition,
+            self.ledger,
+            shell.topics,
+            shell.cluster,
+            shell.clock,
+            shell.log,
+            shell.settings.scheduler.straggler_span,
+        )
         self._positions: dict[str, int] = {}
         self._paused: set[str] = set()
-        self._trimmed: dict[str, int] = {}
-        self._trim_ns = 0
         self._told_group_ns = -_TELL_GROUP_NS
-        #: topic -> the first offset that is there, until the first round has looked at what lies before it.
-        self._first: dict[str, int] = {}
-        #: Stragglers whose copy is under way: id -> the offset that it replaces.
-        self._copied: dict[str, int] = {}
         self._answers = shell.resolving.subscribe()
 
     def __repr__(self) -> str:
@@ -118,7 +118,7 @@ class Worker:
                 shell.cluster, shell.topics.state, self.partition, self.ledger
             )
             self._positions = dict(meta.positions)
-            self._first = await self._bodies.open(map(shell.topics.deliveries, CLASSES))
+            self._trimming.begin(await self._bodies.open(map(shell.topics.deliveries, CLASSES)))
             reader = await shell.cluster.reader(await self._starts())
             try:
                 shell.log.info(
@@ -152,6 +152,10 @@ class Worker:
         return {"outcomes": topics.outcomes} | {
             f"deliveries.{c}": topics.deliveries(c) for c in CLASSES
         }
+
+    def _read(self) -> dict[str, int]:
+        """Say how far each class's input is read."""
+        return {class_: self._positions.get(f"deliveries.{class_}", 0) for class_ in CLASSES}
 
     async def _mark(self) -> None:
         """Make log time pass, and hold the own clock to the broker's."""
@@ -190,7 +194,7 @@ class Worker:
                 raise
             self._suspicion.passed(marks)
             self._throttle(reader)
-            await self._trim()
+            await self._trimming.trim(self._read())
             batch = await self._gather(reader)
 
     def _learn(self, marks: list[Mark], error: BaseException) -> None:
@@ -234,7 +238,7 @@ class Worker:
     async def _round(self, batch: list[Received], transactor: Transactor) -> None:
         shell, ledger = self._shell, self.ledger
         ledger.begin(shell.clock.now_ns())
-        self._end_lost()
+        self._trimming.end_lost()
         rejected = [self._digest(record) for record in batch]
         for domain, resolution in shell.resolving.answers(self._answers):
             ledger.on_resolved(domain, resolution)
@@ -246,7 +250,7 @@ class Worker:
         refused = [record for record in rejected if record is not None]
         if not (batch or decided or refused):
             return
-        again = self._stragglers()
+        again = self._trimming.stragglers(self._read())
         values = await self._values(decided, again)
         async with transactor.round() as round_:
             await self._write(round_, decided, values)
@@ -266,16 +270,6 @@ class Worker:
             shell.count(event)
         self._tell(decided)
         self._forget(decided)
-
-    def _end_lost(self) -> None:
-        """End what waits for a record that is no longer there: somebody else deleted it, and the partition must go on."""
-        first, self._first = self._first, {}
-        for topic, offset in first.items():
-            class_ = self._shell.topics.class_of(topic)
-            if lost := self.ledger.on_lost(class_, offset):
-                self._shell.log.error(
-                    "records_lost", partition=self.partition, mail_class=class_, deliveries=lost
-                )
 
     def _tell_group(self, round_: Round) -> None:
         """Commit the group's offsets now and then: they cost a round two requests and a marker more."""
@@ -363,28 +357,6 @@ class Worker:
 
     def _place(self, delivery: DeliveryState) -> Place:
         return self._shell.topics.deliveries(delivery.class_), delivery.offset
-
-    def _stragglers(self) -> list[DeliveryState]:
-        """Choose the few old deliveries that hold a long stretch of the log, to be appended anew.
-
-        What ended in between can only be trimmed when nothing before it is needed. A copy is only worth it where little of the
-        stretch still waits: a backlog is not a straggler.
-        """
-        found: list[DeliveryState] = []
-        for class_ in CLASSES:
-            oldest, end = (
-                self.ledger.oldest_offset(class_),
-                self._positions.get(f"deliveries.{class_}", 0),
-            )
-            if oldest is None or end - oldest < self._shell.settings.scheduler.straggler_span:
-                continue
-            if self.ledger.count(class_) * _SPARSE < end - oldest:
-                found += [
-                    state for state in self.ledger.oldest(class_, _STRAGGLERS) if state.open is None
-                ]
-        fresh = [state for state in found if self._copied.get(state.id) != state.offset]
-        self._copied = {state.id: state.offset for state in found}
-        return fresh
 
     async def _values(
         self, decided: Decisions, again: list[DeliveryState]
@@ -474,21 +446,3 @@ class Worker:
                 self._shell.log.info(
                     "intake_resumed", partition=self.partition, mail_class=class_, deliveries=count
                 )
-
-    async def _trim(self) -> None:
-        """Let go of the log below what is needed, after the commit that made it needless returned."""
-        now = self._shell.clock.mono_ns()
-        if now < self._trim_ns:
-            return
-        self._trim_ns = now + _TRIM_NS
-        ends: dict[tuple[str, int], int] = {}
-        for class_ in CLASSES:
-            topic = self._shell.topics.deliveries(class_)
-            committed = self._positions.get(f"deliveries.{class_}", 0)
-            oldest = self.ledger.oldest_offset(class_)
-            keep = committed if oldest is None else min(oldest, committed)
-            if keep > self._trimmed.get(topic, 0):
-                ends[topic, self.partition] = keep
-                self._trimmed[topic] = keep
-        if ends:
-            await self._shell.cluster.delete_before(ends)
