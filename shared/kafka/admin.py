@@ -58,6 +58,7 @@ async def apply_topics(cluster: Cluster, declared: Iterable[TopicSpec]) -> Appli
         for spec in declared:
             if spec.name in found and (wrong := _differences(spec, found[spec.name])):
                 await _alter(admin, spec, found[spec.name])
+                await _settle(admin, spec)
                 altered.append(f"{spec.name}: {', '.join(wrong)}")
     except (*THEIRS, TimeoutError) as error:
         raise translate(error) from error
@@ -165,6 +166,15 @@ async def _appear(admin: Any, created: list[TopicSpec]) -> None:
         while True:
             found = await _look(admin, created)
             if len(found) == len(created) and not any(one.leaderless for one in found.values()):
+                return
+            await asyncio.sleep(_LOOK_S)
+
+
+async def _settle(admin: Any, spec: TopicSpec) -> None:
+    """Wait until the broker that we ask knows the topic's settings, for the same reason."""
+    async with asyncio.timeout(_APPEAR_S):
+        while True:
+            if not _differences(spec, (await _look(admin, [spec]))[spec.name]):
                 return
             await asyncio.sleep(_LOOK_S)
 
