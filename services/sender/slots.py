@@ -172,10 +172,11 @@ class Slots:
             await self.clock.sleep(1)
 
     def _share(self) -> None:
-        now, floating = self._now(), [self.slots[number] for number in self.sharing.slots]
-        if now.mono_ns < self._shared_ns + self._times.heartbeat_ns // 2 or self._draining:
+        now, pause_ns = self._now(), self.settings.timing.heartbeat_ns // 2
+        if now.mono_ns < self._shared_ns + pause_ns or self._draining:
             return
         self._shared_ns = now.mono_ns
+        floating = [self.slots[number] for number in self.sharing.slots]
         lacks = [slot.source.slot for slot in floating if not slot.usable]
         if (said := self.presence.speak(lacks, now)) is not None:
             self._spawn(self._present(said))

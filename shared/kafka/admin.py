@@ -5,7 +5,7 @@ what is declared stays as it is.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -53,12 +53,12 @@ async def apply_topics(cluster: Cluster, declared: Iterable[TopicSpec]) -> Appli
         missing = [spec for spec in declared if spec.name not in found]
         if missing:
             await _create(admin, missing)
-            await _appear(admin, missing)
+            await _until(admin, missing, lambda _, one: not one.leaderless)
         altered = []
         for spec in declared:
             if spec.name in found and (wrong := _differences(spec, found[spec.name])):
                 await _alter(admin, spec, found[spec.name])
-                await _settle(admin, spec)
+                await _until(admin, [spec], lambda spec, one: not _differences(spec, one))
                 altered.append(f"{spec.name}: {', '.join(wrong)}")
     except (*THEIRS, TimeoutError) as error:
         raise translate(error) from error
@@ -160,21 +160,14 @@ async def _create(admin: Any, missing: list[TopicSpec]) -> None:
         raise TopicProblem("\n".join(refused))
 
 
-async def _appear(admin: Any, created: list[TopicSpec]) -> None:
-    """Wait until the broker that we ask knows them, with leaders: it hears of them after the controller has answered."""
+async def _until(
+    admin: Any, changed: list[TopicSpec], right: Callable[[TopicSpec, _Found], bool]
+) -> None:
+    """Wait until the broker that we ask knows them, and as they should be: it hears of them after the controller has answered."""
     async with asyncio.timeout(_APPEAR_S):
         while True:
-            found = await _look(admin, created)
-            if len(found) == len(created) and not any(one.leaderless for one in found.values()):
-                return
-            await asyncio.sleep(_LOOK_S)
-
-
-async def _settle(admin: Any, spec: TopicSpec) -> None:
-    """Wait until the broker that we ask knows the topic's settings, for the same reason."""
-    async with asyncio.timeout(_APPEAR_S):
-        while True:
-            if not _differences(spec, (await _look(admin, [spec]))[spec.name]):
+            found = await _look(admin, changed)
+            if all(spec.name in found and right(spec, found[spec.name]) for spec in changed):
                 return
             await asyncio.sleep(_LOOK_S)
 

@@ -275,9 +275,10 @@ class Connection:
                     return
         watch.lap("body")
 
-    def _take_unwritten(self) -> bytes:
+    def _take_unwritten(self) -> bytes | memoryview:
         pieces, self._unwritten = self._unwritten, []
-        return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+        # Mostly one: what needs no stuffing is not copied.
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def _drain(self, script: Script) -> None:
         """Wait until all that was written has left this process."""
@@ -309,13 +310,12 @@ class Connection:
         watch.lap("gate")
 
     def _write_dot(self, script: Script, watch: "_Watch") -> None:
-        small = bool(self._unwritten)
         script.release_dot()
         if script.phase is not Phase.DOT:
             return
-        watch.bytes += sum(map(len, self._unwritten))
-        self._transport.write(b"".join([*self._unwritten, script.take_output()]))
-        self._unwritten = []
+        small = self._take_unwritten()
+        watch.bytes += len(small)
+        self._transport.write(b"".join((small, script.take_output())))
         if small and self._held():
             # The dot is at the end of what is held here, so it has not left, and never will.
             script.withdraw_dot()
