@@ -1,19 +1,15 @@
 """connections.*: what many connections of one sender cost, towards receivers that speak TLS, on the other core."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import trustme
 
 from tests.bench.connections_sender import SITES, TO_EACH, Result
-from tests.bench.engine import cores, pinned
+from tests.bench.cores import cores, measured
 from tests.bench.figures import Figures
 from tests.support.receiver import Receiver, start_receiver
-from tests.support.stack import ROOT
 
 _BENCH: Final = "connections"
 
@@ -25,9 +21,8 @@ def run(figures: Figures, directory: Path) -> None:
     issued = trustme.CA().issue_cert("mx.example.test")
     issued.private_key_and_cert_chain_pem.write_to_path(str(certificate))
     receivers = [
-        start_receiver(
-            directory, "plain", host="0.0.0.0"
-        ),  # all of loopback: each address is a site
+        # All of loopback: each address is a site.
+        start_receiver(directory, "plain", host="0.0.0.0"),
         start_receiver(directory, "secure", "--tls-cert", str(certificate)),
     ]
     try:
@@ -41,15 +36,7 @@ def _measured(receivers: list[Receiver], ours: set[int], others: set[int]) -> Re
     for receiver in receivers:
         os.sched_setaffinity(receiver.process.pid, others)
     ports = [str(receiver.port) for receiver in receivers]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.bench.connections_sender", *ports],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        preexec_fn=pinned(ours),
-        check=True,
-    )
-    return msgspec.json.decode(done.stdout, type=Result)
+    return measured("tests.bench.connections_sender", ports, ours, Result)
 
 
 def _tell(figures: Figures, result: Result) -> None:

@@ -8,21 +8,18 @@ best counts.
 import os
 import resource
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
+from tests.bench.cores import cores, measured, pinned
 from tests.bench.engine_sender import Result
 from tests.bench.figures import Figures
 from tests.bench.mail import message
 from tests.bench.sink import Sink
 from tests.support.processes import program
-from tests.support.stack import ROOT
 
 SIZES: Final = {"2k": 2_000, "10k": 10_000, "50k": 50_000}
 CONNECTIONS: Final = 20
@@ -71,28 +68,9 @@ def _tell(
     figures.add(bench, "cpu_us_loop", loop * 1e6, "us", (cpu_s - rsa_s) * 1e6)
 
 
-def cores() -> tuple[set[int], set[int]]:
-    """Give the core of the sender and those of the receiver; with one core they share it."""
-    cores = sorted(os.sched_getaffinity(0))
-    return {cores[0]}, set(cores[1:] or cores)
-
-
-def pinned(cores: set[int]) -> Callable[[], None]:
-    """Give what binds a child to ``cores`` before it begins."""
-    return lambda: os.sched_setaffinity(0, cores)
-
-
 def _engine(sink: Sink, size: int, messages: int, cores: set[int]) -> Result:
     words = [sink.target, str(messages), str(size), str(CONNECTIONS)]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.bench.engine_sender", *words],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        preexec_fn=pinned(cores),
-        check=True,
-    )
-    return msgspec.json.decode(done.stdout, type=Result)
+    return measured("tests.bench.engine_sender", words, cores, Result)
 
 
 def _source(sink: Sink, size: int, messages: int, cores: set[int]) -> Floor:

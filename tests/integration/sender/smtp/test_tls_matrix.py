@@ -32,6 +32,7 @@ from shared.records.outcome import Outcome, Wire
 from shared.records.tlslevel import TlsLevel
 from shared.runtime.clock import SystemClock
 from shared.runtime.settings import Net, Provider, Route, Settings, Source
+from tests.support.grants import grant as a_grant
 
 S = 1_000_000_000
 LEVELS: tuple[TlsLevel, ...] = ("verified", "encrypted", "opportunistic")
@@ -212,24 +213,9 @@ async def reach(host: Host, certificates: Certificates, row: TlsLevel) -> tuple[
 
 async def grant(common: Common, level: TlsLevel = "opportunistic") -> Grant:
     destination = await common.destinations.resolve("x.example")
-    return Grant(
-        id="d1",
-        n=1,
-        slot=0,
-        epoch=1,
-        part=0,
-        t0_ns=0,
-        t1_ns=1,
-        tenant="acme",
-        class_="bulk",
-        from_="b@acme.example",
-        to="u@x.example",
-        domain="x.example",
+    return a_grant(
         site=destination.site,  # type: ignore[union-attr]
-        limit_key="big",
         provider="big",
-        size_bytes=1,
-        header_domain="acme.example",
         tls=level,
     )
 

@@ -14,6 +14,7 @@ from services.sender.smtp.session import Transaction
 from shared.records.grant import Grant
 from shared.records.outcome import Handback, Outcome
 from shared.runtime.settings import Settings
+from tests.support.grants import grant
 
 if TYPE_CHECKING:
     from services.sender.journal import Journal
@@ -134,22 +135,8 @@ def a_line(owner: Owner, said: Said, host: SilentHost | GoodHost) -> Line:
     return Line(cast("SlotOwner", owner), cast("Reach", host), tools)
 
 
-def grant(number: int) -> Grant:
-    said: dict[str, Any] = dict.fromkeys(("to", "domain", "site", "limit_key", "tenant"), "a.test")
-    return Grant(
-        id=f"m{number}",
-        n=1,
-        slot=0,
-        epoch=1,
-        part=0,
-        t0_ns=0,
-        t1_ns=10**18,
-        class_="bulk",
-        from_="a@b.test",
-        size_bytes=1,
-        header_domain="b.test",
-        **said,
-    )
+def numbered(number: int) -> Grant:
+    return grant(id=f"m{number}", t1_ns=10**18)
 
 
 async def until_idle(line: Line) -> None:
@@ -162,7 +149,7 @@ async def test_a_line_that_stops_waits_for_no_connection() -> None:
     owner, said, host = Owner(), Said(), SilentHost()
     line = a_line(owner, said, host)
     for number in range(3):
-        line.offer(grant(number), b"")
+        line.offer(numbered(number), b"")
     await host.asked.wait()
     assert not line.idle
     owner.stopping = True
@@ -177,7 +164,7 @@ async def test_a_line_that_stops_waits_for_no_connection() -> None:
 async def test_a_line_that_stops_leaves_no_connection_beside_the_next_owners() -> None:
     owner, said, host = Owner(), Said(), GoodHost()
     line = a_line(owner, said, host)
-    line.offer(grant(1), b"")
+    line.offer(numbered(1), b"")
     async with asyncio.timeout(30):
         while not said.records:
             await asyncio.sleep(0)

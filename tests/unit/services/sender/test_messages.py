@@ -18,17 +18,13 @@ from services.sender.dkim.pool import SigningPool
 from services.sender.dkim.sign import SIGNED
 from services.sender.messages import MessageFailed, Messages
 from shared.kafka.cluster import Cluster
-from shared.records.grant import Grant
 from shared.runtime.settings import RELAXED, DkimKey, Settings, Tenant
 from tests.support.dkim import verified
+from tests.support.grants import grant
 
 _S = 1_000_000_000
 _BODY = b"From: a@acme.example\r\nSubject: hello \r\n\r\nHello.  \r\n.\r\n\r\n"
-_GRANT = Grant(
-    id="d", n=1, slot=0, epoch=1, part=0, t0_ns=0, t1_ns=1, tenant="acme", class_="bulk", from_="b@acme.example",
-    to="c@d.test", domain="d.test", site="mx.d.test", limit_key="mx.d.test", size_bytes=len(_BODY),
-    header_domain="acme.example", prepend="Message-ID: <d@acme.example>\r\n",
-)  # fmt: skip
+_GRANT = grant(size_bytes=len(_BODY), prepend="Message-ID: <d@acme.example>\r\n")
 
 
 @dataclass

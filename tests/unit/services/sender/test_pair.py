@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +13,7 @@ from services.sender.attempt import AttemptGate
 from services.sender.ownership import Now, SlotOwner
 from services.sender.pair import Job, Pair, Turns
 from shared.protocol.spacing import WireLimiter
-from shared.records.grant import Grant
+from tests.support.grants import grant
 
 S = 1_000_000_000
 
@@ -104,32 +104,10 @@ async def test_nobody_waits_for_a_turn_that_it_may_no_longer_take() -> None:
     assert door.came == []
 
 
-def grant(site: str = "mx.a.test", **more: Any) -> Grant:
-    return Grant(
-        id="d",
-        n=1,
-        slot=0,
-        epoch=1,
-        part=0,
-        t0_ns=0,
-        t1_ns=60 * S,
-        tenant="acme",
-        class_="bulk",
-        from_="",
-        to="u@a.test",
-        domain="a.test",
-        site=site,
-        limit_key="a",
-        size_bytes=1,
-        header_domain="acme.example",
-        **more,
-    )
-
-
 def queued(pair: Pair, site: str, count: int) -> None:
     owner = cast("SlotOwner", None)
     for _ in range(count):
-        of = grant(site)
+        of = grant(site=site)
         gate = AttemptGate(of, owner, fresh_ns=0, attempt_max_ns=0)
         pair.sites.setdefault(site, deque()).append(Job(of, b"", gate))
 

@@ -12,29 +12,13 @@ from shared.net.tls import REMEMBER_NS
 from shared.records.grant import Grant
 from shared.records.tlslevel import TlsLevel, strictest
 from shared.runtime.settings import Provider, Source
+from tests.support.grants import grant
 
 LEVELS: tuple[TlsLevel, ...] = ("opportunistic", "encrypted", "verified")
 HOST = Endpoint("mx.example.net", "192.0.2.7")
 BOUND = Source("ip-1", 0, "bind", "none")
 RELAY = Source("relay", 1, "smarthost", "none", host="relay.example.net", tls="encrypted")
-GRANT = Grant(
-    id="d1",
-    n=1,
-    slot=0,
-    epoch=1,
-    part=0,
-    t0_ns=0,
-    t1_ns=1,
-    tenant="acme",
-    class_="bulk",
-    from_="b@acme.example",
-    to="a@example.net",
-    domain="example.net",
-    site="mx.example.net",
-    limit_key="big",
-    size_bytes=1,
-    header_domain="acme.example",
-)
+GRANT = grant()
 
 
 def granted(level: TlsLevel) -> Grant:

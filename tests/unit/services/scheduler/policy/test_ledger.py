@@ -34,6 +34,7 @@ from shared.runtime.settings import (
     Timing,
     UnknownPolicy,
 )
+from tests.unit.services.scheduler.policy.making import delivery
 
 S = 1_000_000_000
 START = 1_700_000_000 * S
@@ -102,26 +103,7 @@ class World:
             )
 
     def deliver(self, id_: str, **more: object) -> Delivery:
-        base = Delivery(
-            id=id_,
-            submission=f"s-{id_}",
-            tenant="acme",
-            class_="bulk",
-            from_="b@acme.example",
-            return_path="b@acme.example",
-            to=f"{id_}@x.example",
-            domain="x.example",
-            provider="big",
-            site="mx.big.example",
-            pool="main",
-            map=1,
-            accepted_ns=self.now,
-            not_before_ns=self.now,
-            expires_ns=self.now + 72 * 3600 * S,
-            size_bytes=1000,
-            header_domain="acme.example",
-        )
-        record = msgspec.structs.replace(base, **more)
+        record = delivery(id_, self.now, 72 * 3600 * S, **more)
         self.ledger.on_delivery(record.class_, self.offset, record)
         self.offset += 1
         return record

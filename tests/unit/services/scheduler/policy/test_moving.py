@@ -3,8 +3,6 @@
 import random
 from dataclasses import dataclass, field, replace
 
-import msgspec
-
 from services.scheduler import changelog
 from services.scheduler.policy.decisions import Decisions, Found
 from services.scheduler.policy.ledger import Ledger
@@ -28,6 +26,7 @@ from shared.runtime.settings import (
     Tenant,
     UnknownPolicy,
 )
+from tests.unit.services.scheduler.policy.making import delivery
 
 S = 1_000_000_000
 START = 1_700_000_000 * S
@@ -129,26 +128,8 @@ class World:
             self.parts[number].control(lane_map)
 
     def deliver(self, partition: int, id_: str, **more: object) -> None:
-        record = Delivery(
-            id=id_,
-            submission=f"s-{id_}",
-            tenant="acme",
-            class_="bulk",
-            from_="b@acme.example",
-            return_path="b@acme.example",
-            to=f"{id_}@x.example",
-            domain="x.example",
-            provider="big",
-            site="mx.big.example",
-            pool="main",
-            map=1,
-            accepted_ns=self.now,
-            not_before_ns=self.now,
-            expires_ns=self.now + 3600 * S,
-            size_bytes=1000,
-            header_domain="acme.example",
-        )
-        self.parts[partition].log.append(encode(msgspec.structs.replace(record, **more), b"body"))
+        record = delivery(id_, self.now, 3600 * S, **more)
+        self.parts[partition].log.append(encode(record, b"body"))
 
     def turn(self, *partitions: int, seconds: float = 0.1, most: int = 1000) -> None:
         """Pass time, and let partitions (all, where none is named) make a round each, one after the other."""

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from services.sender.smtp.connect import ConnectFailed, Endpoint, Origin, Tls, connect
 from services.sender.smtp.connection import Connection, Timeouts
 from services.sender.smtp.session import Accepted, Dropped, Lost, Refused, Transaction
-from services.sender.sources.paths import Opened
+from tests.support.socketpeer import SocketPeer
 from tests.support.virtualtime import LoopClock, run
 
 S: Final = 1_000_000_000
@@ -59,7 +59,7 @@ class Plan:
 
 
 @dataclass
-class Peer:
+class Peer(SocketPeer):
     """Take messages, and know which."""
 
     plan: Plan
@@ -70,18 +70,6 @@ class Peer:
     leaked: bytes = b""
     commands: list[bytes] = field(default_factory=list)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
-
-    async def dial(self, _: str, port: int) -> Opened:
-        ours, theirs = socket.socketpair()
-        for end in (ours, theirs):
-            end.setblocking(False)
-        self.tasks.append(asyncio.create_task(self._serve(theirs)))
-        return Opened(ours, "127.0.0.11")
-
-    async def close(self) -> None:
-        for task in self.tasks:
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
 
     async def _serve(self, sock: socket.socket) -> None:
         reader, writer = await asyncio.open_connection(sock=sock, limit=1 << 20)

@@ -16,10 +16,11 @@ from services.sender.smtp.session import Transaction
 from services.sender.sources.paths import Opened
 from shared.net.destinations import Destinations
 from shared.net.guard import Guard
-from shared.records.grant import Grant
 from shared.records.outcome import Outcome
 from shared.records.tlslevel import TlsLevel
 from shared.runtime.settings import Net, Provider, Route, Sender, Settings, Source
+from tests.support.grants import grant
+from tests.support.socketpeer import SocketPeer
 from tests.support.virtualtime import LoopClock, run
 
 if TYPE_CHECKING:
@@ -27,25 +28,7 @@ if TYPE_CHECKING:
 
 S: Final = 1_000_000_000
 MESSAGE: Final = b"Subject: hello\r\n\r\n.dot\r\n"
-GRANT: Final = Grant(
-    id="d1",
-    n=1,
-    slot=0,
-    epoch=1,
-    part=0,
-    t0_ns=0,
-    t1_ns=1,
-    tenant="acme",
-    class_="bulk",
-    from_="b@acme.example",
-    to="u@x.example",
-    domain="x.example",
-    site="127.0.0.1:25",
-    limit_key="big",
-    provider="big",
-    size_bytes=1,
-    header_domain="acme.example",
-)
+GRANT: Final = grant(site="127.0.0.1:25", provider="big")
 FAULTS: Final = {
     "4xx": b"450 4.0.0 not now\r\n",
     "5xx": b"550 5.0.0 never\r\n",
@@ -58,7 +41,7 @@ async def admitted() -> bool:
     return True
 
 
-class Peer:
+class Peer(SocketPeer):
     """Speak SMTP well, until ``stage``; there, do what ``fault`` says."""
 
     def __init__(self, stage: str, fault: str, *, pipelining: bool, starttls: bool) -> None:
@@ -74,16 +57,7 @@ class Peer:
             if self.fault == "drop":
                 raise ConnectionRefusedError(111, "Connection refused")
             await asyncio.sleep(1e9)
-        ours, theirs = socket.socketpair()
-        for end in (ours, theirs):
-            end.setblocking(False)
-        self.tasks.append(asyncio.create_task(self._serve(theirs)))
-        return Opened(ours, "127.0.0.11")
-
-    async def close(self) -> None:
-        for task in self.tasks:
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
+        return await super().dial(_, port)
 
     async def _serve(self, sock: socket.socket) -> None:
         reader, writer = await asyncio.open_connection(sock=sock)
