@@ -10,7 +10,15 @@ from services.scheduler.policy.decisions import Decisions
 from services.scheduler.policy.ledger import Ledger
 from shared.kafka.cluster import Cluster
 from shared.records.codec import Unreadable, encode
-from shared.records.state import META_KEY, STATE, Meta, delivery_key, moved_key, state_key
+from shared.records.state import (
+    META_KEY,
+    STATE,
+    Meta,
+    delivery_key,
+    moved_key,
+    parked_key,
+    state_key,
+)
 
 _POLL_MS = 200
 
@@ -64,4 +72,6 @@ def writes(
         yield state_key(lane), encode(lane)
     for id_, moved in decided.moved.items():
         yield moved_key(id_), None if moved is None else encode(moved)
+    for unit, parked in decided.parked.items():
+        yield parked_key(*unit), None if parked is None else encode(parked)
     yield META_KEY, encode(Meta(now_ns=now_ns, positions=dict(positions)))

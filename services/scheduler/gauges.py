@@ -62,7 +62,7 @@ class Gauges:
         counts: collections.Counter[tuple[str, str, str]] = collections.Counter()
         oldest: defaultdict[tuple[str, str, str], int] = defaultdict(lambda: 1 << 62)
         out: collections.Counter[tuple[str, str]] = collections.Counter()
-        unknown = 0
+        unknown, providers = 0, self.settings.providers
         for worker in self.workers.values():
             for entry, reason in worker.ledger.reasons():
                 which = entry.class_, entry.provider or "other", reason
@@ -74,6 +74,9 @@ class Gauges:
                     out[
                         entry.provider or "other", source.name if source else str(entry.open.slot)
                     ] += 1
+            for unit, count in worker.ledger.intake.parking.counts():
+                provider = unit.destination if unit.destination in providers else "other"
+                counts[unit.class_, provider, "parked"] += count
         labels = ("class", "provider", "reason")
         waiting = family(
             "deliveries", "Deliveries without a final event, by what they wait for", labels
@@ -82,7 +85,8 @@ class Gauges:
         now = self.clock.now_ns()
         for which, count in counts.items():
             waiting.add_metric(which, count)
-            ages.add_metric(which, (now - oldest[which]) / _S)
+            if which in oldest:
+                ages.add_metric(which, (now - oldest[which]) / _S)
         grants = family("grants_out", "Grants that are not settled", ("provider", "source"))
         for pair, count in out.items():
             grants.add_metric(pair, count)

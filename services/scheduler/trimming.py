@@ -69,6 +69,8 @@ class Trimming:
             oldest, end = self.ledger.oldest_offset(class_), read.get(class_, 0)
             if oldest is None or end - oldest < self.span:
                 continue
+            if oldest == self.ledger.intake.parking.oldest_offset(class_):
+                continue  # What is parked holds the log, and a copy of others would not free it.
             if self.ledger.count(class_) * _SPARSE < end - oldest:
                 found += [
                     state for state in self.ledger.oldest(class_, _STRAGGLERS) if state.open is None

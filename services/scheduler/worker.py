@@ -1,6 +1,6 @@
 """One scheduler partition: fence -> restore -> rounds, each round one transaction.
 
-    poll outcomes and deliveries -> ledger (pure) -> bodies of what was granted -> begin, write, commit -> trim
+    poll outcomes and deliveries, scan -> ledger (pure) -> bodies of what was granted -> begin, write, commit -> trim
 
 What a crash does: before the commit nothing happened, and the next owner reads the same records again; after it everything did. A
 failed commit ends the worker: memory may be ahead of the log, so it is thrown away and read back by the next one. Between begin and
@@ -24,6 +24,7 @@ from structlog.typing import FilteringBoundLogger
 
 from services.scheduler import changelog
 from services.scheduler.bodies import Bodies, BodyLost, Place
+from services.scheduler.inputs import Inputs
 from services.scheduler.marks import Marks
 from services.scheduler.policy.decisions import Decisions
 from services.scheduler.policy.ledger import Ledger
@@ -33,7 +34,7 @@ from services.scheduler.rewriting import forwarded_value, grant_value, straggler
 from services.scheduler.trimming import Trimming
 from shared.kafka.cluster import Cluster
 from shared.kafka.errors import KafkaTrouble
-from shared.kafka.reader import Reader, Received
+from shared.kafka.reader import Received
 from shared.kafka.suspicion import Mark, Suspicion
 from shared.kafka.transactor import Round, Transactor
 from shared.protocol.clockbound import HeldClock
@@ -51,10 +52,9 @@ GROUP: Final = "postyard-scheduler"
 MAX_RECORDS: Final = 2000
 _MAX_GRANTS: Final = 1000
 _ROUND_BYTES: Final = 16 << 20
-_IDLE_MS: Final = 100
+_UNFIT_S: Final = 0.1
 _MS: Final = 1_000_000
 _S: Final = 1_000_000_000
-_GATHER_NS: Final = 100 * _MS
 #: How often the group is told how far the partition is: for tools alone, since mail.state holds what counts.
 _TELL_GROUP_NS: Final = 1 * _S
 _BUG: Final = "a bug: this record could not be digested"
@@ -96,8 +96,9 @@ class Worker:
             shell.log,
             shell.settings.scheduler.straggler_span,
         )
-        self._positions: dict[str, int] = {}
-        self._paused: set[str] = set()
+        self._inputs = Inputs(
+            partition, self.ledger, shell.topics, shell.cluster, shell.clock, shell.log
+        )
         self._told_group_ns = -_TELL_GROUP_NS
         self._answers = shell.resolving.subscribe()
 
@@ -117,9 +118,8 @@ class Worker:
             meta = await changelog.restore(
                 shell.cluster, shell.topics.state, self.partition, self.ledger
             )
-            self._positions = dict(meta.positions)
             self._trimming.begin(await self._bodies.open(map(shell.topics.deliveries, CLASSES)))
-            reader = await shell.cluster.reader(await self._starts())
+            await self._inputs.open(meta.positions)
             try:
                 shell.log.info(
                     "partition_running",
@@ -128,34 +128,13 @@ class Worker:
                 )
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._mark())
-                    tasks.create_task(self._rounds(reader, transactor))
+                    tasks.create_task(self._rounds(transactor))
             finally:
-                await reader.stop()
+                await self._inputs.close()
         finally:
             shell.resolving.unsubscribe(self._answers)
             await self._bodies.close()
             await transactor.stop()
-
-    async def _starts(self) -> dict[tuple[str, int], int]:
-        inputs = self._inputs()
-        starts = await self._shell.cluster.start_offsets(
-            [(topic, self.partition) for topic in inputs.values()]
-        )
-        return {
-            (topic, self.partition): self._positions.get(name, starts[topic, self.partition])
-            for name, topic in inputs.items()
-        }
-
-    def _inputs(self) -> dict[str, str]:
-        """Name the inputs without the prefix, as mail.state does."""
-        topics = self._shell.topics
-        return {"outcomes": topics.outcomes} | {
-            f"deliveries.{c}": topics.deliveries(c) for c in CLASSES
-        }
-
-    def _read(self) -> dict[str, int]:
-        """Say how far each class's input is read."""
-        return {class_: self._positions.get(f"deliveries.{class_}", 0) for class_ in CLASSES}
 
     async def _mark(self) -> None:
         """Make log time pass, and hold the own clock to the broker's."""
@@ -181,21 +160,24 @@ class Worker:
 
     # -- rounds
 
-    async def _rounds(self, reader: Reader, transactor: Transactor) -> None:
+    async def _rounds(self, transactor: Transactor) -> None:
         batch: list[Received] = []
+        again: list[Received] = []
         while True:
             while not self.fits:
-                await self._shell.clock.sleep(_IDLE_MS / 1000)
-            marks = [(record.topic, record.offset) for record in batch]
+                await self._shell.clock.sleep(_UNFIT_S)
+            marks = [(record.topic, record.offset) for record in batch + again]
             try:
-                await self._round(batch, transactor)
+                await self._round(batch, again, transactor)
             except BaseException as error:
                 self._learn(marks, error)
                 raise
             self._suspicion.passed(marks)
-            self._throttle(reader)
-            await self._trimming.trim(self._read())
-            batch = await self._gather(reader)
+            self._inputs.scanned()
+            self._inputs.throttle()
+            await self._trimming.trim(self._inputs.read())
+            batch = await self._inputs.gather(self._most())
+            again = await self._inputs.scan(self._most())
 
     def _learn(self, marks: list[Mark], error: BaseException) -> None:
         match error:
@@ -206,40 +188,18 @@ class Worker:
             case _:
                 self._suspicion.learn(marks, error)
 
-    async def _gather(self, reader: Reader) -> list[Received]:
-        """Wait for something to decide about; where it is only outcomes, a little longer for more of them.
-
-        A transaction costs the same whatever is in it, and outcomes trickle in as the senders finish. Nobody waits for them: the senders
-        have seconds of grants in hand. New mail, or a delivery that falls due, ends the waiting at once.
-        """
-        most, clock = self._most(), self._shell.clock
-        batch = await reader.poll(max_records=most, wait_ms=self._patience())
-        until = clock.mono_ns() + _GATHER_NS
-        came = batch
-        while batch and len(batch) < most and all(map(self._is_outcome, came)):
-            left_ms = min((until - clock.mono_ns()) // _MS, self._patience())
-            if left_ms <= 1:
-                break
-            came = await reader.poll(max_records=most - len(batch), wait_ms=left_ms)
-            batch += came
-        return batch
-
-    def _is_outcome(self, record: Received) -> bool:
-        return record.topic == self._shell.topics.outcomes
-
     def _most(self) -> int:
         """Give how many records a round may take: a small memory is not overshot by one large round."""
         return max(1, min(self._suspicion.limit, self._shell.settings.scheduler.max_waiting // 10))
 
-    def _patience(self) -> int:
-        idle = (self.ledger.next_ns() - self._shell.clock.now_ns()) // _MS
-        return int(max(1, min(_IDLE_MS, idle)))
-
-    async def _round(self, batch: list[Received], transactor: Transactor) -> None:
+    async def _round(
+        self, batch: list[Received], again: list[Received], transactor: Transactor
+    ) -> None:
         shell, ledger = self._shell, self.ledger
         ledger.begin(shell.clock.now_ns())
         self._trimming.end_lost()
         rejected = [self._digest(record) for record in batch]
+        rejected += [self._digest(record, self._feed_again) for record in again]
         for domain, resolution in shell.resolving.answers(self._answers):
             ledger.on_resolved(domain, resolution)
         for domain in ledger.asking():
@@ -250,11 +210,11 @@ class Worker:
         refused = [record for record in rejected if record is not None]
         if not (batch or decided or refused):
             return
-        again = self._trimming.stragglers(self._read())
-        values = await self._values(decided, again)
+        stragglers = self._trimming.stragglers(self._inputs.read())
+        values = await self._values(decided, stragglers)
         async with transactor.round() as round_:
             await self._write(round_, decided, values)
-            for state in again:
+            for state in stragglers:
                 value = straggler_value(state, values[self._place(state)])
                 await round_.send(
                     shell.topics.deliveries(state.class_),
@@ -277,33 +237,50 @@ class Worker:
         if now < self._told_group_ns + _TELL_GROUP_NS:
             return
         self._told_group_ns = now
-        inputs = self._inputs()
+        names = self._inputs.names()
         round_.commit_offsets(
             self._shell.topics.prefix + GROUP,
-            {(inputs[name], self.partition): offset for name, offset in self._positions.items()},
+            {
+                (names[name], self.partition): offset
+                for name, offset in self._inputs.positions.items()
+            },
         )
 
-    def _digest(self, record: Received) -> bytes | None:
+    def _digest(
+        self, record: Received, feed: Callable[[Received], bytes | None] | None = None
+    ) -> bytes | None:
         """Feed one record; one that a bug of ours cannot digest is rejected by the next worker, and stops nobody behind it."""
         try:
-            return self._feed(record)
+            return (feed or self._feed)(record)
         except Exception as error:
             raise Undigested(record) from error
 
     def _feed(self, record: Received) -> bytes | None:
         """Give one record to the ledger; what cannot be read comes back as a record for mail.rejected."""
-        topics, value = self._shell.topics, record.value or b""
-        if record.topic == topics.outcomes:
-            self._positions["outcomes"] = record.offset + 1
-            self.ledger.on_log_time(record.timestamp * _MS)
-            return self._feed_outcome(record, value)
-        class_ = topics.class_of(record.topic)
-        self._positions[f"deliveries.{class_}"] = record.offset + 1
-        return self._feed_delivery(record, value, class_)
+        value, class_ = record.value or b"", self._inputs.passed(record)
+        if class_ is not None:
+            return self._feed_delivery(record, value, class_)
+        self.ledger.on_log_time(record.timestamp * _MS)
+        return self._feed_outcome(record, value)
+
+    def _feed_again(self, record: Received) -> bytes | None:
+        """Give the ledger what it takes of a record that a scan came by; all others were read as input."""
+        value, class_ = record.value or b"", self._shell.topics.class_of(record.topic)
+        if self._inputs.before(record):
+            match DELIVERY.decode(value):
+                case Delivery() as found if self.ledger.intake.takes_back(
+                    class_, record.offset, found
+                ):
+                    return self._take(record, value, class_, found)
+                case _:
+                    pass
+        return None
 
     def _feed_delivery(self, record: Received, value: bytes, class_: str) -> bytes | None:
         match DELIVERY.decode(value):
             case Delivery() as delivery:
+                if self.ledger.intake.passes_over(class_, record.offset, delivery):
+                    return None
                 return self._take(record, value, class_, delivery)
             case _ if self._condemned(record):
                 return self._reject(record, "internal", _BUG)
@@ -395,7 +372,9 @@ class Worker:
                 encode(event),
                 key=(event.delivery or event.submission).encode(),
             )
-        for key, value_or_none in changelog.writes(decided, self.ledger.now_ns, self._positions):
+        for key, value_or_none in changelog.writes(
+            decided, self.ledger.now_ns, self._inputs.positions
+        ):
             await round_.send(topics.state, here, value_or_none, key=key)
 
     def _tell(self, decided: Decisions) -> None:
@@ -421,28 +400,3 @@ class Worker:
             self._bodies.forget(*self._place(granted.delivery))
         for forwarded in decided.forwarded:
             self._bodies.forget(*self._place(forwarded.delivery))
-
-    # -- bounds
-
-    def _throttle(self, reader: Reader) -> None:
-        """Pause the intake of a class that fills its share of the memory; Kafka keeps the backlog.
-
-        Not while a lane is awaited: the hand-over record may lie behind deliveries that can only go when it is read.
-        """
-        awaiting = bool(self.ledger.awaited())
-        for class_ in CLASSES:
-            share = self._shell.settings.scheduler.max_waiting // len(CLASSES)
-            topic = self._shell.topics.deliveries(class_)
-            count = self.ledger.count(class_)
-            if topic not in self._paused and count >= share and not awaiting:
-                reader.pause((topic, self.partition))
-                self._paused.add(topic)
-                self._shell.log.warning(
-                    "intake_paused", partition=self.partition, mail_class=class_, deliveries=count
-                )
-            elif topic in self._paused and (count < share * 9 // 10 or awaiting):
-                reader.resume((topic, self.partition))
-                self._paused.discard(topic)
-                self._shell.log.info(
-                    "intake_resumed", partition=self.partition, mail_class=class_, deliveries=count
-                )

@@ -2,7 +2,7 @@
 
 ``DeliveryState`` is the one record that is not frozen: it is the scheduler's working memory and its changelog at once, so that what is
 restored cannot differ from what was. Keys: ``d/<delivery id>``, ``p/<slot>/<limit key>``, ``t/<limit key>``, ``l/<lane>``,
-``m/<delivery id>``, ``meta``; a delivery that ended is a tombstone.
+``m/<delivery id>``, ``x/<class>/<pool>/<tenant>/<destination>``, ``meta``; a delivery that ended is a tombstone.
 """
 
 import msgspec
@@ -112,6 +112,22 @@ class MovedState(
     until_ns: int
 
 
+class ParkedState(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="x"
+):
+    """Mail that did not fit into memory: one tenant's, of a pool, for one destination; its records are passed over from ``offset`` on."""
+
+    v: int = VERSION
+    class_: str = msgspec.field(name="class")
+    pool: str
+    #: The provider, else the site, else the domain, as the records name it.
+    destination: str
+    tenant: str
+    offset: int
+    #: So many were passed over and not taken since.
+    count: int = 0
+
+
 class Meta(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="meta"
 ):
@@ -123,12 +139,12 @@ class Meta(
     positions: dict[str, int] = msgspec.field(default_factory=dict)
 
 
-State = DeliveryState | PairState | TotalState | LaneState | MovedState | Meta
+State = DeliveryState | PairState | TotalState | LaneState | MovedState | ParkedState | Meta
 STATE: Codec[State] = Codec(State)
 META_KEY = b"meta"
 
 
-def state_key(record: State) -> bytes:
+def state_key(record: State) -> bytes:  # noqa: PLR0911 - one for each kind
     """Name what compaction keeps the last of."""
     match record:
         case DeliveryState(id=id_):
@@ -141,6 +157,8 @@ def state_key(record: State) -> bytes:
             return b"l/" + lane.encode()
         case MovedState(id=id_):
             return moved_key(id_)
+        case ParkedState(class_=class_, pool=pool, destination=destination, tenant=tenant):
+            return parked_key(class_, pool, destination, tenant)
         case Meta():
             return META_KEY
 
@@ -153,3 +171,8 @@ def delivery_key(id_: str) -> bytes:
 def moved_key(id_: str) -> bytes:
     """Name the memory of a delivery that moved; with no value it says that nothing is remembered."""
     return b"m/" + id_.encode()
+
+
+def parked_key(class_: str, pool: str, destination: str, tenant: str) -> bytes:
+    """Name what is parked; with no value it says that it is not any more."""
+    return f"x/{class_}/{pool}/{tenant}/{destination}".encode()

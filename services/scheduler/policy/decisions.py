@@ -2,10 +2,18 @@
 
 from dataclasses import dataclass, field
 
+from services.scheduler.policy.parking import Unit
 from shared.records.delivery import Handover, Late
 from shared.records.event import Event
 from shared.records.grant import Grant
-from shared.records.state import DeliveryState, LaneState, MovedState, PairState, TotalState
+from shared.records.state import (
+    DeliveryState,
+    LaneState,
+    MovedState,
+    PairState,
+    ParkedState,
+    TotalState,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,8 @@ class Decisions:
     lanes: list[LaneState] = field(default_factory=list)
     #: Delivery id -> where it went, or None where that need not be known any more.
     moved: dict[str, MovedState | None] = field(default_factory=dict)
+    #: Unit -> from where its records are passed over, or None where they are not any more.
+    parked: dict[Unit, ParkedState | None] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         """Say whether there is anything to write."""
@@ -73,6 +83,7 @@ class Decisions:
             or self.totals
             or self.lanes
             or self.moved
+            or self.parked
         )
 
 

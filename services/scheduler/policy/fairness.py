@@ -132,6 +132,11 @@ class DueQueue:
             found[line.class_] = found.get(line.class_, 0) + line.count
         return found
 
+    def waiting(self, class_: str, tenant: str) -> int:
+        """Count a tenant's deliveries of a class."""
+        line = self._lines.get((class_, tenant))
+        return 0 if line is None else line.count
+
     def oldest_due(self) -> int | None:
         """Give the due time of the delivery that has been ready longest; None: none is ready."""
         heads = (

@@ -5,6 +5,8 @@
 A round that cannot be committed is never undone here: the shell throws the whole ledger away, fences anew and restores it from
 mail.state, so memory and changelog cannot part. ``now`` never goes back, over restarts either.
 
+What memory has no room for is no entry: it stays in the log until it has (``intake``, ``parking``).
+
 An entry is in exactly one place: open (granted, not settled: ``opens``), waiting in a group's queue (``queues``), unresolved (its
 domain's MX is not known yet), held (``unknown = "hold"``), or on its way to the partition that decides about it (``moving``). Settling
 an open entry ends it with a final event or puts it back (``settling``); waiting for a limit, a pause, a lane or a live source uses no
@@ -25,6 +27,7 @@ from services.scheduler.policy.decisions import (
 )
 from services.scheduler.policy.deliveries import Deliveries
 from services.scheduler.policy.entries import granted, waiting
+from services.scheduler.policy.intake import Intake
 from services.scheduler.policy.lanes import Lanes
 from services.scheduler.policy.lease import LeaseTimes
 from services.scheduler.policy.moving import Moving
@@ -43,6 +46,7 @@ from shared.records.state import (
     MovedState,
     Open,
     PairState,
+    ParkedState,
     State,
     TotalState,
 )
@@ -72,6 +76,7 @@ class Ledger:
         self._settling = Settling(
             settings, rng, self._deliveries, self._opens, self._pairs, self._queues, self._moving
         )
+        self.intake = Intake(settings, self._deliveries, self._queues, self._settling.unresolved)
         self._pins_ns = 0
         self._granted: list[Granted] = []
 
@@ -107,6 +112,8 @@ class Ledger:
                 self._lanes.restore(record)
             case MovedState():
                 self._moving.departed.restore(record)
+            case ParkedState():
+                self.intake.parking.restore(record)
             case Meta():
                 self._pass_to(record.now_ns)
 
@@ -162,7 +169,8 @@ class Ledger:
             self._settling.refuse(waiting(record, class_, offset), category, reason)
 
     def on_lost(self, class_: str, first: int) -> int:
-        """Bounce what waits for a record before ``first``, the first offset that is there; gives how many they were."""
+        """Bounce what waits for a record before ``first``, the first offset that is there; gives how many they were, as far as known."""
+        parked = self.intake.parking.lost(class_, first)
         lost = [
             entry
             for entry in self.entries.values()
@@ -175,7 +183,7 @@ class Ledger:
                 reason="its record is no longer in mail.deliveries",
                 category="internal",
             )
-        return len(lost)
+        return len(lost) + parked
 
     def on_log_time(self, stamp_ns: int) -> None:
         """Take the stamp of a record that was read in mail.outcomes."""
@@ -263,6 +271,7 @@ class Ledger:
             granted=self._granted,
             events=self._settling.take(),
             deliveries=self._deliveries.take(),
+            parked=self.intake.parking.take(),
             pairs=pairs,
             totals=totals,
         )
@@ -281,7 +290,11 @@ class Ledger:
 
     def oldest_offset(self, class_: str) -> int | None:
         """Give the lowest offset in mail.deliveries.``class_`` that is still needed."""
-        return self._deliveries.oldest_offset(class_)
+        both = (
+            self._deliveries.oldest_offset(class_),
+            self.intake.parking.oldest_offset(class_),
+        )
+        return min((offset for offset in both if offset is not None), default=None)
 
     def oldest(self, class_: str, count: int) -> list[DeliveryState]:
         """Give the deliveries that hold the log of a class, those with the lowest offsets."""

@@ -132,6 +132,11 @@ class Queues:
         group = self._groups.get(self._key(entry))
         return group.reason if group is not None else "due"
 
+    def waiting(self, limit_key: str, class_: str, tenant: str) -> int:
+        """Count what a tenant has waiting in a class under a key's limits."""
+        groups = (self._groups[key] for key in self._by_key.get(limit_key, ()))
+        return sum(group.queue.waiting(class_, tenant) for group in groups)
+
     def next_ns(self) -> int:
         """Say when a group is due to be looked at."""
         return self._wakes[0][0] if self._wakes else FOREVER

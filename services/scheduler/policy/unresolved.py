@@ -39,6 +39,10 @@ class Unresolved:
                 domains.append(domain)
         return domains
 
+    def waiting(self, domain: str) -> int:
+        """Count those that wait for a domain's answer."""
+        return len(self._ids.get(domain, ()))
+
     def answered(self, domain: str) -> set[str]:
         """Give the ids that waited for ``domain``; they wait here no longer."""
         return self._ids.pop(domain, set())

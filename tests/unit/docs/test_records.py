@@ -68,6 +68,7 @@ TYPES: dict[str, type[msgspec.Struct]] = {
     "state of a total": state.TotalState,
     "state of a lane": state.LaneState,
     "state of a delivery that moved": state.MovedState,
+    "state of a parked unit": state.ParkedState,
     "meta": state.Meta,
     "body": Body,
     "claim": control.Claim,
