@@ -2,7 +2,7 @@
 
 import sys
 
-from services.ingest.service import Ingest
+from services.ingest.service import HOT, Ingest
 from shared.kafka.cluster import Cluster
 from shared.runtime.clock import SystemClock, system_rng
 from shared.runtime.lifecycle import Process, main
@@ -21,7 +21,7 @@ async def run(process: Process) -> None:
     )
     try:
         await process.serve(ingest.not_ready)
-        await ingest.run(process.stop)
+        await process.work(ingest.run(process.stop), HOT, ingest.renew)
     finally:
         await cluster.close()
 

@@ -28,6 +28,8 @@ from shared.runtime.metrics import Metrics
 from shared.runtime.settings import Settings
 
 _LOOK_S: Final = 0.2
+#: The sections of the configuration that are taken over while running.
+HOT: Final = ("sources", "pools", "tenants", "classes", "providers", "routes", "dns", "ingest")
 
 
 @dataclass(slots=True)
@@ -44,6 +46,8 @@ class Ingest:
     view: ControlView = field(default_factory=ControlView)
     workers: dict[int, Worker] = field(default_factory=dict)
     _suspicions: dict[int, Suspicion] = field(default_factory=dict)
+    _shell: Shell | None = None
+    _destinations: Destinations | None = None
     _joined: bool = False
 
     def not_ready(self) -> list[str]:
@@ -59,8 +63,9 @@ class Ingest:
         """Work until ``stop`` is set."""
         topics = Topics(self.settings.kafka.prefix)
         feed = ControlFeed(self.cluster, topics.control, self.view, self.log)
-        resolving = Resolving(Destinations(self.settings, self.clock), self.log)
-        shell = Shell(
+        destinations = self._destinations = Destinations(self.settings, self.clock)
+        resolving = Resolving(destinations, self.log)
+        shell = self._shell = Shell(
             settings=self.settings,
             topics=topics,
             cluster=self.cluster,
@@ -80,6 +85,13 @@ class Ingest:
                 feeding.cancel()
         finally:
             await resolving.close()
+
+    async def renew(self, settings: Settings) -> None:
+        """Go on under ``settings``: each worker from its next round on."""
+        self.settings = settings
+        if self._shell is not None and self._destinations is not None:
+            self._destinations.renew(settings)
+            self._shell.settings = settings
 
     async def _lane_map(self, feed: ControlFeed, stop: asyncio.Event) -> None:
         """Wait for the lane map: without one nobody knows who decides."""

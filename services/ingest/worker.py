@@ -75,6 +75,7 @@ class Worker:
     def __init__(self, partition: int, shell: Shell, suspicion: Suspicion) -> None:
         """``suspicion`` outlives the worker; everything else begins anew."""
         self.partition, self._shell, self._suspicion = partition, shell, suspicion
+        self._settings = shell.settings
         self._writer = Writer(shell.settings, shell.topics, partition)
         self.door: Door | None = None
         self.committed_ns: int | None = None
@@ -110,6 +111,7 @@ class Worker:
     async def _rounds(self, door: Door, transactor: Transactor) -> None:
         while True:
             batch = await door.take(self._suspicion.limit)
+            self._adopt()
             steps = self._read(batch, door)
             marks = [(step.record.topic, step.record.offset) for step in steps]
             try:
@@ -119,11 +121,17 @@ class Worker:
                 raise
             self._suspicion.passed(marks)
 
+    def _adopt(self) -> None:
+        """Take changed settings over: between rounds, so that a round is all under one of them."""
+        if self._settings is not self._shell.settings:
+            self._settings = self._shell.settings
+            self._writer = Writer(self._settings, self._shell.topics, self.partition)
+
     # -- before the transaction
 
     def _read(self, batch: list[Received], door: Door) -> list[_Step]:
         """Read as many records as one round may write; the others go back."""
-        now, inline_max = self._shell.clock.now_ns(), self._shell.settings.ingest.inline_max
+        now, inline_max = self._shell.clock.now_ns(), self._settings.ingest.inline_max
         steps: list[_Step] = []
         cost = 0
         for at, record in enumerate(batch):
@@ -142,7 +150,7 @@ class Worker:
             refusal = _internal(source, record.value, "this record alone breaks the round")
             return _Step(record, source, refusal)
         try:
-            outcome = self._shell.read(source, record.value, self._shell.settings, now_ns)
+            outcome = self._shell.read(source, record.value, self._settings, now_ns)
         except Exception as error:  # noqa: BLE001 - a bug of ours on one record must not stop all others behind it
             outcome = self._bug(source, record.value, error)
         return _Step(record, source, outcome)
@@ -173,7 +181,7 @@ class Worker:
         shell.meters.count(outcome for outcome, _ in encoded)
 
     def _domains(self, steps: list[_Step]) -> set[str]:
-        smarthost = self._shell.settings.smarthost
+        smarthost = self._settings.smarthost
         return {
             recipient.address.domain
             for step in steps

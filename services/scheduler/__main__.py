@@ -2,7 +2,7 @@
 
 import sys
 
-from services.scheduler.service import Scheduler
+from services.scheduler.service import HOT, Scheduler
 from shared.kafka.cluster import Cluster
 from shared.runtime.clock import SystemClock, system_rng
 from shared.runtime.lifecycle import Process, main
@@ -24,7 +24,7 @@ async def run(process: Process) -> None:
     )
     try:
         await process.serve(scheduler.not_ready)
-        await scheduler.run(process.stop)
+        await process.work(scheduler.run(process.stop), HOT, scheduler.renew)
     finally:
         await cluster.close()
 

@@ -2,11 +2,14 @@
 
 Kafka's group gives the partitions out (through the empty mail.members); each is fenced, restored and run by a worker of its own. Nothing
 is shared between workers but what is read only: the settings, the view of mail.control, the resolver.
+
+A changed configuration makes no worker anew in the middle of a round: one partition after the other ends its round, and the worker that
+follows reads its memory back under the new settings.
 """
 
 import asyncio
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from structlog.typing import FilteringBoundLogger
@@ -27,6 +30,18 @@ from shared.runtime.metrics import Metrics
 from shared.runtime.settings import Settings
 
 _LOOK_S: Final = 0.2
+#: The sections of the configuration that are taken over while running.
+HOT: Final = (
+    "sources",
+    "pools",
+    "tenants",
+    "classes",
+    "providers",
+    "limits",
+    "routes",
+    "dns",
+    "scheduler",
+)
 
 
 @dataclass(slots=True)
@@ -43,6 +58,9 @@ class Scheduler:
     view: ControlView = field(default_factory=ControlView)
     workers: dict[int, Worker] = field(default_factory=dict)
     _suspicions: dict[int, Suspicion] = field(default_factory=dict)
+    _shell: Shell | None = None
+    _gauges: Gauges | None = None
+    _destinations: Destinations | None = None
     _ready: set[str] = field(default_factory=set)
 
     def not_ready(self) -> list[str]:
@@ -58,10 +76,13 @@ class Scheduler:
         """Work until ``stop`` is set."""
         topics = Topics(self.settings.kafka.prefix)
         feed = ControlFeed(self.cluster, topics.control, self.view, self.log)
-        resolving = Resolving(Destinations(self.settings, self.clock))
+        destinations = self._destinations = Destinations(self.settings, self.clock)
+        resolving = Resolving(destinations)
         marks = Marks(self.cluster, topics.outcomes, self.owner)
-        gauges = Gauges(self.metrics, self.settings, self.clock, self.workers, self.view)
-        shell = Shell(
+        gauges = self._gauges = Gauges(
+            self.metrics, self.settings, self.clock, self.workers, self.view
+        )
+        self._shell = Shell(
             settings=self.settings,
             topics=topics,
             cluster=self.cluster,
@@ -80,9 +101,7 @@ class Scheduler:
                 membership = await self.cluster.membership(topics.prefix + GROUP, topics.members)
                 self._ready.add("kafka")
                 working = tasks.create_task(
-                    PartitionWorkers(
-                        membership, lambda p: self._work(p, shell), self.rng, self.log
-                    ).run()
+                    PartitionWorkers(membership, self._work, self.rng, self.log).run()
                 )
                 await stop.wait()
                 working.cancel()
@@ -93,17 +112,31 @@ class Scheduler:
             await resolving.close()
             await marks.close()
 
+    async def renew(self, settings: Settings) -> None:
+        """Go on under ``settings``: one partition after the other, so that the others decide meanwhile."""
+        self.settings = settings
+        if self._shell is None or self._gauges is None or self._destinations is None:
+            return
+        self._gauges.settings = settings
+        self._destinations.renew(settings)
+        self._shell = replace(self._shell, settings=settings)
+        for worker in list(self.workers.values()):
+            await worker.leave()
+
     async def _lane_map(self, feed: ControlFeed, stop: asyncio.Event) -> None:
         """Wait for the lane map: without one nobody knows who decides."""
         while not stop.is_set() and not (feed.at_end and self.view.lane_map is not None):
             await self.clock.sleep(_LOOK_S)
 
-    async def _work(self, partition: int, shell: Shell) -> None:
-        worker = Worker(
-            partition, shell, self._suspicions.setdefault(partition, Suspicion(MAX_RECORDS))
-        )
-        self.workers[partition] = worker
-        try:
-            await worker.run()
-        finally:
-            del self.workers[partition]
+    async def _work(self, partition: int) -> None:
+        """Run the partition, again and again where a worker left for new settings."""
+        while True:
+            shell = self._shell
+            if shell is None:
+                raise RuntimeError("workers run only in a process that runs")
+            suspicion = self._suspicions.setdefault(partition, Suspicion(MAX_RECORDS))
+            worker = self.workers[partition] = Worker(partition, shell, suspicion)
+            try:
+                await worker.run()
+            finally:
+                del self.workers[partition]

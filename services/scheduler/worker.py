@@ -101,6 +101,7 @@ class Worker:
         )
         self._told_group_ns = -_TELL_GROUP_NS
         self._answers = shell.resolving.subscribe()
+        self._leaving, self._left = False, asyncio.Event()
 
     def __repr__(self) -> str:
         """Show the ledger."""
@@ -109,7 +110,18 @@ class Worker:
     # -- life
 
     async def run(self) -> None:
-        """Fence the older owner, read its memory back, then decide round after round."""
+        """Fence the older owner, read its memory back, then decide round after round, until told to leave."""
+        try:
+            await self._run()
+        finally:
+            self._left.set()
+
+    async def leave(self) -> None:
+        """End after the present round; returns when the worker has ended."""
+        self._leaving = True
+        await self._left.wait()
+
+    async def _run(self) -> None:
         shell = self._shell
         transactor = await shell.cluster.transactor(
             f"{shell.topics.prefix}{GROUP}-{self.partition}"
@@ -127,8 +139,9 @@ class Worker:
                     deliveries=len(self.ledger.entries),
                 )
                 async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._mark())
-                    tasks.create_task(self._rounds(transactor))
+                    marking = tasks.create_task(self._mark())
+                    await self._rounds(transactor)
+                    marking.cancel()
             finally:
                 await self._inputs.close()
         finally:
@@ -163,8 +176,8 @@ class Worker:
     async def _rounds(self, transactor: Transactor) -> None:
         batch: list[Received] = []
         again: list[Received] = []
-        while True:
-            while not self.fits:
+        while not self._leaving:
+            while not self.fits and not self._leaving:
                 await self._shell.clock.sleep(_UNFIT_S)
             marks = [(record.topic, record.offset) for record in batch + again]
             try:

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from services.sender.service import Sender
+from services.sender.service import HOT, Sender
 from shared.kafka.cluster import Cluster
 from shared.runtime.clock import SystemClock, system_rng
 from shared.runtime.lifecycle import Process, main
@@ -26,7 +26,7 @@ async def run(process: Process) -> None:
     )
     try:
         await process.serve(sender.not_ready)
-        await sender.run(process.stop)
+        await process.work(sender.run(process.stop), HOT, sender.renew)
     finally:
         await cluster.close()
 

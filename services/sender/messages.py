@@ -38,6 +38,11 @@ class Messages:
     signing: SigningPool
     stored: StoredBodies
 
+    def renew(self, settings: Settings) -> None:
+        """Go on under other settings; keys that were read stay read."""
+        self.settings = settings
+        self.keys = KeyRing(settings, self.keys.clock, self.keys.files)
+
     @property
     def overhead_bytes(self) -> int:
         """Give the most that signatures add, for SIZE."""

@@ -28,6 +28,7 @@ from services.sender.smtp.reply import Reply
 from services.sender.sources.echo import Observer
 from services.sender.sources.outlet import Outlet
 from services.sender.tlspolicy import Required, TlsPolicy
+from shared.net import machine
 from shared.net.destinations import Destination, Destinations, Host, NoDomain, NullMX, Unresolved
 from shared.net.guard import Guard
 from shared.records.grant import Grant
@@ -96,6 +97,18 @@ class Common:
     failed: dict[str, int] = field(default_factory=dict)
     #: (site, level) -> until when it is not tried, and what it said: of TLS that only some sending domains want there.
     unmet: dict[tuple[str, TlsLevel], tuple[int, Unreachable]] = field(default_factory=dict)
+
+    def renew(self, settings: Settings) -> None:
+        """Go on under other settings."""
+        self.settings = settings
+        self.guard = guard_of(settings)
+        self.destinations.renew(settings)
+
+
+def guard_of(settings: Settings) -> Guard:
+    """Make the guard that keeps mail from this machine, and from the sources' own addresses."""
+    own = [source.address for source in settings.sources.values() if source.address]
+    return Guard.of(settings.net, own, machine.has)
 
 
 class Reach:

@@ -22,14 +22,12 @@ from services.sender.line import Tools
 from services.sender.messages import Messages
 from services.sender.ownership import Identity
 from services.sender.podlock import take
-from services.sender.reach import Common
+from services.sender.reach import Common, guard_of
 from services.sender.slots import Slots
 from services.sender.sources.echo import observer_of
 from shared.kafka.cluster import Cluster
 from shared.kafka.controlfeed import ControlFeed
-from shared.net import machine
 from shared.net.destinations import Destinations
-from shared.net.guard import Guard
 from shared.protocol.control import ControlView
 from shared.records.topics import Topics
 from shared.runtime.clock import Clock
@@ -37,6 +35,18 @@ from shared.runtime.metrics import Metrics
 from shared.runtime.settings import Settings
 
 _S: Final = 1_000_000_000
+#: The sections of the configuration that are taken over while running.
+HOT: Final = (
+    "sources",
+    "pools",
+    "tenants",
+    "classes",
+    "providers",
+    "limits",
+    "routes",
+    "dns",
+    "net",
+)
 
 
 @dataclass(slots=True)
@@ -86,6 +96,12 @@ class Sender:
                 task.cancel()
         await slots.tools.messages.close()
 
+    async def renew(self, settings: Settings) -> None:
+        """Go on under ``settings``; a source that is new, gone or changed begins, ends or begins anew."""
+        self.settings = settings
+        if self._slots is not None:
+            self._slots.renew(settings)
+
     def _wire(self, topics: Topics) -> Slots:
         settings, clock, log = self.settings, self.clock, self.log
         lock = take(self.locks, self.pod, self.process) if self.locks is not None else None
@@ -97,12 +113,11 @@ class Sender:
             StoredBodies(self.cluster, topics.bodies, settings.sender.body_cache_bytes),
         )
         journal = Journal(self.cluster, topics.outcomes, clock, log)
-        own = [source.address for source in settings.sources.values() if source.address]
         destinations = Destinations(settings, clock)
         common = Common(
             settings,
             destinations,
-            Guard.of(settings.net, own, machine.has),
+            guard_of(settings),
             clock,
             self.rng,
             log,

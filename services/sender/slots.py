@@ -8,7 +8,7 @@ owners are told; ``Presence`` tells the other senders that this one is there.
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from structlog.typing import FilteringBoundLogger
@@ -66,6 +66,10 @@ class Slot:
     #: None: not known yet.
     usable: bool | None = None
     said_ns: int = -_SAY_AGAIN_NS
+    #: What keeps looking at the outlet.
+    looking: asyncio.Task[None] | None = None
+    #: Its source was taken out of the configuration, or changed: it drains, and goes.
+    retired: bool = False
 
 
 @dataclass(slots=True)
@@ -89,15 +93,18 @@ class Slots:
     _producer: Producer | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _draining: bool = False
+    _looking: asyncio.TaskGroup | None = None
 
     def __post_init__(self) -> None:
         """Prepare to share out the floating slots."""
-        floating = (each.slot for each in self.settings.sources.values() if each.floating)
-        numbers, times = tuple(sorted(floating)), self._times
+        numbers, times = self._floating(), self._times
         self.sharing = Sharing(
             numbers, self.me.process, self.me.pod, self.view, times, self.common.rng
         )
         self.presence = Presence(numbers, self.me, self.view, times)
+
+    def _floating(self) -> tuple[int, ...]:
+        return tuple(sorted(s.slot for s in self.settings.sources.values() if s.floating))
 
     @property
     def _times(self) -> Constants:
@@ -113,7 +120,35 @@ class Slots:
         owner = SlotOwner(source.slot, source.name, self.me, self.view, self._times, self._now())
         outlet = Outlet(source, self.settings.sender, self.common.observer, self.clock, self.log)
         line = Line(owner, Reach(source, outlet, self.common), self.tools)
-        self.slots[source.slot] = Slot(source, owner, line, outlet)
+        slot = self.slots[source.slot] = Slot(source, owner, line, outlet)
+        if self._looking is not None:
+            slot.looking = self._looking.create_task(outlet.run())
+
+    def renew(self, settings: Settings) -> None:
+        """Go on under other settings: what is gone or changed drains and is released, what is new is served."""
+        self.settings = self.tools.settings = settings
+        self.tools.messages.renew(settings)
+        self.common.renew(settings)
+        for slot in self.slots.values():
+            now = settings.source_of(slot.source.slot)
+            # How it is warmed is the scheduler's affair.
+            if now is None or replace(now, warmup=slot.source.warmup) != slot.source:
+                slot.retired = True
+                slot.owner.drain()
+        for source in settings.sources.values():
+            if source.slot not in self.slots:
+                self.add(source)
+        self.sharing.slots = self.presence.slots = self._floating()
+
+    async def _retire(self) -> None:
+        """Let go of what was retired and has been released, and serve anew what only changed."""
+        over = [s for s in self.slots.values() if s.retired and s.owner.state is State.DONE]
+        for slot in over:
+            del self.slots[slot.source.slot]
+            await self._end(slot)
+            source = self.settings.source_of(slot.source.slot)
+            if source is not None:
+                self.add(source)
 
     def heard(self, stamp_ns: int, record: Control) -> None:
         """Let every owner hear a record of mail.control (a listener of the feed)."""
@@ -139,12 +174,13 @@ class Slots:
     async def run(self) -> None:
         """Turn the owners until every one of them is done (after ``drain``) or the task is cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            looking = [tasks.create_task(slot.outlet.run()) for slot in self.slots.values()]
+            self._looking = tasks
+            for slot in self.slots.values():
+                slot.looking = tasks.create_task(slot.outlet.run())
             try:
                 await self._turn_all()
             finally:
-                for task in looking:
-                    task.cancel()
+                self._looking = None
 
     async def _turn_all(self) -> None:
         try:
@@ -157,6 +193,7 @@ class Slots:
                 self._share()
                 for slot in self.slots.values():
                     self._turn(slot)
+                await self._retire()
                 await self.clock.sleep(_TURN_S)
         finally:
             await self._close()
@@ -176,7 +213,7 @@ class Slots:
         if now.mono_ns < self._shared_ns + pause_ns or self._draining:
             return
         self._shared_ns = now.mono_ns
-        floating = [self.slots[number] for number in self.sharing.slots]
+        floating = [s for number in self.sharing.slots if (s := self.slots.get(number)) is not None]
         lacks = [slot.source.slot for slot in floating if not slot.usable]
         if (said := self.presence.speak(lacks, now)) is not None:
             self._spawn(self._present(said))
@@ -193,7 +230,7 @@ class Slots:
         if slot.usable or slot.owner.state not in (State.WATCHING, State.LISTENING):
             for action in slot.owner.step(self._now(), at_end=self.feed.at_end):
                 self._act(slot, action)
-        elif self._draining:
+        elif self._draining or slot.retired:
             slot.owner.step(self._now(), at_end=self.feed.at_end)
         if slot.owner.state is State.READY and slot.epoch != slot.owner.epoch:
             self._begin_epoch(slot)
@@ -343,14 +380,18 @@ class Slots:
 
     async def _close(self) -> None:
         for slot in self.slots.values():
-            if slot.reading is not None:
-                slot.reading.cancel()
-            await slot.line.close()
+            await self._end(slot)
         if self._draining and self.sharing.slots:
             self._spawn(self._bury(self.me.pod))
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._producer is not None:
             await self._producer.stop()
+
+    async def _end(self, slot: Slot) -> None:
+        for task in (slot.reading, slot.looking):
+            if task is not None:
+                task.cancel()
+        await slot.line.close()
 
     def _now(self) -> Now:
         return Now(self.clock.mono_ns(), self.clock.now_ns())

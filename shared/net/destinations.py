@@ -99,10 +99,15 @@ class Destinations:
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         """Ask the name servers of the settings, else the machine's."""
+        self._clock = clock
+        self.renew(settings)
+
+    def renew(self, settings: Settings) -> None:
+        """Go on under other settings: what was known before may be another provider's now, or another name server's word."""
         self._settings = settings
         self._resolver = _resolver(settings.dns)
-        self._domains: Cache[Answer] = Cache(clock, _CACHE)
-        self._hosts: Cache[Addresses] = Cache(clock, _CACHE)
+        self._domains: Cache[Answer] = Cache(self._clock, _CACHE)
+        self._hosts: Cache[Addresses] = Cache(self._clock, _CACHE)
 
     def __repr__(self) -> str:
         """Show what is known."""

@@ -35,13 +35,18 @@ class Merged:
                 self._merge(into[key], value, file, here)
 
 
+def listed(path: Path) -> list[Path]:
+    """Name the files that ``path`` stands for."""
+    return sorted(path.glob("*.toml")) if path.is_dir() else [path]
+
+
 def read(path: Path) -> Merged:
     """Read what lies at ``path``; what cannot be read is among the problems."""
     merged = Merged()
-    files = sorted(path.glob("*.toml")) if path.is_dir() else [path]
-    if not files:
+    found = listed(path)
+    if not found:
         merged.problems.append(f"{path}: no *.toml file in this directory")
-    for file in files:
+    for file in found:
         try:
             merged.add(file.name, tomllib.loads(file.read_text(encoding="utf-8")))
         except OSError as error:

@@ -13,7 +13,7 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -24,9 +24,9 @@ from structlog.typing import FilteringBoundLogger
 
 from shared.kafka.errors import KafkaUnavailable, TopicProblem
 from shared.runtime.health import CannotListen, Health
-from shared.runtime.loading import SettingsError, load
 from shared.runtime.logging import configure
 from shared.runtime.metrics import Metrics
+from shared.runtime.reloading import Reloading, Renew, read
 from shared.runtime.requirement import require_topics
 from shared.runtime.settings import Settings
 
@@ -75,6 +75,14 @@ class Process:
     pod: str
     stop: asyncio.Event
     serve: Serve
+    reloading: Reloading
+
+    async def work(self, run: Awaitable[None], hot: Collection[str], renew: Renew) -> None:
+        """Await ``run``, and meanwhile have ``renew`` take over what changes in the sections ``hot`` of the configuration."""
+        async with asyncio.TaskGroup() as tasks:
+            looking = tasks.create_task(self.reloading.run(hot, renew))
+            await run
+            looking.cancel()
 
 
 def main(
@@ -86,19 +94,20 @@ def main(
     """Run a service until it ends or is told to; gives the exit code."""
     arguments = _arguments(service, about, argv)
     env = dict(os.environ)
-    try:
-        settings = load(
-            Path(arguments.config or env.get("POSTYARD_CONFIG") or "postyard.toml"), env
-        )
-    except SettingsError as error:
-        for problem in error.problems:
+    path = Path(arguments.config or env.get("POSTYARD_CONFIG") or "postyard.toml")
+    written = read(path, env)
+    settings = written.settings
+    if settings is None:
+        for problem in written.problems:
             sys.stderr.write(f"{problem}\n")
         return CONFIG
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     pod = env.get("POSTYARD_POD") or name
     log = configure(service, pod, settings.log.level, recipients=settings.log.recipients)
+    metrics = Metrics()
+    reloading = Reloading(path, env, settings, log, metrics, written.fingerprint)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(run, settings, log, env, name, pod))
+        return runner.run(_run(run, reloading, name, pod))
 
 
 def _arguments(service: str, about: str, argv: Sequence[str] | None) -> argparse.Namespace:
@@ -115,14 +124,14 @@ def _arguments(service: str, about: str, argv: Sequence[str] | None) -> argparse
 
 
 async def _run(
-    run: Callable[[Process], Awaitable[None]],
-    settings: Settings,
-    log: FilteringBoundLogger,
-    env: Mapping[str, str],
-    name: str,
-    pod: str,
+    run: Callable[[Process], Awaitable[None]], reloading: Reloading, name: str, pod: str
 ) -> int:
-    stop, metrics = asyncio.Event(), Metrics()
+    stop, settings, log, metrics = (
+        asyncio.Event(),
+        reloading.settings,
+        reloading.log,
+        reloading.metrics,
+    )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -141,7 +150,7 @@ async def _run(
     code = OK
     try:
         await require_topics(settings, client_id=f"postyard-{name}")
-        await run(Process(settings, log, metrics, env, name, pod, stop, serve))
+        await run(Process(settings, log, metrics, reloading.env, name, pod, stop, serve, reloading))
     except* KafkaUnavailable as group:
         log.error("kafka_unavailable", reason=_first(group))  # noqa: TRY400 - a condition, not a bug
         code = UNAVAILABLE

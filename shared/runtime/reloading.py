@@ -1,0 +1,150 @@
+"""The configuration while a service runs: changed files are read, checked as a whole, and taken over; what cannot be is refused.
+
+    look (every few seconds, or SIGHUP) -> stable for two looks -> load -> refuse | take over what is hot, name what needs a restart
+
+Last good kept: a file that cannot be used changes nothing, is said in the log and in ``config_refused`` until it is mended. A mounted
+ConfigMap is swapped as a whole, an edited file may be read half written: so nothing is read that has changed since the look before.
+"""
+
+import asyncio
+import dataclasses
+import hashlib
+import signal
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from structlog.typing import FilteringBoundLogger
+
+from shared.runtime import files
+from shared.runtime.loading import SettingsError, load
+from shared.runtime.metrics import Metrics
+from shared.runtime.settings import Settings
+
+LOOK_S: Final = 2.0
+
+Renew = Callable[[Settings], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What the files held at one look: their fingerprint, and the settings or what is wrong with them."""
+
+    fingerprint: str
+    settings: Settings | None
+    problems: tuple[str, ...] = ()
+
+
+def read(path: Path, env: Mapping[str, str]) -> Written:
+    """Read and check what lies at ``path`` now."""
+    mark = fingerprint(path)
+    try:
+        return Written(mark, load(path, env))
+    except SettingsError as error:
+        return Written(mark, None, tuple(error.problems))
+
+
+def fingerprint(path: Path) -> str:
+    """Give a hash of the names and contents of the files at ``path``; what cannot be read counts as empty."""
+    digest = hashlib.sha256()
+    for file in files.listed(path):
+        try:
+            content = file.read_bytes()
+        except OSError:
+            content = b""
+        digest.update(b"%d %b %d " % (len(file.name), file.name.encode(), len(content)) + content)
+    return digest.hexdigest()[:16]
+
+
+def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    """Name every setting that differs, as an operator writes its path; never its value."""
+    if old == new:
+        return
+    if dataclasses.is_dataclass(old) and type(old) is type(new):
+        names = [each.name for each in dataclasses.fields(old)]
+        pairs = [(name, getattr(old, name), getattr(new, name)) for name in names]
+    elif isinstance(old, Mapping) and isinstance(new, Mapping):
+        pairs = [(name, old.get(name), new.get(name)) for name in sorted({*old, *new})]
+    else:
+        yield path
+        return
+    for name, before, after in pairs:
+        shown = files.shown(name.removesuffix("_ns"))
+        yield from differences(before, after, f"{path}.{shown}" if path else shown)
+
+
+def forbidden(old: Settings, new: Settings) -> list[str]:
+    """Say what no change may do: a slot that was one address's is never another's, or the new one would inherit its history."""
+    return [
+        f"sources.{files.shown(source.name)}.slot: slot {source.slot} has been {before.name}'s, and a slot is never given to "
+        "another address: take a number that was never used"
+        for source in new.sources.values()
+        if (before := old.source_of(source.slot)) is not None
+        and (before.address, before.host) != (source.address, source.host)
+    ]
+
+
+@dataclass(slots=True)
+class Reloading:
+    """Keep one process's settings up to date."""
+
+    path: Path
+    env: Mapping[str, str]
+    settings: Settings
+    log: FilteringBoundLogger
+    metrics: Metrics
+    #: Of the files that ``settings`` were read from.
+    taken: str
+    look_s: float = LOOK_S
+    _hurry: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self, hot: Collection[str], renew: Renew) -> None:
+        """Look until cancelled; ``hot`` names the sections that ``renew`` can take over."""
+        refused = self.metrics.gauge(
+            "config_refused",
+            "1 while the configuration on disk is refused and the last good one holds",
+        )
+        reloads = self.metrics.counter(
+            "config_reloads", "Changed configurations that were taken over"
+        )
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hurry.set)
+        seen = self.taken
+        while True:
+            await self._pause()
+            now = await asyncio.to_thread(fingerprint, self.path)
+            stable, seen = now == seen, now
+            if now == self.taken or not stable:
+                continue
+            written = await asyncio.to_thread(read, self.path, self.env)
+            self.taken = seen = written.fingerprint
+            problems = written.problems
+            if written.settings is not None:
+                problems = tuple(forbidden(self.settings, written.settings))
+            refused.set(bool(problems))
+            if written.settings is None or problems:
+                self.log.error("config_refused", problems=list(problems), fingerprint=seen)
+            elif await self._take_over(written.settings, hot, renew):
+                reloads.inc()
+
+    async def _take_over(self, new: Settings, hot: Collection[str], renew: Renew) -> bool:
+        """Take the hot sections over, and name what needs a restart; False: nothing that holds has changed."""
+        old = self.settings
+        sections = {name: getattr(new, name) for name in hot}
+        self.settings = dataclasses.replace(old, **sections)
+        changed = list(differences(old, self.settings))
+        waiting = list(differences(self.settings, new))
+        if changed:
+            await renew(self.settings)
+            self.log.info("config_reloaded", changed=changed, fingerprint=self.taken)
+        if waiting:
+            self.log.warning("config_needs_restart", settings=waiting, fingerprint=self.taken)
+        return bool(changed)
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(self.look_s):
+                await self._hurry.wait()
+        except TimeoutError:
+            pass
+        self._hurry.clear()
