@@ -1,0 +1,36 @@
+"""Measure the scheduler: what its policy costs, what a pending delivery holds, how fast a process decides and comes back.
+
+    python -m tests.bench.scheduler [BENCH…]
+
+Without a name all are run, one after the other. Every figure is printed and appended to bench.jsonl.
+"""
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from tests.bench.figures import Figures
+from tests.bench.scheduler import memory, policy
+
+BENCHES: Final[Mapping[str, Callable[[Figures], None]]] = {
+    "policy": policy.run,
+    "memory": memory.run,
+}
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.scheduler", description=__doc__)
+    parser.add_argument("bench", nargs="*", choices=[*BENCHES, []], help="all of them")
+    wanted = parser.parse_args().bench or list(BENCHES)
+    # As Ctrl-C: whoever ends the benchmark ends all that it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    figures = Figures()
+    for name in wanted:
+        BENCHES[name](figures)
+
+
+if __name__ == "__main__":
+    main()
