@@ -13,10 +13,10 @@ SECONDS ?= 60
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test check format bench verify faults hunt lock
+.PHONY: help setup demo up down test check format bench bench-scheduler verify faults hunt lock
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  The command line of the services is .venv/bin/python -m services.cli (installed: postyard)."
 	@echo "  PYTHON=… chooses the interpreter, POSTYARD_CACHE=… where downloads are kept, ARGS=… adds words to the command."
@@ -48,6 +48,9 @@ format: setup ## format the code, and fix what the linter can fix
 
 bench: setup ## measure the pipeline beside Postfix with OpenDKIM; appends to bench.jsonl
 	@$(RUN) -m tests.bench $(ARGS)
+
+bench-scheduler: setup ## measure the scheduler: its policy, its memory, its rounds on Kafka; appends to bench.jsonl
+	@$(RUN) -m tests.bench.scheduler $(ARGS)
 
 verify: setup ## have signatures of thousands of odd messages judged by dkimpy and OpenDKIM (some minutes)
 	@$(RUN) -m pytest tests/unit/services/sender/dkim/test_verified.py -n 2 --maxschedchunk 1 \

@@ -160,9 +160,9 @@ class SettlesByAnyOutcome(Ledger):
 
 
 class _UnspentPairs(Pairs):
-    def _pair(self, key: str, slot: int, epoch: int, limit: PairLimit | None = None) -> Pair:
+    def _glance(self, key: str, slot: int, epoch: int, limit: PairLimit) -> Pair:
         limiter = self._pairs[key, slot].limiter if (key, slot) in self._pairs else 0
-        pair = super()._pair(key, slot, epoch, limit)
+        pair = super()._glance(key, slot, epoch, limit)
         pair.limiter = limiter
         return pair
 

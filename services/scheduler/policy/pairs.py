@@ -101,11 +101,19 @@ class Pairs:
     view: ControlView
     rng: random.Random
     _pairs: dict[tuple[str, int], Pair] = field(default_factory=dict)
+    #: Pairs that were looked at and have nothing to remember: until the round is over. There are sites times slots of them.
+    _glances: dict[tuple[str, int], Pair] = field(default_factory=dict)
     _totals: dict[str, int] = field(default_factory=dict)
     _loads: dict[int, SlotLoad] = field(default_factory=dict)
     _limits: dict[tuple[str, int], PairLimit] = field(default_factory=dict)
     _dirty: set[tuple[str, int]] = field(default_factory=set)
     _dirty_totals: set[str] = field(default_factory=set)
+    #: Over which a total is divided.
+    _addresses: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Count the addresses once: there may be thousands, and a limit for each of thousands of sites."""
+        self._addresses = sum(1 for source in self.settings.sources.values() if source.address)
 
     # -- changelog
 
@@ -123,7 +131,7 @@ class Pairs:
         """Give what changed since the last call."""
         pairs = [_state(self._pairs[which]) for which in self._dirty]
         totals = [TotalState(key=key, limiter=self._totals[key]) for key in self._dirty_totals]
-        self._dirty, self._dirty_totals = set(), set()
+        self._dirty, self._dirty_totals, self._glances = set(), set(), {}
         return pairs, totals
 
     # -- lanes that change hands
@@ -164,19 +172,16 @@ class Pairs:
             source = self.settings.source_of(slot)
             resolved = self.settings.limit(provider, key, source.name if source else "")
             found = self._limits[key, slot] = _pair_limit(
-                resolved, self._addresses(), self.settings.timing
+                resolved, self._addresses, self.settings.timing
             )
         return found
-
-    def _addresses(self) -> int:
-        return sum(1 for source in self.settings.sources.values() if source.address)
 
     def room(
         self, provider: str | None, key: str, slot: int, epoch: int, now_ns: int
     ) -> Room | Full:
         """Say whether (key, slot) may take a grant in ``epoch`` now."""
         limit, load = self.limit(provider, key, slot), self._load(slot, epoch)
-        pair = self._pair(key, slot, epoch, limit)
+        pair = self._glance(key, slot, epoch, limit)
         if load.grants >= SLOT_GRANTS or load.bytes >= SLOT_BYTES:
             return Full(None, "credit")
         match pauses.may_grant(pair.pause, now_ns, pair.open):
@@ -196,7 +201,7 @@ class Pairs:
 
     def spend(self, provider: str | None, key: str, slot: int, t0_ns: int) -> None:
         """Spend the tokens of a grant that starts at ``t0_ns``."""
-        limit, pair = self.limit(provider, key, slot), self._pairs[key, slot]
+        limit, pair = self.limit(provider, key, slot), self._pair(key, slot, NO_EPOCH)
         if limit.rate is not None:
             pair.limiter = limits.spend(pair.limiter, limit.rate, t0_ns)
             self._dirty.add((key, slot))
@@ -218,10 +223,8 @@ class Pairs:
 
     def opened(self, key: str, grant: Open, size_bytes: int) -> None:
         """Count an open grant (a new one, or one that was restored)."""
-        pair = self._pairs.get((key, grant.slot))
-        if pair is None or pair.epoch == NO_EPOCH:
-            # Restored: the pair's own record came with the grant, or it has no limiter worth keeping.
-            pair = self._pair(key, grant.slot, grant.epoch)
+        # Where it is restored, the pair's own record came with the grant, or it has no limiter worth keeping.
+        pair = self._pair(key, grant.slot, grant.epoch)
         load = self._load(grant.slot, grant.epoch)
         if grant.epoch == pair.epoch:
             pair.open += 1
@@ -274,16 +277,26 @@ class Pairs:
                 found.append((pair.key, pair.slot, until))
         return found
 
-    def _pair(self, key: str, slot: int, epoch: int, limit: PairLimit | None = None) -> Pair:
-        pair = self._pairs.get((key, slot))
+    def _glance(self, key: str, slot: int, epoch: int, limit: PairLimit) -> Pair:
+        """Give the pair as it is in ``epoch``, and keep nothing of one that was never used: what a new epoch means for it is said again."""
+        pair = self._pairs.get((key, slot)) or self._glances.get((key, slot))
         if pair is None:
-            pair = self._pairs[key, slot] = Pair(key, slot)
+            pair = self._glances[key, slot] = Pair(key, slot)
         if epoch > pair.epoch:
             pair.epoch, pair.open = epoch, 0
-            if limit is not None and limit.rate is not None:
+            if limit.rate is not None:
                 used = limits.used_up(limit.rate, self.view.ready_ns(slot, epoch))
                 pair.limiter = max(pair.limiter, used)
-            self._dirty.add((key, slot))
+        return pair
+
+    def _pair(self, key: str, slot: int, epoch: int) -> Pair:
+        """Give the pair to be changed; it is kept from here on."""
+        pair = self._pairs.get((key, slot))
+        if pair is None:
+            pair = self._glances.pop((key, slot), Pair(key, slot))
+            self._pairs[key, slot] = pair
+        if epoch > pair.epoch:
+            pair.epoch, pair.open = epoch, 0
         return pair
 
     def _load(self, slot: int, epoch: int) -> SlotLoad:

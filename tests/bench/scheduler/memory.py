@@ -18,7 +18,17 @@ from services.scheduler.policy.ledger import Ledger
 from shared.records.outcome import Outcome, Reply
 from tests.bench.cores import cores, measured
 from tests.bench.figures import Figures
-from tests.bench.scheduler.traffic import CLASS, LARGE, START, S, beat, read, ready, records, settings
+from tests.bench.scheduler.traffic import (
+    CLASS,
+    LARGE,
+    START,
+    S,
+    beat,
+    read,
+    ready,
+    records,
+    settings,
+)
 
 PENDING: Final = (1_000_000, 3_000_000)
 _GOAL: Final = 600.0

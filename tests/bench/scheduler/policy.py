@@ -2,16 +2,15 @@
 
     python -m tests.bench.scheduler.policy TENANTS SITES SOURCES MESSAGES BACKLOG
 
-Rounds are those of a worker that has always work: up to a thousand new deliveries, the answers to what was granted before (`started` and the
-outcome), then as many grants as may go. Of the deliveries that wait from the start none is due. CPU time; making and reading records is
-not part of it, and neither is writing them.
+Rounds are those of a worker that always has work: up to a thousand new deliveries, the answers to what was granted before (`started`
+and the outcome), then as many grants as may go. Of the deliveries that wait from the start none is due. It is CPU time; making, reading
+and writing records is not part of it.
 """
 
 import random
 import sys
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Final
 
 import msgspec
@@ -19,10 +18,21 @@ import msgspec
 from services.scheduler.policy.ledger import Ledger
 from shared.records.grant import Grant
 from shared.records.outcome import Outcome, Reply, Started
-from tests.bench.scheduler.traffic import CLASS, LARGE, SMALL, START, S, Size
-from tests.bench.scheduler.traffic import beat, read, ready, records, settings
 from tests.bench.cores import cores, measured
 from tests.bench.figures import Figures
+from tests.bench.scheduler.traffic import (
+    CLASS,
+    LARGE,
+    SMALL,
+    START,
+    S,
+    Size,
+    beat,
+    read,
+    ready,
+    records,
+    settings,
+)
 
 MESSAGES: Final = 40_000
 BACKLOG: Final = 100_000
@@ -102,7 +112,7 @@ def measure(size: Size, messages: int, backlog: int) -> Result:
         now += _STEP_NS
         beat(config, view, now)
         batch, fresh = fresh[:_ROUND], fresh[_ROUND:]
-        answers = [_answers(grant, now) for grant in granted]
+        answers = [_answers(grant) for grant in granted]
         begun = time.thread_time()
         ledger.begin(now)
         for record in batch:
@@ -126,9 +136,10 @@ def measure(size: Size, messages: int, backlog: int) -> Result:
     return Result(messages=messages, all_s=spent, grants_s=grants_s)
 
 
-def _answers(grant: Grant, now_ns: int) -> tuple[Started, Outcome]:
-    attempt = partial(dict, id=grant.id, n=grant.n, slot=grant.slot, epoch=grant.epoch)
-    return Started(**attempt()), Outcome(**attempt(result="delivered", reply=_REPLY))
+def _answers(grant: Grant) -> tuple[Started, Outcome]:
+    id_, n, slot, epoch = grant.id, grant.n, grant.slot, grant.epoch
+    started = Started(id=id_, n=n, slot=slot, epoch=epoch)
+    return started, Outcome(id=id_, n=n, slot=slot, epoch=epoch, result="delivered", reply=_REPLY)
 
 
 def main(tenants: int, sites: int, sources: int, messages: int, backlog: int) -> None:

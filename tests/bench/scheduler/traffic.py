@@ -1,7 +1,7 @@
-"""What waits in the benchmarks of the scheduler: deliveries of many tenants for many sites, over many sources, the same every time.
+"""What waits in the benchmarks of the scheduler: deliveries of many tenants for many sites, the same every time.
 
-Traffic is as uneven as it is in life: the n-th tenant and the n-th site have a share of about 1/n. Each tenant has one pool, each pool its own
-sources. Every record is decoded from its bytes, as from the log: nothing is shared that would not be shared there.
+Traffic is as uneven as it is in life: the n-th tenant and the n-th site have a share of about 1/n. Each tenant has one pool, each pool
+sources of its own. Every record is decoded from its bytes, as from the log: nothing is shared that would not be shared there.
 """
 
 import random
