@@ -76,12 +76,20 @@ class Outcome(
     """Say how the attempt ended."""
 
     result: Result
-    #: Why, in our words: invalid_mailbox, greylist, mailbox_full, rate, block, policy, connection, tls, dns, message, auth, ...
+    #: Why, in our words: invalid_mailbox, greylist, mailbox_full, rate, connections, block, policy, connection, tls, dns, message, auth, ...
     category: str = ""
     #: Whose trouble it is: recipient, message, domain (the sending one), pair, provider.
     scope: str = ""
     reply: Reply | None = None
     wire: Wire | None = None
+    #: Of one that ``warns``: the sender's wall clock when it stopped the pair. It goes on with grants that say the same or later.
+    warned_ns: int = 0
+
+    @property
+    def warns(self) -> bool:
+        """Say whether it is a no that was not about this delivery: nothing more begins at the pair until the scheduler has heard it."""
+        ours = self.scope in ("pair", "provider") and self.result in ("deferred", "bounced")
+        return ours or self.result == "pair_failed"
 
 
 class Handback(

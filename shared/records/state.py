@@ -7,6 +7,7 @@ restored cannot differ from what was. Keys: ``d/<delivery id>``, ``p/<slot>/<lim
 
 import msgspec
 
+from shared.records.backoff import Backoff
 from shared.records.codec import VERSION, Codec
 
 
@@ -64,7 +65,7 @@ class DeliveryState(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field=
 class PairState(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="p"
 ):
-    """The limiter, pause and unknown counts of one (limit key, slot) pair."""
+    """The limiter, pause and back-off of one (limit key, slot) pair."""
 
     v: int = VERSION
     key: str
@@ -75,6 +76,10 @@ class PairState(
     pause: msgspec.Raw = msgspec.Raw(b"null")
     #: The epoch whose ``ready`` the limiter counts.
     epoch: int = -1
+    #: What warnings of the destination left behind.
+    backoff: Backoff | None = None
+    #: The latest warning of the sender that was heard here, by the sender's clock.
+    heard_ns: int = 0
 
 
 class TotalState(

@@ -51,6 +51,7 @@ def _settings(top: Table, env: Mapping[str, str], base: Path) -> Settings:
         routes=parties.routes(top),
         lanes=machinery.lanes(top),
         timing=machinery.timing(top),
+        backoff=machinery.backoff(top),
         dns=machinery.dns(top),
         net=machinery.net(top),
         http=machinery.http(top, env),

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from shared.runtime import urls, values
 from shared.runtime.settings import (
     SLOTS_PER_GROUP,
+    Backoff,
     Dns,
     Http,
     Ingest,
@@ -24,7 +25,7 @@ from shared.runtime.settings import (
 )
 from shared.runtime.table import Table
 
-S = TypeVar("S", Dns, Http, Ingest, Kafka, Log, Net, Scheduler, Sender, Timing)
+S = TypeVar("S", Backoff, Dns, Http, Ingest, Kafka, Log, Net, Scheduler, Sender, Timing)
 Read = Callable[[Any], Any]
 
 _COUNT: Final = values.number(1, 1024)
@@ -43,6 +44,15 @@ _KAFKA: Final[Mapping[str, Read]] = {
 _PARTITION: Final = values.number(0, 1023)
 _TIMING: Final[Mapping[str, Read]] = {
     field.name: values.some_time for field in dataclasses.fields(Timing)
+}
+_BACKOFF: Final[Mapping[str, Read]] = {
+    "cut": values.part,
+    "floor": values.rate,
+    "probes": values.number(1, 100),
+} | {
+    field.name: values.some_time
+    for field in dataclasses.fields(Backoff)
+    if field.name.endswith("_ns")
 }
 _DNS: Final[Mapping[str, Read]] = {
     "nameservers": values.addresses,
@@ -143,6 +153,11 @@ def _environment(top: Table, env: Mapping[str, str], name: str, read: Read, defa
 def timing(top: Table) -> Timing:
     """Read the protocol's times."""
     return _section(top, "timing", Timing(), _TIMING)
+
+
+def backoff(top: Table) -> Backoff:
+    """Read how sources answer to what destinations say of them."""
+    return _section(top, "backoff", Backoff(), _BACKOFF)
 
 
 def dns(top: Table) -> Dns:

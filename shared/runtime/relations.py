@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from shared.runtime.files import shown
-from shared.runtime.settings import DkimKey, Ingest, Settings, Source, Tenant, Timing
+from shared.runtime.settings import Backoff, DkimKey, Ingest, Settings, Source, Tenant, Timing
 from shared.runtime.table import Problems, suggestion
 
 _DAY_NS: Final = 24 * 3600 * 1_000_000_000
@@ -33,6 +33,7 @@ def relate(settings: Settings, problems: Problems) -> None:
     for lane, partition in settings.lanes.items():
         _lane(f"lanes.{shown(lane)}", lane, partition, settings, problems)
     _timing(settings.timing, problems)
+    _backoff(settings.backoff, problems)
     _ingest(settings.ingest, problems)
 
 
@@ -240,6 +241,17 @@ def _timing(timing: Timing, problems: Problems) -> None:
         if known and not holds:
             word = "" if least.startswith("more") else "at least "
             problems.say(f"timing.{key}", f"expected {word}{least}")
+
+
+def _backoff(backoff: Backoff, problems: Problems) -> None:
+    for least, most in (
+        ("hold", "hold_max"),
+        ("suspend_first", "suspend_max"),
+        ("memory", "forget"),
+    ):
+        low, high = (getattr(backoff, f"{name}_ns") for name in (least, most))
+        if problems.sound(f"backoff.{least}", f"backoff.{most}") and high < low:
+            problems.say(f"backoff.{most}", f"expected at least {least}")
 
 
 def _ingest(ingest: Ingest, problems: Problems) -> None:

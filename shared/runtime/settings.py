@@ -228,6 +228,29 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
+class Backoff:
+    """How a source answers to what a destination says of it; published figures of a provider (policy.reactions) hold before these."""
+
+    #: Of the rate, or of the connections, that were too much: so much is left.
+    cut: float = 0.5
+    #: A rate is never cut below this.
+    floor: Rate = Rate(1, _MIN)
+    #: After a reply that says "too fast" nothing goes for so long; twice as long where it is the first answer after it.
+    hold_ns: int = 1 * _MIN
+    hold_max_ns: int = 2 * _H
+    #: At most one step up in this time.
+    step_ns: int = 1 * _MIN
+    #: The level that hurt is not reached again for so long, twice as long after each cut.
+    memory_ns: int = 1 * _H
+    #: A pair that was warned no more for so long is as any other; and no memory is longer.
+    forget_ns: int = 24 * _H
+    suspend_first_ns: int = 15 * _MIN
+    suspend_max_ns: int = 24 * _H
+    #: So many must be taken, one at a time, before a suspended pair goes on.
+    probes: int = 3
+
+
+@dataclass(frozen=True, slots=True)
 class Dns:
     """Who is asked for names; empty: what the machine is set to."""
 
@@ -336,6 +359,7 @@ class Settings:
     #: Lane -> partition, for those that are not to stay where they are.
     lanes: Mapping[str, int] = field(default_factory=dict)
     timing: Timing = Timing()
+    backoff: Backoff = Backoff()
     dns: Dns = Dns()
     net: Net = Net()
     http: Http = Http()

@@ -82,6 +82,14 @@ def share(value: Any) -> float:
     return float(value)
 
 
+def part(value: Any) -> float:
+    """Read a number above 0 and below 1."""
+    found = share(value)
+    if found == 0:
+        raise ValueError(f"expected a share above 0 and below 1, got {shown(value)}")
+    return found
+
+
 def one_of(*words: str) -> Callable[[Any], Any]:
     """Read one of these words."""
 

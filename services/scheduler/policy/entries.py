@@ -12,6 +12,7 @@ def granted(
     grant: Open,
     limit_key: str,
     limit: PairLimit,
+    heard_ns: int,
     tls: TlsLevel,
     partition: int,
 ) -> Grant:
@@ -40,6 +41,7 @@ def granted(
         messages_per_connection=limit.messages_per_connection,
         connect_spacing_ns=limit.connect_spacing_ns,
         connect_burst=limit.connect_burst,
+        heard_ns=heard_ns,
         tls=tls,
     )
 

@@ -346,7 +346,10 @@ class Ledger:
 
     def _grant(self, entry: DeliveryState, grant: Open, group: Group) -> Grant:
         limit = self._pairs.limit(group.provider, group.limit_key, grant.slot)
-        return granted(entry, grant, group.limit_key, limit, self._tls(entry), self.partition)
+        heard = self._pairs.heard_ns(group.limit_key, grant.slot)
+        return granted(
+            entry, grant, group.limit_key, limit, heard, self._tls(entry), self.partition
+        )
 
     def _tls(self, entry: DeliveryState) -> TlsLevel:
         """Say what the next hop must be; of a smart host, which is none of the provider's, its sender knows the rest."""

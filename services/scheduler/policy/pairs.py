@@ -7,16 +7,19 @@ changes, its pairs count as just used: what the older owner sent last is not kno
 
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import msgspec
 
-from services.scheduler.policy import limits, pauses
+from services.scheduler.policy import backoff, limits, pauses
+from services.scheduler.policy.learning import Answer, Learning, PairNews
+from services.scheduler.policy.meter import Meter
 from shared.protocol.control import NO_EPOCH, ControlView
+from shared.records.backoff import Backoff
 from shared.records.lanemap import LaneMap
 from shared.records.outcome import Outcome
-from shared.records.state import Open, PairState, TotalState
+from shared.records.state import DeliveryState, Open, PairState, TotalState
 from shared.runtime.settings import Limit, Rate, Settings, Timing
 
 _S: Final = 1_000_000_000
@@ -25,10 +28,6 @@ HORIZON_NS: Final = 2 * _S
 #: Open grants of one slot, in number and in bytes.
 SLOT_GRANTS: Final = 2_000
 SLOT_BYTES: Final = 64 << 20
-# More than this share of a pair's attempts unknown within the time: something eats our mail, stop it.
-_UNKNOWN_SHARE: Final = 0.05
-_UNKNOWN_WINDOW_NS: Final = 600 * _S
-_UNKNOWN_LEAST: Final = 100
 # A total over slots with a shorter period than this is divided between the addresses instead (see limits).
 _SHARED_BELOW_NS: Final = 60 * _S
 # A pair that was last used so long ago has nothing left to count: the longest period of a rate is a day.
@@ -61,6 +60,10 @@ class Pair:
     slot: int
     limiter: int = 0
     pause: pauses.Pause = pauses.CLEAR
+    backoff: Backoff | None = None
+    heard_ns: int = 0
+    #: Of its answers; a restart forgets it, which makes the pair more careful.
+    meter: Meter = field(default_factory=Meter)
     epoch: int = NO_EPOCH
     #: Open grants of ``epoch``.
     open: int = 0
@@ -110,17 +113,25 @@ class Pairs:
     _dirty_totals: set[str] = field(default_factory=set)
     #: Over which a total is divided.
     _addresses: int = field(init=False)
+    _learning: Learning = field(init=False)
 
     def __post_init__(self) -> None:
         """Count the addresses once: there may be thousands, and a limit for each of thousands of sites."""
         self._addresses = sum(1 for source in self.settings.sources.values() if source.address)
+        self._learning = Learning(self.settings.backoff, self.settings.timing, self.rng)
 
     # -- changelog
 
     def restore(self, record: PairState) -> None:
         """Take a pair's state."""
         self._pairs[record.key, record.slot] = Pair(
-            record.key, record.slot, record.limiter, _pause(record), record.epoch
+            record.key,
+            record.slot,
+            record.limiter,
+            _pause(record),
+            record.backoff,
+            record.heard_ns,
+            epoch=record.epoch,
         )
 
     def restore_total(self, record: TotalState) -> None:
@@ -133,6 +144,10 @@ class Pairs:
         totals = [TotalState(key=key, limiter=self._totals[key]) for key in self._dirty_totals]
         self._dirty, self._dirty_totals, self._glances = set(), set(), {}
         return pairs, totals
+
+    def take_news(self) -> list[PairNews]:
+        """Give what operators should know of since the last call."""
+        return self._learning.take()
 
     # -- lanes that change hands
 
@@ -157,8 +172,11 @@ class Pairs:
         for record in pairs:
             pair = self._pair(record.key, record.slot, record.epoch)
             pair.limiter = max(pair.limiter, record.limiter)
-            pair.pause = _pause(record)
-            self._dirty.add((record.key, record.slot))
+            pair.pause = pauses.stricter(pair.pause, _pause(record))
+            pair.heard_ns = max(pair.heard_ns, record.heard_ns)
+            if record.backoff is not None:
+                pair.backoff = backoff.stricter(pair.backoff or backoff.NONE, record.backoff)
+            self._changed(pair)
         for total in totals:
             self._totals[total.key] = max(self._totals.get(total.key, 0), total.limiter)
             self._dirty_totals.add(total.key)
@@ -169,17 +187,23 @@ class Pairs:
         """Give what holds for (key, slot)."""
         found = self._limits.get((key, slot))
         if found is None:
-            source = self.settings.source_of(slot)
-            resolved = self.settings.limit(provider, key, source.name if source else "")
-            found = self._limits[key, slot] = _pair_limit(
-                resolved, self._addresses, self.settings.timing
-            )
+            found = self._configured(provider, key, slot)
+            pair = self._pairs.get((key, slot))
+            if pair is not None and pair.backoff is not None:
+                found = _slowed(found, pair.backoff)
+            self._limits[key, slot] = found
         return found
+
+    def _configured(self, provider: str | None, key: str, slot: int) -> PairLimit:
+        source = self.settings.source_of(slot)
+        resolved = self.settings.limit(provider, key, source.name if source else "")
+        return _pair_limit(resolved, self._addresses, self.settings.timing)
 
     def room(
         self, provider: str | None, key: str, slot: int, epoch: int, now_ns: int
     ) -> Room | Full:
         """Say whether (key, slot) may take a grant in ``epoch`` now."""
+        self._forget(key, slot, now_ns)
         limit, load = self.limit(provider, key, slot), self._load(slot, epoch)
         pair = self._glance(key, slot, epoch, limit)
         if load.grants >= SLOT_GRANTS or load.bytes >= SLOT_BYTES:
@@ -189,6 +213,12 @@ class Pairs:
                 return Full(until, "paused")
             case pauses.Allowed():
                 pass
+        if pair.backoff is not None:
+            match backoff.may_grant(pair.backoff, now_ns, pair.open):
+                case pauses.Deferred(until_ns=until):
+                    return Full(until, "suspended")
+                case pauses.Allowed():
+                    pass
         if pair.open >= limit.credit:
             return Full(None, "credit")
         t0 = now_ns
@@ -239,34 +269,51 @@ class Pairs:
         if grant.epoch == load.epoch:
             load.grants, load.bytes = load.grants - 1, load.bytes - size_bytes
 
-    def hear(self, key: str, slot: int, outcome: Outcome, now_ns: int) -> bool:
-        """Let the pair learn from an outcome; True where its pause changed."""
-        pair = self._pair(key, slot, NO_EPOCH)
-        before = pair.pause
-        if outcome.result == "pair_failed":
-            pair.pause = pauses.on_failure(pair.pause, now_ns, self.settings.timing, self.rng)
-        elif outcome.result == "unknown":
-            self._count(pair, now_ns)
-        else:
-            # Any answer to MAIL or later says that the pair works.
-            pair.pause = pauses.on_success(pair.pause, now_ns)
-            self._count(pair, now_ns, unknown=False)
-        if pair.pause != before:
-            self._dirty.add((key, slot))
-        return pair.pause != before
+    # -- answers
 
-    def _count(self, pair: Pair, now_ns: int, *, unknown: bool = True) -> None:
-        if now_ns - pair.window_ns > _UNKNOWN_WINDOW_NS:
-            pair.window_ns, pair.attempts, pair.unknowns = now_ns, 0, 0
-        pair.attempts += 1
-        pair.unknowns += unknown
-        if (
-            unknown
-            and pair.attempts >= _UNKNOWN_LEAST
-            and pair.unknowns > _UNKNOWN_SHARE * pair.attempts
-        ):
-            pair.pause = pauses.on_failure(pair.pause, now_ns, self.settings.timing, self.rng)
-            pair.window_ns, pair.attempts, pair.unknowns = now_ns, 0, 0
+    def hear(
+        self, entry: DeliveryState, key: str, grant: Open, outcome: Outcome, now_ns: int
+    ) -> bool:
+        """Let the pair learn from the answer to ``grant``, which is settled; True where it may now do other than before."""
+        pair = self._pair(key, grant.slot, NO_EPOCH)
+        self.heard(key, grant.slot, outcome)
+        which = entry.provider, key, grant.slot
+        answer = Answer(
+            entry.provider,
+            grant.t0_ns,
+            outcome,
+            lambda: (self.limit(*which), self._configured(*which)),
+            HORIZON_NS,
+        )
+        changed = self._learning.hear(pair, answer, now_ns, lambda: self._of_key(key))
+        for each in changed:
+            self._changed(each)
+        return bool(changed)
+
+    def heard(self, key: str, slot: int, outcome: Outcome) -> None:
+        """Note the sender's warning: it goes on with what is granted from now on."""
+        if outcome.warned_ns:
+            pair = self._pair(key, slot, NO_EPOCH)
+            pair.heard_ns = max(pair.heard_ns, outcome.warned_ns)
+            self._dirty.add((key, slot))
+
+    def heard_ns(self, key: str, slot: int) -> int:
+        """Give the latest warning of the pair's sender that was heard, by the sender's clock."""
+        return self._pair(key, slot, NO_EPOCH).heard_ns
+
+    def _of_key(self, key: str) -> list[Pair]:
+        slots = (source.slot for source in self.settings.sources.values())
+        return [pair for slot in slots if (pair := self._pairs.get((key, slot))) is not None]
+
+    def _changed(self, pair: Pair) -> None:
+        """Keep what a pair has learnt; its limit may be another now."""
+        self._dirty.add((pair.key, pair.slot))
+        self._limits.pop((pair.key, pair.slot), None)
+
+    def _forget(self, key: str, slot: int, now_ns: int) -> None:
+        pair = self._pairs.get((key, slot))
+        if pair is not None and self._learning.forgets(pair, now_ns):
+            self._changed(pair)
 
     def paused(self, now_ns: int) -> list[tuple[str, int, int]]:
         """List (limit key, slot, until ns) of the paused pairs."""
@@ -315,11 +362,6 @@ def _pair_limit(limit: Limit, addresses: int, timing: Timing) -> PairLimit:
     if total is not None:
         spread = limits.spread_ns(timing.total_window_ns, timing.skew_ns)
         total = limits.widened(total, spread)
-    # Two seconds of the rate, so that a stall of the sender cannot pile up more, and never less than its connections could have
-    # under way: a peer that takes ten seconds for a message would else see a tenth of what it allows.
-    credit = SLOT_GRANTS
-    if rate is not None:
-        credit = max(limit.connections, HORIZON_NS * rate.count // rate.period_ns)
     return PairLimit(
         rate=rate,
         total_rate=total,
@@ -327,10 +369,40 @@ def _pair_limit(limit: Limit, addresses: int, timing: Timing) -> PairLimit:
         messages_per_connection=limit.messages_per_connection,
         spacing_ns=limits.interval_ns(rate) if rate else 0,
         burst=rate.burst if rate else 1,
-        credit=min(credit, SLOT_GRANTS),
+        credit=_credit(rate, limit.connections),
         connect_spacing_ns=limits.interval_ns(connects) if connects else 0,
         connect_burst=connects.burst if connects else 1,
     )
+
+
+def _slowed(limit: PairLimit, back: Backoff) -> PairLimit:
+    """Give what is left of a limit after warnings."""
+    rate, connections = limit.rate, limit.connections
+    if back.pace is not None:
+        learnt = limits.of_daily(back.pace.level)
+        if rate is None or limits.interval_ns(learnt) > limits.interval_ns(rate):
+            rate = learnt
+    if back.connections is not None:
+        connections = min(connections, back.connections.level)
+    return replace(
+        limit,
+        rate=rate,
+        connections=connections,
+        spacing_ns=limits.interval_ns(rate) if rate else 0,
+        burst=rate.burst if rate else 1,
+        credit=_credit(rate, connections),
+    )
+
+
+def _credit(rate: Rate | None, connections: int) -> int:
+    """Give how many grants may be open.
+
+    Two seconds of the rate, so that a stall of the sender cannot pile up more, and never less than its connections could have under
+    way: a peer that takes ten seconds for a message would else see a tenth of what it allows.
+    """
+    if rate is None:
+        return SLOT_GRANTS
+    return min(SLOT_GRANTS, max(connections, HORIZON_NS * rate.count // rate.period_ns))
 
 
 def _connections(limit: Limit, addresses: int) -> int:
@@ -354,12 +426,15 @@ def _state(pair: Pair) -> PairState:
         limiter=pair.limiter,
         pause=msgspec.Raw(msgspec.json.encode(pair.pause)),
         epoch=pair.epoch,
+        backoff=pair.backoff,
+        heard_ns=pair.heard_ns,
     )
 
 
 def _rests(pair: Pair, now_ns: int) -> bool:
-    """Say whether the pair is as one that was never used: no pause, and its last token long ago."""
-    return pair.pause == pauses.CLEAR and pair.limiter < now_ns - _RESTED_NS
+    """Say whether the pair is as one that was never used: no pause, no warning, and its last token long ago."""
+    calm = pair.pause == pauses.CLEAR and pair.backoff is None
+    return calm and pair.limiter < now_ns - _RESTED_NS
 
 
 def _pause(record: PairState) -> pauses.Pause:

@@ -112,6 +112,21 @@ def may_grant(pause: Pause, now_ns: int, open_grants: int) -> Allowed | Deferred
             return Allowed() if open_grants < most or now_ns >= until else Deferred(None)
 
 
+def stricter(one: Pause, other: Pause) -> Pause:
+    """Join what two deciders know of a pair: a pause before a ramp, the longer before the shorter."""
+    return max(one, other, key=_severity)
+
+
+def _severity(pause: Pause) -> tuple[int, int]:
+    match pause:
+        case Paused(until_ns=until):
+            return 2, until
+        case Ramp(until_ns=until):
+            return 1, until
+        case Clear():
+            return 0, 0
+
+
 def until_ns(pause: Pause) -> int | None:
     """Say until when nothing is granted; None: it is not paused."""
     return pause.until_ns if isinstance(pause, Paused) else None

@@ -66,7 +66,7 @@ class Settling:
         """Settle the attempt that ``outcome`` names."""
         key = self._queues.limit_key(entry)
         self._close(entry, grant)
-        if self._pairs.hear(key, grant.slot, outcome, self.now_ns):
+        if self._pairs.hear(entry, key, grant, outcome, self.now_ns):
             self._queues.wake(key)
         match outcome.result:
             case "delivered" | "bounced":
@@ -103,6 +103,7 @@ class Settling:
 
     def late(self, entry: DeliveryState, outcome: Outcome) -> None:
         """Let a late answer of an older attempt settle a delivery that has none yet."""
+        self._pairs.heard(self._queues.limit_key(entry), outcome.slot, outcome)
         started = entry.open is not None and entry.open.started_ns is not None
         if outcome.result == "delivered" or (outcome.result == "bounced" and not started):
             if entry.open is not None:

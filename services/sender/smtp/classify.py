@@ -189,7 +189,26 @@ RULES: Final[tuple[Rule, ...]] = (
         enhanced=_re(r"5\.7\.(?:511|60[6-9]|6[1-4]\d)|4\.7\.8[5-9]\d"),
         sample=("mail", "550 5.7.606 Access denied [192.0.2.1]"),
     ),
-    # -- too fast
+    # -- too many connections, or too fast
+    Rule(
+        category="connections",
+        scope="pair",
+        source=_MICROSOFT,
+        enhanced=_re(r"4\.7\.652"),
+        sample=("mail", "451 4.7.652 The mail server has exceeded the maximum number allowed"),
+    ),
+    Rule(
+        category="connections",
+        scope="pair",
+        source=_SEEN,
+        codes=frozenset({421, 450, 451, 452, 550, 554}),
+        text=_re(
+            r"too many (?:\w+ ){0,2}(?:connections|sessions)"
+            r"|max(?:imum)? (?:number of )?(?:\w+ )?connections|connection limit"
+        ),
+        kind="deferred",
+        sample=("banner", "421 Too many concurrent SMTP connections from this address"),
+    ),
     Rule(
         category="rate",
         scope="pair",

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from shared.records import control, state
+from shared.records import backoff, control, state
 from shared.records.body import BODY, Body
 from shared.records.codec import Codec, Unreadable, encode, split
 from shared.records.delivery import DELIVERY, Delivery, Handover, Late
@@ -65,6 +65,9 @@ TYPES: dict[str, type[msgspec.Struct]] = {
     "state of a delivery": state.DeliveryState,
     "open": state.Open,
     "state of a pair": state.PairState,
+    "back-off": backoff.Backoff,
+    "allowance": backoff.Allowance,
+    "suspension": backoff.Suspension,
     "state of a total": state.TotalState,
     "state of a lane": state.LaneState,
     "state of a delivery that moved": state.MovedState,

@@ -9,8 +9,9 @@ import pytest
 from shared.runtime import defaults
 from shared.runtime.loading import load
 from shared.runtime.machinery import key_of
-from shared.runtime.quantities import duration_ns, size_bytes
+from shared.runtime.quantities import duration_ns, rate, size_bytes
 from shared.runtime.settings import (
+    Backoff,
     ClassPolicy,
     DkimKey,
     Dns,
@@ -22,6 +23,7 @@ from shared.runtime.settings import (
     Net,
     Pool,
     Provider,
+    Rate,
     Route,
     Scheduler,
     Sender,
@@ -37,6 +39,7 @@ EXAMPLES = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
 SECTIONS = {
     "kafka": Kafka,
     "timing": Timing,
+    "backoff": Backoff,
     "dns": Dns,
     "net": Net,
     "http": Http,
@@ -103,7 +106,9 @@ def test_a_section_lists_every_key_with_its_default(section: str) -> None:
             assert size_bytes(said.strip('"')) == field.default, name
         elif isinstance(field.default, bool):
             assert said == str(field.default).lower(), name
-        elif isinstance(field.default, int):
+        elif isinstance(field.default, Rate):
+            assert rate(said.strip('"')) == field.default, name
+        elif isinstance(field.default, int | float):
             assert said == str(field.default), name
         elif isinstance(field.default, str):
             assert said == f'"{field.default}"', name

@@ -39,7 +39,7 @@ def test_a_row_is_the_first_that_matches_its_sample(rule: Rule) -> None:
         ("mail", "421 4.3.2 shutting down", Verdict("pair_failed", "rate", "pair")),
         ("mail", "421 bye", Verdict("pair_failed", "connection", "pair")),
         ("banner", "554 no service", Verdict("pair_failed", "connection", "pair")),
-        ("banner", "421 too many connections", Verdict("pair_failed", "rate", "pair")),
+        ("banner", "421 too many connections", Verdict("pair_failed", "connections", "pair")),
         (
             "banner",
             "554 5.7.1 blocked using zen.spamhaus.org",
@@ -48,7 +48,7 @@ def test_a_row_is_the_first_that_matches_its_sample(rule: Rule) -> None:
         ("ehlo", "550 5.1.1 no such user", Verdict("pair_failed", "connection", "pair")),
         ("starttls", "454 TLS not available", Verdict("pair_failed", "tls", "pair")),
         ("starttls", "454 4.7.0 try later", Verdict("pair_failed", "tls", "pair")),
-        ("starttls", "421 too many connections", Verdict("pair_failed", "rate", "pair")),
+        ("starttls", "421 too many connections", Verdict("pair_failed", "connections", "pair")),
         ("starttls", "421 bye", Verdict("pair_failed", "connection", "pair")),
         # What the connection lacks is no reason to give the mail up.
         (

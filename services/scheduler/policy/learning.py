@@ -1,0 +1,181 @@
+"""What a pair learns from an answer: whether it works, and whether it is too much for the destination. Pure.
+
+    outcome -> reaction (``reactions``) -> its pause (``pauses``), its back-off (``backoff``), the share of unknown outcomes
+
+Every answer goes through here once. What operators should know of is kept until it is taken.
+"""
+
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+
+from services.scheduler.policy import backoff, limits, pauses, reactions
+from shared.records.outcome import Outcome
+from shared.runtime.settings import Backoff as Rules
+from shared.runtime.settings import Timing
+
+if TYPE_CHECKING:
+    from services.scheduler.policy.pairs import Pair, PairLimit
+
+Kind = Literal["slowed", "suspended", "resumed"]
+
+# More than this share of a pair's attempts unknown within the time: something eats our mail, stop it.
+_UNKNOWN_SHARE: Final = 0.05
+_UNKNOWN_WINDOW_NS: Final = 600 * 1_000_000_000
+_UNKNOWN_LEAST: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to a grant that is settled."""
+
+    provider: str | None
+    t0_ns: int
+    outcome: Outcome
+    #: Asked for what is in force, and what would be but for what the pair has learnt.
+    limits: Callable[[], tuple["PairLimit", "PairLimit"]]
+    #: No t0 of a grant lies further ahead of its decision.
+    horizon_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class PairNews:
+    """Something about a pair that an operator should know."""
+
+    kind: Kind
+    key: str
+    slot: int
+    provider: str | None
+    #: What it is about; of ``resumed`` the last probe.
+    outcome: Outcome
+    #: Nothing goes before; None: something does.
+    until_ns: int | None = None
+    #: What an operator can do about it.
+    fix: str = ""
+
+
+@dataclass(slots=True)
+class Learning:
+    """Let pairs learn."""
+
+    rules: Rules
+    times: Timing
+    rng: random.Random
+    _news: list[PairNews] = field(default_factory=list)
+
+    def take(self) -> list[PairNews]:
+        """Give the news since the last call."""
+        news, self._news = self._news, []
+        return news
+
+    def hear(
+        self,
+        pair: "Pair",
+        answer: Answer,
+        now_ns: int,
+        everywhere: Callable[[], Iterable["Pair"]],
+    ) -> list["Pair"]:
+        """Take an answer; gives the pairs that may now do other than before. ``everywhere``: the pairs of the same key."""
+        before = pair.pause, pair.backoff
+        self._reflect(pair, answer.outcome, now_ns)
+        match reactions.of(answer.provider, answer.outcome):
+            case reactions.Good():
+                self._good(pair, answer, now_ns)
+            case reactions.Fail(everywhere=False):
+                self._fail(pair, now_ns)
+            case reactions.Fail():
+                return [each for each in everywhere() if self._fail(each, now_ns)]
+            case (reactions.Slow() | reactions.Fewer() | reactions.Suspend()) as caution:
+                self._warned(pair, answer, caution, now_ns)
+            case reactions.SuspendDomain() | reactions.Nothing():
+                pass
+        return [pair] if (pair.pause, pair.backoff) != before else []
+
+    def forgets(self, pair: "Pair", now_ns: int) -> bool:
+        """Let a back-off end that counts no more; True where one did."""
+        if pair.backoff is None or not backoff.forgotten(pair.backoff, now_ns, self.rules):
+            return False
+        pair.backoff = None
+        return True
+
+    def _reflect(self, pair: "Pair", outcome: Outcome, now_ns: int) -> None:
+        """Count the answer; any to MAIL or later says that the pair can be reached."""
+        if outcome.result == "pair_failed":
+            return
+        if outcome.result != "unknown":
+            pair.meter.add(now_ns)
+            pair.pause = pauses.on_success(pair.pause, now_ns)
+        self._count(pair, now_ns, unknown=outcome.result == "unknown")
+
+    def _count(self, pair: "Pair", now_ns: int, *, unknown: bool) -> None:
+        if now_ns - pair.window_ns > _UNKNOWN_WINDOW_NS:
+            pair.window_ns, pair.attempts, pair.unknowns = now_ns, 0, 0
+        pair.attempts += 1
+        pair.unknowns += unknown
+        if (
+            unknown
+            and pair.attempts >= _UNKNOWN_LEAST
+            and pair.unknowns > _UNKNOWN_SHARE * pair.attempts
+        ):
+            self._fail(pair, now_ns)
+            pair.window_ns, pair.attempts, pair.unknowns = now_ns, 0, 0
+
+    def _fail(self, pair: "Pair", now_ns: int) -> bool:
+        before = pair.pause
+        pair.pause = pauses.on_failure(before, now_ns, self.times, self.rng)
+        return pair.pause != before
+
+    def _good(self, pair: "Pair", answer: Answer, now_ns: int) -> None:
+        if pair.backoff is None:
+            return
+        pair.backoff, resumed = backoff.on_good(
+            pair.backoff, answer.t0_ns, now_ns, self.rules.step_ns
+        )
+        if resumed:
+            self._tell("resumed", pair, answer)
+
+    def _warned(
+        self, pair: "Pair", answer: Answer, caution: reactions.Caution, now_ns: int
+    ) -> None:
+        heard = self._heard(pair, answer, now_ns)
+        after, news = backoff.on_warning(
+            pair.backoff or backoff.NONE, caution, heard, self.rules, self.rng
+        )
+        pair.backoff = after
+        if not news:
+            return
+        if isinstance(caution, reactions.Fewer) and heard.connections == 1:
+            # It cannot be fewer: then it is the pair that does not work.
+            self._fail(pair, now_ns)
+        # What is granted from here on keeps its distance from what was granted before, whatever the rate was.
+        pair.limiter = max(pair.limiter, after.mark_ns)
+        pair.meter.reset(now_ns)
+        fix = caution.fix if isinstance(caution, reactions.Suspend) else ""
+        self._tell(news, pair, answer, backoff.until_ns(after, now_ns), fix)
+
+    def _heard(self, pair: "Pair", answer: Answer, now_ns: int) -> backoff.Heard:
+        limit, allowed = answer.limits()
+        return backoff.Heard(
+            now_ns=now_ns,
+            t0_ns=answer.t0_ns,
+            did=pair.meter.per_day(now_ns),
+            answers=pair.meter.answers(now_ns),
+            rate=None if limit.rate is None else limits.daily(limit.rate),
+            limit=None if allowed.rate is None else limits.daily(allowed.rate),
+            connections=limit.connections,
+            open=pair.open + 1,
+            horizon_ns=answer.horizon_ns,
+        )
+
+    def _tell(
+        self,
+        kind: Kind,
+        pair: "Pair",
+        answer: Answer,
+        until_ns: int | None = None,
+        fix: str = "",
+    ) -> None:
+        self._news.append(
+            PairNews(kind, pair.key, pair.slot, answer.provider, answer.outcome, until_ns, fix)
+        )

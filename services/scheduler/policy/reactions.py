@@ -1,0 +1,266 @@
+"""What an outcome asks of us, by its category and scope. Pure; the rows are data.
+
+The sender has classified the reply. Whose trouble it is decides who waits: the recipient's or the message's is that delivery's alone, the
+sending domain's suspends the domain at the provider, the pair's slows or suspends the pair, the provider's pauses all of its pairs. What a
+provider publishes about a reply (how long to stop, with how many connections to come back) holds before the general row.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from shared.records.outcome import Outcome, Reply
+
+_S: Final = 1_000_000_000
+_MIN: Final = 60 * _S
+_H: Final = 60 * _MIN
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """Nothing is learnt about the pair, or nothing that is not the delivery's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Good:
+    """The pair works, and what it does is not too much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """The pair does not work: it pauses and is probed (``pauses``); ``everywhere``: and so do the key's other pairs."""
+
+    everywhere: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """Too fast: stop for ``hold_ns`` (None: as the operator set it), then at a part of the rate; with that many connections, if any."""
+
+    hold_ns: int | None = None
+    connections: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fewer:
+    """Too many connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspend:
+    """Suspend the pair, for ``first_ns`` at least (None: as the operator set it); ``slower``: it comes back at a part of the rate."""
+
+    first_ns: int | None = None
+    fix: str = ""
+    slower: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SuspendDomain:
+    """Suspend the sending domain at the provider."""
+
+    fix: str
+
+
+Caution = Slow | Fewer | Suspend
+Reaction = Nothing | Good | Fail | Caution | SuspendDomain
+
+_BLOCKED: Final = (
+    "The provider refuses this address. Look it up in the block lists and at the provider's postmaster page, stop what "
+    "brought it there (complaints, dead addresses), then ask for its removal."
+)
+_PTR: Final = "Give the address a PTR record whose name resolves to the address again; it should be the source's ehlo name."
+_TLS: Final = "The provider takes no mail in the clear from this source. Look at why TLS fails between the two."
+_CREDENTIALS: Final = (
+    "The smart host refuses the login: correct username and password_file of the source."
+)
+_AUTH: Final = "Publish SPF, DKIM and DMARC records that cover this source and this domain, and see that From is aligned with one of them."
+_SENDER: Final = "The domain of the return path must exist and take mail: give it MX or A records."
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What follows where category and scope are these."""
+
+    category: str
+    scope: Literal["pair", "domain"]
+    reaction: Reaction
+
+
+ROWS: Final[tuple[Row, ...]] = (
+    Row("rate", "pair", Slow()),
+    Row("host", "pair", Slow()),
+    Row("connections", "pair", Fewer()),
+    Row("block", "pair", Suspend(fix=_BLOCKED)),
+    Row("policy", "pair", Suspend(fix=_BLOCKED)),
+    Row("ptr", "pair", Suspend(fix=_PTR, slower=False)),
+    Row("tls", "pair", Suspend(fix=_TLS, slower=False)),
+    Row("credentials", "pair", Suspend(fix=_CREDENTIALS, slower=False)),
+    Row("auth", "domain", SuspendDomain(_AUTH)),
+    Row("sender", "domain", SuspendDomain(_SENDER)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a provider asks for after a reply of its own, or what is practised there; ``sample`` is run as a test."""
+
+    provider: str
+    reaction: Caution
+    source: str
+    sample: tuple[int, str, str]
+    enhanced: re.Pattern[str] | None = None
+    text: re.Pattern[str] | None = None
+
+    def matches(self, provider: str, reply: Reply) -> bool:
+        """Say whether the row speaks of this reply."""
+        return (
+            provider == self.provider
+            and (self.enhanced is None or self.enhanced.fullmatch(reply.enhanced) is not None)
+            and (self.text is None or self.text.search(reply.text) is not None)
+        )
+
+
+def _re(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.IGNORECASE)
+
+
+_SENDERS_AT_GOOGLE: Final = "support.google.com/a/answer/3726730"
+_SENDERS_AT_YAHOO: Final = "senders.yahooinc.com/smtp-error-codes"
+_PRACTISED: Final = "as practised: KumoMTA's shipped shaping"
+_SENDERS_AT_MICROSOFT: Final = "learn.microsoft.com: NDR codes"
+
+#: The first row that matches holds. Only of outcomes whose trouble is the pair's.
+PUBLISHED: Final[tuple[Published, ...]] = (
+    Published(
+        # Stop for ten minutes at least, come back with one connection, add one by one.
+        provider="gmail",
+        enhanced=_re(r"4\.7\.28"),
+        reaction=Slow(10 * _MIN, connections=1),
+        source=_SENDERS_AT_GOOGLE,
+        sample=(421, "4.7.28", "Gmail has detected an unusual rate of mail from your IP address"),
+    ),
+    Published(
+        provider="gmail",
+        enhanced=_re(r"5\.7\.28"),
+        reaction=Suspend(1 * _H, _BLOCKED),
+        source=_SENDERS_AT_GOOGLE,
+        sample=(550, "5.7.28", "There is an unusual rate of unsolicited mail from your IP address"),
+    ),
+    Published(
+        provider="gmail",
+        text=_re(r"very low reputation"),
+        reaction=Suspend(1 * _H, _BLOCKED),
+        source=_PRACTISED,
+        sample=(421, "4.7.0", "suspicious due to the very low reputation of the sending IP"),
+    ),
+    Published(
+        provider="yahoo",
+        text=_re(r"\[(?:tss|ipts)04\]"),
+        reaction=Suspend(2 * _H, _BLOCKED),
+        source=f"{_SENDERS_AT_YAHOO}; two hours {_PRACTISED}",
+        sample=(421, "4.7.0", "[TSS04] Messages from 192.0.2.1 temporarily deferred"),
+    ),
+    Published(
+        provider="yahoo",
+        text=_re(r"\[(?:tss|ipts)05\]"),
+        reaction=Suspend(4 * _H, _BLOCKED),
+        source=f"{_SENDERS_AT_YAHOO}; four hours {_PRACTISED}",
+        sample=(421, "4.7.0", "[TSS05] Messages from 192.0.2.1 temporarily deferred"),
+    ),
+    Published(
+        # "Retrying will NOT succeed."
+        provider="yahoo",
+        text=_re(r"\[(?:ts03|tss09|tss11)\]"),
+        reaction=Suspend(24 * _H, _BLOCKED),
+        source=_SENDERS_AT_YAHOO,
+        sample=(553, "5.7.2", "[TSS09] All messages from 192.0.2.1 will be permanently deferred"),
+    ),
+    Published(
+        provider="yahoo",
+        text=_re(r"\[(?:bl21|bl23|tss07)\]"),
+        reaction=Suspend(24 * _H, f"The address is on a Spamhaus list. {_BLOCKED}"),
+        source=_SENDERS_AT_YAHOO,
+        sample=(553, "5.7.1", "[BL21] Connections will not be accepted from 192.0.2.1"),
+    ),
+    Published(
+        provider="microsoft",
+        enhanced=_re(r"4\.7\.652"),
+        reaction=Fewer(),
+        source=_SENDERS_AT_MICROSOFT,
+        sample=(451, "4.7.652", "The mail server has exceeded the maximum number of connections"),
+    ),
+    Published(
+        provider="microsoft",
+        text=_re(r"\bS31(?:40|50)\b"),
+        reaction=Suspend(
+            24 * _H,
+            f"Microsoft's form for senders takes the request (sender.office.com). {_BLOCKED}",
+        ),
+        source=_SENDERS_AT_MICROSOFT,
+        sample=(550, "5.7.1", "Unfortunately, messages from [192.0.2.1] weren't sent (S3140)"),
+    ),
+    Published(
+        provider="microsoft365",
+        enhanced=_re(r"5\.7\.(?:511|60[6-9]|6[1-4]\d)"),
+        reaction=Suspend(24 * _H, f"sender.office.com takes the request. {_BLOCKED}"),
+        source=_SENDERS_AT_MICROSOFT,
+        sample=(550, "5.7.606", "Access denied, banned sending IP [192.0.2.1]"),
+    ),
+    Published(
+        provider="apple",
+        text=_re(r"excessive volume|\[HCM1\]"),
+        reaction=Slow(15 * _MIN),
+        source=_PRACTISED,
+        sample=(421, "4.7.1", "Messages from 192.0.2.1 temporarily deferred: excessive volume"),
+    ),
+    Published(
+        # The throttles last from five minutes to two hours: the middle, and longer where it goes on.
+        provider="comcast",
+        text=_re(r"\bRL0000\d\d\b"),
+        reaction=Slow(30 * _MIN),
+        source=_PRACTISED,
+        sample=(421, "4.1.0", "192.0.2.1 throttled: RL000001"),
+    ),
+)
+
+_TABLE: Final[Mapping[tuple[str, str], Reaction]] = {
+    (row.category, row.scope): row.reaction for row in ROWS
+}
+_NO_REPLY: Final = Reply(code=0)
+#: At these stages a peer that says "too much" means the connection, not the mail.
+_GREETING: Final = frozenset({"connect", "banner", "ehlo"})
+
+
+def of(provider: str | None, outcome: Outcome) -> Reaction:
+    """Say what ``outcome`` asks for; ``provider``: who runs the destination, where that is known."""
+    match outcome.result:
+        case "delivered":
+            return Good()
+        case "unknown":
+            return Nothing()
+        case "bounced" if outcome.scope == "recipient":
+            # The host takes our mail and knows its mailboxes.
+            return Good()
+        case _ if outcome.scope == "provider":
+            return Fail(everywhere=True)
+        case _ if outcome.warns:
+            return _of_pair(provider, outcome)
+        case _:
+            return _TABLE.get((outcome.category, outcome.scope), Nothing())
+
+
+def _of_pair(provider: str | None, outcome: Outcome) -> Reaction:
+    reply = outcome.reply or _NO_REPLY
+    failed = outcome.result == "pair_failed"
+    if outcome.category == "tls" and failed:
+        # STARTTLS did not work, which may be this host's alone; a reply that asks for TLS is the provider's word.
+        return Fail()
+    if provider is not None:
+        for row in PUBLISHED:
+            if row.matches(provider, reply):
+                return row.reaction
+    if outcome.category == "rate" and reply.stage in _GREETING:
+        return Fewer()
+    return _TABLE.get((outcome.category, "pair"), Fail() if failed else Nothing())

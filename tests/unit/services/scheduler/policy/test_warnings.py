@@ -1,0 +1,183 @@
+"""Claims of the partition about warnings: who waits for them, for how long, and that waiting costs nothing."""
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.records.grant import Grant
+from shared.records.outcome import Outcome, Reply, Result
+from shared.runtime.settings import LimitRow, Rate
+from tests.unit.services.scheduler.policy.test_ledger import START, S, World, make_settings
+
+MINUTE = 60 * S
+
+
+def answer(
+    world: World,
+    grant: Grant,
+    result: Result,
+    category: str = "",
+    scope: str = "pair",
+    warned_ns: int = 0,
+) -> None:
+    world.ledger.on_outcome(
+        world.now,
+        Outcome(
+            id=grant.id,
+            n=grant.n,
+            slot=grant.slot,
+            epoch=grant.epoch,
+            result=result,
+            category=category,
+            scope=scope,
+            reply=Reply(code=421, enhanced="4.7.0", stage="mail"),
+            warned_ns=warned_ns,
+        ),
+    )
+
+
+def warned(category: str, result: Result = "pair_failed", **limits: LimitRow) -> World:
+    """Let forty deliveries wait for one source, and the first that goes be answered so."""
+    world = World(make_settings(**limits))
+    world.deliver("first", pool="one")
+    world.turn()
+    for at in range(40):
+        world.deliver(f"d{at}", pool="one")
+    answer(world, world.only(), result, category, warned_ns=77)
+    return world
+
+
+def reasons(world: World) -> set[str]:
+    return {reason for entry, reason in world.ledger.reasons() if entry.id.startswith("d")}
+
+
+@pytest.mark.parametrize(("category", "seconds"), [("rate", 60), ("block", 900), ("ptr", 900)])
+def test_what_waits_for_a_warned_source_uses_no_attempt(category: str, seconds: int) -> None:
+    world = warned(category)
+    for _ in range(10):
+        world.turn(seconds / 11)
+        assert not world.grants
+        assert reasons(world) == {"suspended"}
+    states = [entry for entry in world.ledger.entries.values() if entry.id.startswith("d")]
+    assert [(entry.n, entry.steps) for entry in states] == [(0, 0)] * 40
+    world.turn(seconds)
+    assert world.grants
+
+
+def test_after_too_fast_nothing_goes_above_the_cut_rate() -> None:
+    world = warned("rate", big=LimitRow(rate=Rate(120, MINUTE)))
+    for _ in range(200):
+        for granted in world.turn(0.5).granted:
+            # It says nothing of the source: the rate stays as it is.
+            answer(world, granted.grant, "deferred", "mailbox_full", "recipient")
+    times = [grant.t0_ns for grant in world.grants]
+    assert times[0] >= START + MINUTE
+    # Half of 120 a minute, and the grants say so to the sender.
+    assert all(after - before >= S for before, after in itertools.pairwise(times))
+    assert {(grant.spacing_ns, grant.burst) for grant in world.grants} == {(S, 1)}
+    assert len(times) >= 30
+
+
+def test_grants_say_which_warning_was_heard() -> None:
+    world = warned("rate")
+    assert not world.grants
+    world.turn(130)
+    assert {grant.heard_ns for grant in world.grants} == {77}
+    world.restart()
+    answer(world, world.grants.pop(), "delivered")
+    world.turn(130)
+    assert {grant.heard_ns for grant in world.grants} == {77}
+
+
+def test_a_suspended_source_is_probed_one_at_a_time_and_then_slowly() -> None:
+    world = warned("block")
+    world.turn(15 * 60 * 1.2)
+    for _ in range(3):
+        world.turn(62)
+        assert reasons(world) == {"suspended", "granted"}
+        answer(world, world.only(), "delivered")
+    world.turn(62)
+    grant = world.only()
+    assert grant.connections == 1
+    assert grant.spacing_ns == 60 * S
+
+
+def test_the_other_sources_go_on_while_one_is_suspended() -> None:
+    world = World()
+    world.deliver("a")
+    world.turn()
+    first = world.only()
+    answer(world, first, "deferred", "block")
+    for at in range(10):
+        world.deliver(f"b{at}")
+    world.turn(1)
+    assert {grant.slot for grant in world.grants} == {1 - first.slot}
+    assert len(world.grants) == 10
+
+
+def test_provider_wide_trouble_pauses_every_source_there() -> None:
+    world = World()
+    for at in range(20):
+        world.deliver(f"a{at}")
+    world.turn()
+    assert {grant.slot for grant in world.grants} == {0, 1}
+    answer(world, world.grants[0], "deferred", "host", "provider")
+    world.grants.clear()
+    world.deliver("b")
+    world.turn(1)
+    assert not world.grants
+    assert ("b", "paused") in {(entry.id, reason) for entry, reason in world.ledger.reasons()}
+
+
+def test_a_recipients_trouble_is_nobody_elses() -> None:
+    world = World()
+    world.deliver("a", pool="one")
+    world.turn()
+    answer(world, world.only(), "deferred", "rate", "recipient")
+    world.deliver("b", pool="one")
+    assert len(world.turn().granted) == 1
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["rate", "block", "connections", "ptr", "good", "time"]), st.integers(0, 6)
+    ),
+    max_size=25,
+)
+
+
+@given(STEPS)
+@settings(max_examples=60)
+def test_a_restart_at_any_moment_changes_no_wait(steps: list[tuple[str, int]]) -> None:
+    """What is restored grants when, and as fast, as what was."""
+    world = World(make_settings(big=LimitRow(rate=Rate(600, MINUTE))))
+    for at in range(200):
+        world.deliver(f"d{at}", pool="one")
+    for what, number in steps:
+        if what == "time":
+            world.turn(float(4**number))
+        elif world.grants:
+            grant = world.grants.pop(number % len(world.grants))
+            good = what == "good"
+            answer(
+                world,
+                grant,
+                "delivered" if good else "deferred",
+                "" if good else what,
+                "" if good else "pair",
+            )
+        world.turn()
+    open_ = {entry.id for entry in world.ledger.entries.values() if entry.open is not None}
+    old = world.ledger
+    world.restart()
+    for each in (old, world.ledger):
+        assert {e.id for e in each.entries.values() if e.open is not None} == open_
+    pairs = [old._pairs, world.ledger._pairs]
+    for wait in (0, S, MINUTE, 15 * MINUTE, 3600 * S):
+        at = world.now + wait
+        rooms = [each.room("big", "big", 0, world.epochs[0], at) for each in pairs]
+        assert rooms[0] == rooms[1]
+        limits = [each.limit("big", "big", 0) for each in pairs]
+        assert limits[0] == limits[1]
