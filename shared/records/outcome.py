@@ -76,7 +76,7 @@ class Outcome(
     """Say how the attempt ended."""
 
     result: Result
-    #: Why, in our words: invalid_mailbox, greylist, mailbox_full, rate, connections, block, policy, connection, tls, dns, message, auth, ...
+    #: Why, in our words: invalid_mailbox, greylist, mailbox_full, rate, connections, block, policy, connection, tls, dns, auth, ...
     category: str = ""
     #: Whose trouble it is: recipient, message, domain (the sending one), pair, provider.
     scope: str = ""
