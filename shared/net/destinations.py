@@ -126,9 +126,7 @@ class Destinations:
         if route is None:
             return None
         hosts = tuple(Host(at, name, port) for at, (name, port) in enumerate(route.to))
-        return Destination(
-            hosts, ",".join(f"{name}:{port}" for name, port in route.to), route.provider
-        )
+        return Destination(hosts, route.site, route.provider)
 
     async def addresses(self, host: str, family: str) -> Addresses:
         """Give the addresses of ``host`` for a source of ``family`` ("v4" or "v6"), as the resolver orders them."""

@@ -80,6 +80,8 @@ class PairState(
     backoff: Backoff | None = None
     #: The latest warning of the sender that was heard here, by the sender's clock.
     heard_ns: int = 0
+    #: Messages taken by a destination that nobody knows, see policy.growth.
+    good: int = 0
 
 
 class TotalState(

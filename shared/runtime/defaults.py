@@ -1,13 +1,14 @@
-"""What Postyard ships: classes, providers and their limits. A configuration may change any field of them.
+"""What Postyard ships: classes here, providers and their limits in ``providers.toml``. A configuration may change any field of them."""
 
-Sources of TLS, MX suffixes, connections and messages per connection: K = KumoMTA's shipped shaping (assets/policy-extras/shaping.toml),
-C = its community's; where a provider publishes a figure itself, its page is named beside the row. A limit holds for each source.
-"""
-
+import tomllib
 from collections.abc import Mapping
+from importlib import resources
 from typing import Final
 
-from shared.runtime.settings import ClassPolicy, LimitRow, Provider, Rate, UnknownPolicy
+from shared.runtime import values
+from shared.runtime.rows import limit_row, provider_row
+from shared.runtime.settings import ClassPolicy, LimitRow, Provider, UnknownPolicy
+from shared.runtime.table import Problems, Table
 
 _MIN: Final = 60 * 1_000_000_000
 _H: Final = 60 * _MIN
@@ -28,67 +29,28 @@ CLASSES: Final[Mapping[str, ClassPolicy]] = {
 }
 
 
-def _provider(
-    name: str, *mx: str, domains: tuple[str, ...] = (), encrypted: bool = True
-) -> Provider:
-    return Provider(name, mx, domains, "encrypted" if encrypted else "opportunistic")
+def _shipped() -> tuple[dict[str, Provider], dict[str, LimitRow], dict[str, dict[str, str]]]:
+    """Read ``providers.toml``: its rows, and the source of each of their figures."""
+    data = resources.files("shared.runtime").joinpath("providers.toml").read_text("utf-8")
+    problems = Problems()
+    top = Table("", tomllib.loads(data), problems)
+    providers, limits, sources = {}, {}, {}
+    for name in top.raw:
+        table = top.table(name)
+        if name != "default":
+            providers[name] = provider_row(table, Provider(name))
+        limits[name] = limit_row(table, LimitRow())
+        said = table.table("source")
+        sources[name] = {field: said.get(field, values.text, "") for field in said.raw}
+        table.done()
+    if problems.found:
+        raise ValueError("\n".join(problems.lines()))
+    return providers, limits, sources
 
 
-PROVIDERS: Final[Mapping[str, Provider]] = {
-    provider.name: provider
-    for provider in (
-        # support.google.com/mail/answer/81126: TLS is required; limits go by MX, so Workspace is the same provider.
-        _provider("gmail", ".google.com", ".googlemail.com", ".smtp.goog"),
-        _provider("yahoo", ".yahoodns.net"),
-        _provider("yahoo-japan", domains=("yahoo.co.jp",), encrypted=False),
-        # outlook.com, hotmail.com, live.com, msn.com
-        _provider("microsoft", ".olc.protection.outlook.com"),
-        # The second suffix is for domains with DANE.
-        _provider("microsoft365", ".mail.protection.outlook.com", ".mx.microsoft"),
-        # icloud.com, me.com, mac.com
-        _provider("apple", ".icloud.com"),
-        _provider("comcast", domains=("comcast.net",)),
-        _provider("gmx", ".gmx.net", ".web.de"),
-        _provider("orange", ".orange.fr", encrypted=False),
-        _provider("laposte", ".laposte.net", encrypted=False),
-        _provider(
-            "mimecast",
-            ".mimecast.com",
-            ".mimecast.co.za",
-            ".mimecast-offshore.com",
-            encrypted=False,
-        ),
-        _provider("barracuda", ".barracudanetworks.com"),
-        _provider("netvigator", ".netvigator.com"),
-        _provider("kpn", ".kpnmail.nl"),
-        _provider("qq", ".qq.com"),
-        _provider("netease", ".netease.com"),
-    )
-}
-
-#: "default" is the careful start for a destination that nobody knows; every field is set, so that a limit always resolves.
-LIMITS: Final[Mapping[str, LimitRow]] = {
-    "default": LimitRow(connections=10, messages_per_connection=100),  # K
-    "gmail": LimitRow(connections=5, messages_per_connection=50),  # K
-    # help.yahoo.com SLN3433: it closes after about 20 messages, and to connect again at once is fine.
-    "yahoo": LimitRow(connections=5, messages_per_connection=20),
-    "yahoo-japan": LimitRow(  # C
-        connections=2, messages_per_connection=20, rate=Rate(10, 1_000_000_000)
-    ),
-    "microsoft": LimitRow(connections=5, messages_per_connection=50),  # K
-    "microsoft365": LimitRow(connections=5, messages_per_connection=50),  # K
-    # K, support.apple.com/102322
-    "apple": LimitRow(connections=10, messages_per_connection=5),
-    # postmaster.comcast.net: 25 connections for each address.
-    "comcast": LimitRow(connections=25, messages_per_connection=1000),
-    "gmx": LimitRow(connections=4, messages_per_connection=20),  # C
-    # postmaster.orange.fr: 2 connections, 100 messages each. La Poste answers with the same family of codes.
-    "orange": LimitRow(connections=2, messages_per_connection=100),
-    "laposte": LimitRow(connections=2, messages_per_connection=100),
-    "mimecast": LimitRow(connections=10, messages_per_connection=100),  # K
-    "barracuda": LimitRow(connections=10, messages_per_connection=15),  # C
-    "netvigator": LimitRow(connections=5, messages_per_connection=10),  # C
-    "kpn": LimitRow(connections=10, messages_per_connection=10),  # C
-    "qq": LimitRow(connections=4, messages_per_connection=8),  # C
-    "netease": LimitRow(connections=4, messages_per_connection=7),  # C
-}
+PROVIDERS: Final[Mapping[str, Provider]]
+#: "default" is the careful start for a destination that nobody knows; every field that must resolve is set there.
+LIMITS: Final[Mapping[str, LimitRow]]
+#: Row -> field -> where its figure is from.
+SOURCES: Final[Mapping[str, Mapping[str, str]]]
+PROVIDERS, LIMITS, SOURCES = _shipped()

@@ -8,9 +8,9 @@ none of them does not have them either.
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
-from shared.runtime import defaults, urls, values
+from shared.runtime import defaults, rows, urls, values
 from shared.runtime.settings import (
     RELAXED,
     SLOTS_PER_GROUP,
@@ -28,7 +28,6 @@ from shared.runtime.settings import (
 from shared.runtime.table import Table
 
 T = TypeVar("T")
-_TLS: Final = values.one_of("opportunistic", "encrypted", "verified")
 
 
 def _named(top: Table, key: str, read: Callable[[str, Table], T]) -> dict[str, T]:
@@ -103,7 +102,7 @@ def _smarthost(table: Table, base: Path, source: Source) -> Source:
         port=table.get("port", values.port, source.port),
         username=username,
         password_file=base / password if password else None,
-        tls=table.get("tls", _TLS, source.tls),
+        tls=table.get("tls", rows.TLS, source.tls),
     )
 
 
@@ -155,7 +154,7 @@ def _tenant(name: str, table: Table, base: Path) -> Tenant:
         pools=chosen,
         dkim=tuple(_dkim(row, base) for row in table.rows("dkim")),
         unsigned=table.get("unsigned", values.flag, False),
-        tls=table.get("tls", _TLS, "opportunistic"),
+        tls=table.get("tls", rows.TLS, "opportunistic"),
     )
 
 
@@ -211,43 +210,16 @@ def providers(top: Table) -> dict[str, Provider]:
         base = defaults.PROVIDERS.get(name, Provider(name))
         if name in ("default", "other"):
             top.problems.say(table.path, "this name means every destination without a provider")
-        return Provider(
-            name=name,
-            mx=table.get("mx", values.mx_suffixes, base.mx),
-            domains=table.get("domains", values.domains, base.domains),
-            tls=table.get("tls", _TLS, base.tls),
-            families=table.get("families", _families, base.families),
-        )
+        return rows.provider_row(table, base)
 
     return {**defaults.PROVIDERS, **_named(top, "providers", read)}
-
-
-def _families(value: Any) -> tuple[str, ...]:
-    found = values.texts(value)
-    if not found or set(found) - {"v4", "v6"}:
-        raise ValueError(f'expected "v4", "v6" or both, got {values.shown(value)}')
-    return found
 
 
 def limits(top: Table) -> dict[str, LimitRow]:
     """Read the limits, on the ground of those that are shipped."""
     found = dict(defaults.LIMITS)
     for name, table in top.tables("limits"):
-        base = found.get(name, LimitRow())
-        found[name] = LimitRow(
-            connections=table.get("connections", values.number(1, 10_000), base.connections),
-            messages_per_connection=table.get(
-                "messages_per_connection",
-                values.number(1, 1_000_000),
-                base.messages_per_connection,
-            ),
-            connection_rate=table.get("connection_rate", values.rate, base.connection_rate),
-            rate=table.get("rate", values.rate, base.rate),
-            total_rate=table.get("total_rate", values.rate, base.total_rate),
-            total_connections=table.get(
-                "total_connections", values.number(1, 100_000), base.total_connections
-            ),
-        )
+        found[name] = rows.limit_row(table, found.get(name, LimitRow()))
         table.done()
     return found
 

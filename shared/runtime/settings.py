@@ -185,6 +185,8 @@ class LimitRow:
     total_rate: Rate | None = None
     total_connections: int | None = None
     connection_rate: Rate | None = None
+    #: What a destination that nobody knows begins with; it grows up to ``rate``.
+    start_rate: Rate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +199,8 @@ class Limit:
     total_rate: Rate | None = None
     total_connections: int | None = None
     connection_rate: Rate | None = None
+    #: None: there is nothing to grow from, the rate holds at once.
+    start_rate: Rate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +210,11 @@ class Route:
     pattern: str
     to: tuple[tuple[str, int], ...]
     provider: str | None = None
+
+    @property
+    def site(self) -> str:
+        """Name the site that it leads to."""
+        return ",".join(f"{name}:{port}" for name, port in self.to)
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,19 +376,6 @@ class Settings:
     scheduler: Scheduler = Scheduler()
     sender: Sender = Sender()
     log: Log = Log()
-
-    def limit(self, provider: str | None, limit_key: str, source: str) -> Limit:
-        """Resolve the layers default -> provider (or site) -> provider/source, each field alone."""
-        del provider  # The key is the provider's name where there is one.
-        names = ("default", limit_key, f"{limit_key}/{source}")
-        rows = [self.limits[name] for name in names if name in self.limits]
-
-        def last(name: str) -> object:
-            return next(
-                (value for row in reversed(rows) if (value := getattr(row, name)) is not None), None
-            )
-
-        return Limit(**{name: last(name) for name in LimitRow.__slots__})  # type: ignore[arg-type]
 
     def route(self, domain: str) -> Route | None:
         """Find the route of a domain: its own, or the longest ``*.`` suffix."""

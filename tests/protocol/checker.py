@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from services.scheduler.policy.decisions import Decisions
 from shared.records.grant import Grant
+from shared.runtime.layers import resolve
 from shared.runtime.settings import Limit, Rate, Settings
 from tests.protocol.engine import MS, Sim
 
@@ -163,7 +164,7 @@ class Checker:
 
     def _limit(self, key: str, slot: int) -> Limit:
         source = self.settings.source_of(slot)
-        return self.settings.limit(None, key, source.name if source else "")
+        return resolve(self.settings, key, source.name if source else "").limit()
 
     # -- senders
 

@@ -1,6 +1,6 @@
 """A delivery's record becomes the scheduler's memory of it, and that becomes a grant: pure, field by field."""
 
-from services.scheduler.policy.pairs import PairLimit
+from services.scheduler.policy.pairlimit import PairLimit
 from shared.records.delivery import Delivery
 from shared.records.grant import Grant
 from shared.records.state import DeliveryState, Open

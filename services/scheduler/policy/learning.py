@@ -16,7 +16,8 @@ from shared.runtime.settings import Backoff as Rules
 from shared.runtime.settings import Timing
 
 if TYPE_CHECKING:
-    from services.scheduler.policy.pairs import Pair, PairLimit
+    from services.scheduler.policy.pairlimit import PairLimit
+    from services.scheduler.policy.pairs import Pair
 
 Kind = Literal["slowed", "suspended", "resumed"]
 

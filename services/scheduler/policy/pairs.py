@@ -7,49 +7,35 @@ changes, its pairs count as just used: what the older owner sent last is not kno
 
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 
-from services.scheduler.policy import backoff, limits, pauses
+from services.scheduler.policy import backoff, growth, limits, pauses
 from services.scheduler.policy.learning import Answer, Learning, PairNews
 from services.scheduler.policy.meter import Meter
+from services.scheduler.policy.pairlimit import (
+    HORIZON_NS,
+    SLOT_GRANTS,
+    PairLimit,
+    PairLimits,
+    slowed,
+)
 from shared.protocol.control import NO_EPOCH, ControlView
 from shared.records.backoff import Backoff
 from shared.records.lanemap import LaneMap
 from shared.records.outcome import Outcome
 from shared.records.state import DeliveryState, Open, PairState, TotalState
-from shared.runtime.settings import Limit, Rate, Settings, Timing
+from shared.runtime.settings import Settings
 
 _S: Final = 1_000_000_000
-#: A grant may lie this far ahead: the sender then has work while a round is under way.
-HORIZON_NS: Final = 2 * _S
-#: Open grants of one slot, in number and in bytes.
-SLOT_GRANTS: Final = 2_000
+#: Bytes in the open grants of one slot.
 SLOT_BYTES: Final = 64 << 20
-# A total over slots with a shorter period than this is divided between the addresses instead (see limits).
-_SHARED_BELOW_NS: Final = 60 * _S
 # A pair that was last used so long ago has nothing left to count: the longest period of a rate is a day.
-_RESTED_NS: Final = 2 * 86_400 * _S
+_DAY_NS: Final = 86_400 * _S
+_RESTED_NS: Final = 2 * _DAY_NS
 _PAUSE: Final[msgspec.json.Decoder[pauses.Pause]] = msgspec.json.Decoder(pauses.Pause)
-
-
-@dataclass(frozen=True, slots=True)
-class PairLimit:
-    """What holds for one pair, resolved over the layers."""
-
-    rate: Rate | None
-    total_rate: Rate | None
-    connections: int
-    messages_per_connection: int
-    #: For the wire: the least time between two starts, and how many may come at once.
-    spacing_ns: int
-    burst: int
-    credit: int
-    #: The same for connections.
-    connect_spacing_ns: int
-    connect_burst: int
 
 
 @dataclass(slots=True)
@@ -70,6 +56,8 @@ class Pair:
     attempts: int = 0
     unknowns: int = 0
     window_ns: int = 0
+    #: Messages taken by a destination that nobody knows, see ``growth``.
+    good: int = 0
 
 
 @dataclass(slots=True)
@@ -108,16 +96,16 @@ class Pairs:
     _glances: dict[tuple[str, int], Pair] = field(default_factory=dict)
     _totals: dict[str, int] = field(default_factory=dict)
     _loads: dict[int, SlotLoad] = field(default_factory=dict)
-    _limits: dict[tuple[str, int], PairLimit] = field(default_factory=dict)
+    #: What is left of the limits of pairs that were warned.
+    _slowed: dict[tuple[str, int], PairLimit] = field(default_factory=dict)
     _dirty: set[tuple[str, int]] = field(default_factory=set)
     _dirty_totals: set[str] = field(default_factory=set)
-    #: Over which a total is divided.
-    _addresses: int = field(init=False)
+    _configured: PairLimits = field(init=False)
     _learning: Learning = field(init=False)
 
     def __post_init__(self) -> None:
-        """Count the addresses once: there may be thousands, and a limit for each of thousands of sites."""
-        self._addresses = sum(1 for source in self.settings.sources.values() if source.address)
+        """Resolve by these settings, and learn by their rules."""
+        self._configured = PairLimits(self.settings)
         self._learning = Learning(self.settings.backoff, self.settings.timing, self.rng)
 
     # -- changelog
@@ -132,6 +120,7 @@ class Pairs:
             record.backoff,
             record.heard_ns,
             epoch=record.epoch,
+            good=record.good,
         )
 
     def restore_total(self, record: TotalState) -> None:
@@ -176,6 +165,7 @@ class Pairs:
             pair.heard_ns = max(pair.heard_ns, record.heard_ns)
             if record.backoff is not None:
                 pair.backoff = backoff.stricter(pair.backoff or backoff.NONE, record.backoff)
+            pair.good = growth.merged(pair.good, record.good)
             self._changed(pair)
         for total in totals:
             self._totals[total.key] = max(self._totals.get(total.key, 0), total.limiter)
@@ -184,20 +174,16 @@ class Pairs:
     # -- limits
 
     def limit(self, provider: str | None, key: str, slot: int) -> PairLimit:
-        """Give what holds for (key, slot)."""
-        found = self._limits.get((key, slot))
+        """Give what holds for (key, slot) now."""
+        del provider  # The key is the provider's name where there is one.
+        pair = self._pairs.get((key, slot))
+        if pair is None or pair.backoff is None:
+            return self._configured.of(key, slot, 0 if pair is None else pair.good)
+        found = self._slowed.get((key, slot))
         if found is None:
-            found = self._configured(provider, key, slot)
-            pair = self._pairs.get((key, slot))
-            if pair is not None and pair.backoff is not None:
-                found = _slowed(found, pair.backoff)
-            self._limits[key, slot] = found
+            found = slowed(self._configured.of(key, slot, pair.good), pair.backoff)
+            self._slowed[key, slot] = found
         return found
-
-    def _configured(self, provider: str | None, key: str, slot: int) -> PairLimit:
-        source = self.settings.source_of(slot)
-        resolved = self.settings.limit(provider, key, source.name if source else "")
-        return _pair_limit(resolved, self._addresses, self.settings.timing)
 
     def room(
         self, provider: str | None, key: str, slot: int, epoch: int, now_ns: int
@@ -232,8 +218,15 @@ class Pairs:
     def spend(self, provider: str | None, key: str, slot: int, t0_ns: int) -> None:
         """Spend the tokens of a grant that starts at ``t0_ns``."""
         limit, pair = self.limit(provider, key, slot), self._pair(key, slot, NO_EPOCH)
+        if pair.good and pair.limiter and pair.limiter < t0_ns - growth.IDLE_NS:
+            pair.good = 0
+            self._changed(pair)
         if limit.rate is not None:
             pair.limiter = limits.spend(pair.limiter, limit.rate, t0_ns)
+            self._dirty.add((key, slot))
+        elif limit.growing is not None and pair.limiter < t0_ns - _DAY_NS:
+            # One that has grown up is spaced no more, and yet remembers the day when it was used last.
+            pair.limiter = t0_ns
             self._dirty.add((key, slot))
         if limit.total_rate is not None:
             self._totals[key] = limits.spend(self._totals.get(key, 0), limit.total_rate, t0_ns)
@@ -282,13 +275,24 @@ class Pairs:
             entry.provider,
             grant.t0_ns,
             outcome,
-            lambda: (self.limit(*which), self._configured(*which)),
+            lambda: (self.limit(*which), self._configured.of(key, grant.slot, pair.good)),
             HORIZON_NS,
         )
+        self._grow(pair, outcome)
         changed = self._learning.hear(pair, answer, now_ns, lambda: self._of_key(key))
         for each in changed:
             self._changed(each)
         return bool(changed)
+
+    def _grow(self, pair: Pair, outcome: Outcome) -> None:
+        """Let a destination that nobody knows have more after a message that it took, and less after a refusal of the pair."""
+        whole = self._configured.of(pair.key, pair.slot, pair.good).growing
+        if whole is None:
+            return
+        good = growth.heard(pair.good, whole, outcome)
+        if good != pair.good:
+            pair.good = good
+            self._changed(pair)
 
     def heard(self, key: str, slot: int, outcome: Outcome) -> None:
         """Note the sender's warning: it goes on with what is granted from now on."""
@@ -308,7 +312,7 @@ class Pairs:
     def _changed(self, pair: Pair) -> None:
         """Keep what a pair has learnt; its limit may be another now."""
         self._dirty.add((pair.key, pair.slot))
-        self._limits.pop((pair.key, pair.slot), None)
+        self._slowed.pop((pair.key, pair.slot), None)
 
     def _forget(self, key: str, slot: int, now_ns: int) -> None:
         pair = self._pairs.get((key, slot))
@@ -353,72 +357,6 @@ class Pairs:
         return load
 
 
-def _pair_limit(limit: Limit, addresses: int, timing: Timing) -> PairLimit:
-    rate, total, connects = limit.rate, limit.total_rate, limit.connection_rate
-    if total is not None and total.period_ns < _SHARED_BELOW_NS:
-        part = limits.share(total, max(1, addresses))
-        if part is not None:
-            rate, total = _tighter(rate, part), None
-    if total is not None:
-        spread = limits.spread_ns(timing.total_window_ns, timing.skew_ns)
-        total = limits.widened(total, spread)
-    return PairLimit(
-        rate=rate,
-        total_rate=total,
-        connections=_connections(limit, addresses),
-        messages_per_connection=limit.messages_per_connection,
-        spacing_ns=limits.interval_ns(rate) if rate else 0,
-        burst=rate.burst if rate else 1,
-        credit=_credit(rate, limit.connections),
-        connect_spacing_ns=limits.interval_ns(connects) if connects else 0,
-        connect_burst=connects.burst if connects else 1,
-    )
-
-
-def _slowed(limit: PairLimit, back: Backoff) -> PairLimit:
-    """Give what is left of a limit after warnings."""
-    rate, connections = limit.rate, limit.connections
-    if back.pace is not None:
-        learnt = limits.of_daily(back.pace.level)
-        if rate is None or limits.interval_ns(learnt) > limits.interval_ns(rate):
-            rate = learnt
-    if back.connections is not None:
-        connections = min(connections, back.connections.level)
-    return replace(
-        limit,
-        rate=rate,
-        connections=connections,
-        spacing_ns=limits.interval_ns(rate) if rate else 0,
-        burst=rate.burst if rate else 1,
-        credit=_credit(rate, connections),
-    )
-
-
-def _credit(rate: Rate | None, connections: int) -> int:
-    """Give how many grants may be open.
-
-    Two seconds of the rate, so that a stall of the sender cannot pile up more, and never less than its connections could have under
-    way: a peer that takes ten seconds for a message would else see a tenth of what it allows.
-    """
-    if rate is None:
-        return SLOT_GRANTS
-    return min(SLOT_GRANTS, max(connections, HORIZON_NS * rate.count // rate.period_ns))
-
-
-def _connections(limit: Limit, addresses: int) -> int:
-    """Give each address its part of a total: what is not used by one is not lent to another."""
-    if limit.total_connections is None:
-        return limit.connections
-    return max(1, min(limit.connections, limit.total_connections // max(1, addresses)))
-
-
-def _tighter(one: Rate | None, other: Rate) -> Rate:
-    """Give a rate that keeps both: without a burst the wider interval does."""
-    if one is None:
-        return other
-    return Rate(count=1, period_ns=max(limits.interval_ns(one), limits.interval_ns(other)), burst=1)
-
-
 def _state(pair: Pair) -> PairState:
     return PairState(
         key=pair.key,
@@ -428,12 +366,13 @@ def _state(pair: Pair) -> PairState:
         epoch=pair.epoch,
         backoff=pair.backoff,
         heard_ns=pair.heard_ns,
+        good=pair.good,
     )
 
 
 def _rests(pair: Pair, now_ns: int) -> bool:
-    """Say whether the pair is as one that was never used: no pause, no warning, and its last token long ago."""
-    calm = pair.pause == pauses.CLEAR and pair.backoff is None
+    """Say whether the pair is as one that was never used: no pause, nothing learnt, and its last token long ago."""
+    calm = pair.pause == pauses.CLEAR and pair.backoff is None and not pair.good
     return calm and pair.limiter < now_ns - _RESTED_NS
 
 

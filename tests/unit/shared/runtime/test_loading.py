@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from shared.runtime import defaults
+from shared.runtime.layers import resolve
 from shared.runtime.loading import SettingsError, load
 from shared.runtime.settings import Limit, LimitRow, Proxy, Rate, Route, Settings, Source, Tenant
 
@@ -384,6 +385,10 @@ def test_what_is_shipped_can_be_changed_field_by_field(tmp_path: Path) -> None:
     assert settings.limits["gmail"] == LimitRow(5, 50, Rate(600, MIN))
 
 
+def limit(settings: Settings, key: str, source: str) -> Limit:
+    return resolve(settings, key, source).limit()
+
+
 def test_each_field_of_a_limit_comes_from_the_nearest_layer_that_says_it(tmp_path: Path) -> None:
     more = """
 [limits.default]
@@ -400,11 +405,13 @@ connections = 2
 """
     settings = read(tmp_path, GOOD + more)
     total = Rate(9000, MIN)
-    assert settings.limit("gmail", "gmail", "ip-2") == Limit(20, 50, Rate(600, MIN), total)
-    assert settings.limit("gmail", "gmail", "ip-1") == Limit(20, 50, Rate(50, 60 * MIN), total)
-    assert settings.limit(None, "mx1.acme.example,mx2.acme.example", "ip-1").connections == 1
-    assert settings.limit(None, "mx.nowhere.example", "ip-1") == Limit(10, 100, None, total)
-    assert settings.limit(None, "smarthost:relay", "relay").connections == 2
+    assert limit(settings, "gmail", "ip-2") == Limit(20, 50, Rate(600, MIN), total)
+    assert limit(settings, "gmail", "ip-1") == Limit(20, 50, Rate(50, 60 * MIN), total)
+    assert limit(settings, "mx1.acme.example,mx2.acme.example", "ip-1").connections == 1
+    start = defaults.LIMITS["default"].start_rate
+    nowhere = Limit(10, 100, None, total, start_rate=start)
+    assert limit(settings, "mx.nowhere.example", "ip-1") == nowhere
+    assert limit(settings, "smarthost:relay", "relay").connections == 2
 
 
 def test_the_most_specific_route_wins(tmp_path: Path) -> None:
@@ -452,9 +459,9 @@ def test_every_shipped_provider_has_its_limits_and_every_limit_its_provider(
     settings = read(tmp_path, GOOD)
     assert set(settings.limits) == {"default", *settings.providers}
     for name in settings.providers:
-        limit = settings.limit(name, name, "ip-1")
-        assert limit.connections > 0
-        assert limit.messages_per_connection > 0
+        found = limit(settings, name, "ip-1")
+        assert found.connections > 0
+        assert found.messages_per_connection > 0
 
 
 @pytest.mark.parametrize(
