@@ -6,6 +6,7 @@ import click
 
 from services.cli.cluster.commands import cluster
 from services.cli.config import config
+from services.cli.limits import limits
 from services.cli.pause import pause, pauses, resume
 from services.cli.topics import topics
 
@@ -21,7 +22,7 @@ def postyard() -> None:
     """
 
 
-for command in (topics, config, pause, resume, pauses, cluster):
+for command in (topics, config, limits, pause, resume, pauses, cluster):
     postyard.add_command(command)
 
 

@@ -48,9 +48,9 @@ def _shipped() -> tuple[dict[str, Provider], dict[str, LimitRow], dict[str, dict
     return providers, limits, sources
 
 
-PROVIDERS: Final[Mapping[str, Provider]]
+_SHIPPED: Final = _shipped()
+PROVIDERS: Final[Mapping[str, Provider]] = _SHIPPED[0]
 #: "default" is the careful start for a destination that nobody knows; every field that must resolve is set there.
-LIMITS: Final[Mapping[str, LimitRow]]
+LIMITS: Final[Mapping[str, LimitRow]] = _SHIPPED[1]
 #: Row -> field -> where its figure is from.
-SOURCES: Final[Mapping[str, Mapping[str, str]]]
-PROVIDERS, LIMITS, SOURCES = _shipped()
+SOURCES: Final[Mapping[str, Mapping[str, str]]] = _SHIPPED[2]

@@ -55,6 +55,14 @@ def rate(text: str) -> Rate:
     return Rate(count, period, burst)
 
 
+def rate_text(rate: Rate) -> str:
+    """Write a rate as an operator does: the other way round from ``rate``."""
+    burst = "" if rate.burst == 1 else f"+{rate.burst}"
+    units = {period_ns: unit for unit, period_ns in _PERIODS.items()}
+    period = units.get(rate.period_ns, f"{rate.period_ns / _S:g}s")
+    return f"{rate.count}{burst}/{period}"
+
+
 def size_bytes(text: str) -> int:
     """Read ``"256KiB"``; raises ValueError."""
     match = _SIZE.fullmatch(text)

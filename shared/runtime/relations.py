@@ -3,12 +3,12 @@
 Only what is sound by itself is compared: a source whose slot could not be read is not also said to share slot 0 with another.
 """
 
-from collections.abc import Mapping
 from typing import Final
 
 from shared.runtime.files import shown
+from shared.runtime.limitrules import limit_rows
 from shared.runtime.settings import Backoff, DkimKey, Ingest, Settings, Source, Tenant, Timing
-from shared.runtime.table import Problems, suggestion
+from shared.runtime.table import Problems, exists
 
 _DAY_NS: Final = 24 * 3600 * 1_000_000_000
 #: RFC 5321 4.5.4.1: the give-up time is generally at least 4-5 days; nobody waits longer for mail.
@@ -25,24 +25,16 @@ def relate(settings: Settings, problems: Problems) -> None:
     for name, tenant in settings.tenants.items():
         _tenant(f"tenants.{shown(name)}", tenant, settings, problems)
     _classes(settings, problems)
-    _limits(settings, problems)
+    limit_rows(settings, problems)
     for pattern, route in settings.routes.items():
         if route.provider is not None:
             path = f"routes.{shown(pattern)}.provider"
-            _exists(path, "provider", route.provider, settings.providers, problems)
+            exists(path, "provider", route.provider, settings.providers, problems)
     for lane, partition in settings.lanes.items():
         _lane(f"lanes.{shown(lane)}", lane, partition, settings, problems)
     _timing(settings.timing, problems)
     _backoff(settings.backoff, problems)
     _ingest(settings.ingest, problems)
-
-
-def _exists(
-    path: str, kind: str, name: str, known: Mapping[str, object], problems: Problems
-) -> None:
-    if name not in known and problems.sound(path):
-        hint = f"; {suggestion(name, known, 'there are')}" if known else ""
-        problems.say(path, f"no such {kind}: {name}{hint}")
 
 
 def _kafka(settings: Settings, problems: Problems) -> None:
@@ -59,10 +51,10 @@ def _lane(path: str, lane: str, partition: int, settings: Settings, problems: Pr
     kind, _, name = lane.partition(":")
     match kind:
         case "provider":
-            _exists(path, "provider", name, settings.providers, problems)
+            exists(path, "provider", name, settings.providers, problems)
         case "smarthost":
             hosts = {s.name: s for s in settings.sources.values() if s.kind == "smarthost"}
-            _exists(path, "smart host", name, hosts, problems)
+            exists(path, "smart host", name, hosts, problems)
         case _:
             if kind != "site" or not name.isdecimal():
                 problems.say(
@@ -124,7 +116,7 @@ def _pools(settings: Settings, problems: Problems) -> None:
     for name, pool in settings.pools.items():
         for source in pool.sources:
             path = f"pools.{shown(name)}.sources.{shown(source)}"
-            _exists(path, "source", source, settings.sources, problems)
+            exists(path, "source", source, settings.sources, problems)
             found = settings.sources.get(source)
             if found is not None and found.kind == "smarthost" and len(pool.sources) > 1:
                 problems.say(
@@ -138,7 +130,7 @@ def _pools(settings: Settings, problems: Problems) -> None:
 
 def _tenant(path: str, tenant: Tenant, settings: Settings, problems: Problems) -> None:
     for class_, pool in tenant.pools.items():
-        _exists(f"{path}.pools.{class_}", "pool", pool, settings.pools, problems)
+        exists(f"{path}.pools.{class_}", "pool", pool, settings.pools, problems)
     rows: dict[str, list[tuple[str, DkimKey]]] = {}
     for number, key in enumerate(tenant.dkim):
         row = f"{path}.dkim[{number}]"
@@ -185,37 +177,6 @@ def _classes(settings: Settings, problems: Problems) -> None:
             problems.say(path, "expected at most 5d")
         elif policy.expires_ns > settings.ingest.max_lifetime_ns:
             problems.say(path, "expected at most ingest.max_lifetime: bodies are kept no longer")
-
-
-# -- limits
-
-
-def _limits(settings: Settings, problems: Problems) -> None:
-    addresses = sum(1 for source in settings.sources.values() if source.address)
-    for name, row in settings.limits.items():
-        path = f"limits.{shown(name)}"
-        key, slash, source = name.partition("/")
-        if slash:
-            _exists(path, "source", source, settings.sources, problems)
-            if row.total_rate is not None or row.total_connections is not None:
-                problems.say(path, f"a total counts over all sources: it belongs to limits.{key}")
-        _limit_key(path, key, settings, problems)
-        if row.total_connections is not None and row.total_connections < addresses:
-            problems.say(
-                f"{path}.total_connections",
-                f"expected at least {addresses}, one for each source with an address, got {row.total_connections}",
-            )
-
-
-def _limit_key(path: str, key: str, settings: Settings, problems: Problems) -> None:
-    """Accept "default", a provider, a smart host, or a site: the MX hosts, sorted, with commas."""
-    if key == "default" or "." in key:
-        return
-    if key.startswith("smarthost:"):
-        hosts = {name: s for name, s in settings.sources.items() if s.kind == "smarthost"}
-        _exists(path, "smart host", key.removeprefix("smarthost:"), hosts, problems)
-    else:
-        _exists(path, "provider", key, settings.providers, problems)
 
 
 # -- times and bounds

@@ -105,3 +105,12 @@ def suggestion(word: str, known: Iterable[str], otherwise: str) -> str:
     """Name the nearest of ``known``, or all of them."""
     near = difflib.get_close_matches(word, list(known), 1)
     return f"did you mean {near[0]}?" if near else f"{otherwise}: {', '.join(sorted(known))}"
+
+
+def exists(
+    path: str, kind: str, name: str, known: Mapping[str, object], problems: Problems
+) -> None:
+    """Complain of a name that is none of ``known``, unless its path has a problem already."""
+    if name not in known and problems.sound(path):
+        hint = f"; {suggestion(name, known, 'there are')}" if known else ""
+        problems.say(path, f"no such {kind}: {name}{hint}")

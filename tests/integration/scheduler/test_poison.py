@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
@@ -21,7 +21,7 @@ from shared.records.rejected import KEEP_BYTES
 from shared.runtime.clock import SystemClock, system_rng
 from shared.runtime.loading import load
 from shared.runtime.metrics import Metrics
-from shared.runtime.settings import Limit, Settings
+from shared.runtime.settings import LimitRow, Settings
 from tests.support.reading import Log, put, rejections
 from tests.support.stack import Events, Stack
 from tests.support.yard import Yard
@@ -170,17 +170,21 @@ async def test_every_kind_of_poison_is_rejected_and_the_mail_around_it_is_delive
 
 
 class Clumsy(Settings):
-    """Settings on which the scheduler's own code stumbles: while a record is looked at, and while a grant is planned."""
+    """Settings on which the scheduler's own code stumbles: while a record is looked at."""
 
     def smarthost(self, pool: str) -> str | None:
         if pool == "clumsy":
             raise RecursionError("a bug of ours")
         return super().smarthost(pool)
 
-    def limit(self, provider: str | None, limit_key: str, source: str) -> Limit:
-        if limit_key.startswith("clumsy"):
+
+class ClumsyRows(dict[str, LimitRow]):
+    """Rows of limits on which it stumbles while a grant is planned."""
+
+    def get(self, key: str, default: Any = None, /) -> Any:
+        if key.startswith("clumsy"):
             raise ZeroDivisionError("a bug of ours, later")
-        return super().limit(provider, limit_key, source)
+        return super().get(key, default)
 
 
 @asynccontextmanager
@@ -210,7 +214,8 @@ async def test_a_bug_on_one_record_rejects_that_record_alone(yard: Yard) -> None
     stack = yard.stack(receiver)
     stack.set_up()
     settings = load(stack.config_path, {})
-    clumsy = Clumsy(**{field.name: getattr(settings, field.name) for field in fields(settings)})
+    given = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    clumsy = Clumsy(**{**given, "limits": ClumsyRows(settings.limits)})
     topic, here = stack.topics.deliveries("bulk"), decided(stack, "local")
     sites = (f"clumsy{at}.test" for at in itertools.count())
     site = next(site for site in sites if decided(stack, None, site) == here)

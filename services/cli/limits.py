@@ -1,0 +1,178 @@
+"""`postyard limits show`: which limits hold for mail to a destination, and which layer each value comes from.
+
+Nothing is asked of Kafka: this is what the configuration says. What a destination's answers have made of it since (back-off, growth,
+warm-up) is the schedulers' to tell.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import click
+
+from services.cli.session import config_option, settings_of
+from shared.runtime import defaults
+from shared.runtime.layers import FIELDS, Part, Said, narrower, resolve, shipped, unknown
+from shared.runtime.quantities import rate_text
+from shared.runtime.settings import LimitRow, Rate, Settings
+from shared.runtime.table import suggestion
+
+#: What counts over all sources together; everything else counts for each.
+_OVER_ALL: Final = ("total_rate", "total_connections")
+
+
+@click.group()
+def limits() -> None:
+    """Show the limits that hold, and where each comes from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One line of the answer."""
+
+    field: str
+    value: int | Rate | None
+    layer: str
+    row: str
+    #: Whose mail, where it is not everybody's.
+    of: str = ""
+    #: Where a shipped figure is from.
+    source: str = ""
+    shipped: bool = False
+
+    @property
+    def text(self) -> str:
+        """The value as it is written in the configuration."""
+        if self.value is None:
+            return "none"
+        return rate_text(self.value) if isinstance(self.value, Rate) else str(self.value)
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from, for people."""
+        if self.value is None:
+            return ""
+        where = f"[limits.{self.row}]" if self.row.isidentifier() else f'[limits."{self.row}"]'
+        said = f"{self.layer}: {'shipped' if self.shipped else where}"
+        return f"{said}, {self.source}" if self.source else said
+
+
+@limits.command()
+@click.argument("key", metavar="DESTINATION")
+@click.option("--source", default="", metavar="NAME", help="From this source.")
+@click.option("--pool", default="", metavar="NAME", help="From each source of this pool.")
+@click.option("--site", default="", metavar="MX,…", help="To this site of the provider.")
+@click.option("--tenant", default="", metavar="NAME", help="This tenant's mail.")
+@click.option("--domain", default="", metavar="NAME", help="Mail of this sending domain.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, one object for each value.")
+@config_option
+def show(
+    path: Path,
+    key: str,
+    source: str,
+    pool: str,
+    site: str,
+    tenant: str,
+    domain: str,
+    *,
+    as_json: bool,
+) -> None:
+    """Print each limit of mail to DESTINATION with the layer that it comes from.
+
+    DESTINATION is a provider, smarthost:NAME, or a site: its MX hosts, sorted, with commas. A limit holds for each source, a
+    total over all of them. What a tenant, a sending domain or a site of the provider adds is printed behind it, since it
+    counts by itself.
+
+    Example: postyard limits show gmail --source ip-1 --tenant acme
+    """
+    settings = settings_of(path)
+    _known(settings, key, source, pool, tenant)
+    part = Part(site, tenant, domain)
+    sources = [source] if source or not pool else list(settings.pools[pool].sources)
+    if as_json:
+        found = [
+            {"source": name or None, **_record(line)}
+            for name in sources
+            for line in answer(settings, key, name, part)
+        ]
+        click.echo(json.dumps(found, indent=2))
+        return
+    for name in sources:
+        if len(sources) > 1:
+            click.echo(f"{name}:")
+        for text in table(list(answer(settings, key, name, part))):
+            click.echo(text)
+
+
+def answer(settings: Settings, key: str, source: str, part: Part) -> Iterator[Shown]:
+    """Say what holds for a pair, then what counts by itself for a part of its mail."""
+    found = resolve(settings, key, source).said
+    for field in FIELDS:
+        if field != "start_rate" or unknown(settings, key):
+            yield _shown(field, found.get(field))
+    for layer, name in narrower(settings, key, part):
+        row = settings.limits.get(name, LimitRow())
+        whose = {"site": part.site, "tenant": part.tenant, "domain": part.domain}[layer]
+        for field in FIELDS:
+            if getattr(row, field) is not None:
+                yield _shown(field, Said(getattr(row, field), layer, name), f"{layer} {whose}")
+
+
+def _shown(field: str, said: Said | None, of: str = "") -> Shown:
+    if said is None:
+        return Shown(field, None, "", "", of)
+    ours = shipped(defaults.LIMITS, said.row, field, said.value)
+    source = defaults.SOURCES.get(said.row, {}).get(field, "") if ours else ""
+    return Shown(field, said.value, said.layer, said.row, of, source, ours)
+
+
+def table(lines: list[Shown]) -> list[str]:
+    """Lay the answer out in columns."""
+    names = [f"{line.field} ({_scope(line)})" for line in lines]
+    width = max(map(len, names))
+    value = max(len(line.text) for line in lines)
+    return [
+        f"{name:<{width}}  {line.text:<{value}}  {line.origin}".rstrip()
+        for name, line in zip(names, lines, strict=True)
+    ]
+
+
+def _scope(line: Shown) -> str:
+    counts = "all sources" if line.field in _OVER_ALL else "each source"
+    return f"{line.of}, {counts}" if line.of else counts
+
+
+def _record(line: Shown) -> dict[str, object]:
+    value = line.text if isinstance(line.value, Rate) else line.value
+    return {
+        "field": line.field,
+        "value": value,
+        "layer": line.layer or None,
+        "row": line.row or None,
+        "of": line.of or None,
+        "shipped": line.shipped,
+        "figure_from": line.source or None,
+    }
+
+
+def _known(settings: Settings, key: str, source: str, pool: str, tenant: str) -> None:
+    """Refuse a name that the configuration does not have: it would be answered with the default's."""
+    smarthosts = {f"smarthost:{s.name}": s for s in settings.sources.values() if s.host}
+    known = {**settings.providers, **smarthosts}
+    if key not in known and "." not in key and "," not in key:
+        raise click.BadParameter(
+            f"no such destination: {key}; {suggestion(key, known, 'there are')}; a site is written as its MX hosts with commas",
+            param_hint="DESTINATION",
+        )
+    for kind, name, names in (
+        ("source", source, settings.sources),
+        ("pool", pool, settings.pools),
+        ("tenant", tenant, settings.tenants),
+    ):
+        if name and name not in names:
+            hint = suggestion(name, names, "there are")
+            raise click.BadParameter(f"no such {kind}: {name}; {hint}", param_hint=f"--{kind}")
+    if source and pool and source not in settings.pools[pool].sources:
+        raise click.BadParameter(f"{source} is not in the pool {pool}", param_hint="--source")

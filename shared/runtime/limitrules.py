@@ -1,0 +1,99 @@
+"""What a row of [limits] may be called, and what it may say.
+
+    default | KEY | KEY/SOURCE | KEY/pool:POOL | KEY/tenant:TENANT | KEY/domain:DOMAIN | tenant:TENANT
+
+KEY is a provider, a smart host (``smarthost:NAME``), or a site: its MX hosts, sorted, with commas. Rows of a pair (the first four) count
+for each source; those of a tenant or a sending domain count over all sources, so a total is all that they may say.
+"""
+
+from typing import Final
+
+from shared.runtime.files import shown
+from shared.runtime.layers import FIELDS
+from shared.runtime.settings import LimitRow, Settings
+from shared.runtime.table import Problems, exists
+
+_MIN_NS: Final = 60 * 1_000_000_000
+_TOTALS: Final = ("total_rate", "total_connections")
+
+
+def limit_rows(settings: Settings, problems: Problems) -> None:
+    """Add every problem of the rows of [limits]."""
+    addresses = sum(1 for source in settings.sources.values() if source.address)
+    for name, row in settings.limits.items():
+        path = f"limits.{shown(name)}"
+        _row(path, name, row, settings, problems)
+        if row.total_connections is not None and row.total_connections < addresses:
+            problems.say(
+                f"{path}.total_connections",
+                f"expected at least {addresses}, one for each source with an address, got {row.total_connections}",
+            )
+
+
+def _row(path: str, name: str, row: LimitRow, settings: Settings, problems: Problems) -> None:
+    key, slash, rest = name.partition("/")
+    kind, colon, which = rest.partition(":")
+    if name.startswith("tenant:"):
+        exists(path, "tenant", name.removeprefix("tenant:"), settings.tenants, problems)
+        _part(path, row, problems)
+        return
+    if not slash:
+        _key(path, key, settings, problems)
+        _start(path, key, row, settings, problems)
+        return
+    if key == "default":
+        problems.say(path, "the default holds for all sources and tenants: name a destination here")
+        return
+    _key(path, key, settings, problems)
+    match kind if colon else "":
+        case "tenant":
+            exists(path, "tenant", which, settings.tenants, problems)
+            _part(path, row, problems)
+        case "domain":
+            known = {domain: 0 for each in settings.tenants.values() for domain in each.domains}
+            exists(path, "domain of a tenant", which, known, problems)
+            _part(path, row, problems)
+        case "pool":
+            exists(path, "pool", which, settings.pools, problems)
+            _pair(path, key, row, problems)
+        case _:
+            exists(path, "source", rest, settings.sources, problems)
+            _pair(path, key, row, problems)
+
+
+def _key(path: str, key: str, settings: Settings, problems: Problems) -> None:
+    """Accept "default", a provider, a smart host, or a site."""
+    if key == "default" or "." in key:
+        return
+    if key.startswith("smarthost:"):
+        hosts = {name: s for name, s in settings.sources.items() if s.kind == "smarthost"}
+        exists(path, "smart host", key.removeprefix("smarthost:"), hosts, problems)
+    else:
+        exists(path, "provider", key, settings.providers, problems)
+
+
+def _start(path: str, key: str, row: LimitRow, settings: Settings, problems: Problems) -> None:
+    known = key in settings.providers or key.startswith("smarthost:")
+    if row.start_rate is not None and known and key != "default":
+        problems.say(
+            f"{path}.start_rate", "only a site grows: expected it in default, or in a site's row"
+        )
+
+
+def _pair(path: str, key: str, row: LimitRow, problems: Problems) -> None:
+    if any(getattr(row, name) is not None for name in _TOTALS):
+        problems.say(path, f"a total counts over all sources: it belongs to limits.{key}")
+    if row.start_rate is not None:
+        problems.say(f"{path}.start_rate", f"it belongs to limits.{key}")
+
+
+def _part(path: str, row: LimitRow, problems: Problems) -> None:
+    for name in FIELDS:
+        if name != "total_rate" and getattr(row, name) is not None:
+            problems.say(
+                f"{path}.{name}",
+                "a tenant's or a domain's mail is counted over all sources: expected total_rate alone",
+            )
+    if row.total_rate is not None and row.total_rate.period_ns < _MIN_NS:
+        # It is kept by a start window of seconds, see services.scheduler.policy.limits.
+        problems.say(f"{path}.total_rate", "expected a rate per min, h or d, got one per s")
