@@ -1,9 +1,16 @@
 """What pairs remember: of those that were only looked at, nothing."""
 
 import random
+from dataclasses import replace
 
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.scheduler.policy import growth
 from services.scheduler.policy.pairs import Full, Pairs, Room
 from shared.protocol.control import ControlView
+from shared.records.lanemap import propose
+from shared.records.outcome import Outcome, Result
 from shared.records.state import Open
 from shared.runtime import defaults
 from shared.runtime.settings import LimitRow, Rate, Settings, Source
@@ -11,6 +18,8 @@ from tests.unit.services.scheduler.policy.slots import live
 
 S = 1_000_000_000
 NOW = 1_700_000_000 * S
+#: Of a site that nobody knows.
+START = Rate(60, 60 * S, 10)
 
 
 def make(view: ControlView, **row: Rate | int) -> Pairs:
@@ -71,3 +80,83 @@ def test_of_restored_grants_those_of_the_newest_epoch_hold_credit() -> None:
     assert pairs.room(None, "big", 0, 7, NOW) == Full(None, "credit")
     pairs.closed("big", grant(7), 1000)
     assert isinstance(pairs.room(None, "big", 0, 7, NOW + 7200 * S), Room)
+
+
+NOBODY = "mx.nobody.example"
+ANSWERS = st.lists(st.sampled_from(["taken", "refused", "failed", "full", "again"]), max_size=80)
+
+
+def outcome(result: Result, scope: str = "") -> Outcome:
+    return Outcome(id="d", n=1, slot=0, epoch=0, result=result, scope=scope)
+
+
+@given(ANSWERS)
+def test_a_site_that_nobody_knows_has_what_its_answers_have_earned_over_every_restart(
+    answers: list[str],
+) -> None:
+    """No more than one step for each message taken since the last refusal halved it; a full mailbox says nothing of the site."""
+    view = ControlView()
+    epoch = live(view, 0, NOW)
+    pairs, good, written = make(view), 0, None
+    for answer in answers:
+        room = pairs.room(None, NOBODY, 0, epoch, NOW)
+        assert isinstance(room, Room | Full)
+        match answer:
+            case "taken":
+                pairs.hear(NOBODY, 0, outcome("delivered"), NOW)
+                good += 1
+            case "refused":
+                pairs.hear(NOBODY, 0, outcome("deferred", "pair"), NOW)
+                good //= 2
+            case "failed":
+                pairs.hear(NOBODY, 0, outcome("pair_failed", "pair"), NOW)
+                good //= 2
+            case "full":
+                pairs.hear(NOBODY, 0, outcome("deferred", "recipient"), NOW)
+            case _:
+                pairs = make(view)
+                if written is not None:
+                    pairs.restore(written)
+        written = next(iter(pairs.take()[0]), written)
+        assert pairs.limit(None, NOBODY, 0).rate == growth.rate(START, good)
+
+
+def test_a_site_that_has_grown_up_is_held_back_by_nothing_and_by_its_own_rate_alone() -> None:
+    view = ControlView()
+    live(view, 0, NOW)
+    for top in (None, Rate(120, 60 * S)):
+        limits = {"default": LimitRow(10, 100, top, start_rate=START)}
+        pairs = make(view)
+        pairs.settings = replace(pairs.settings, limits=limits)
+        for _ in range(growth.enough(START, top)):
+            assert pairs.limit(None, NOBODY, 0).rate is not None
+            pairs.hear(NOBODY, 0, outcome("delivered"), NOW)
+        assert pairs.limit(None, NOBODY, 0).rate == top
+
+
+def test_what_a_site_has_earned_goes_with_its_lane_and_is_forgotten_after_thirty_idle_days() -> (
+    None
+):
+    view = ControlView()
+    epoch = live(view, 0, NOW)
+    pairs = make(view)
+    for _ in range(20):
+        pairs.hear(NOBODY, 0, outcome("delivered"), NOW)
+    pairs.spend(None, NOBODY, 0, NOW)
+    lane_map = propose(1, 1, [], [])
+    later = NOW + 29 * 86_400 * S
+    states, _ = pairs.of_lane(lane_map.lane_of(NOBODY), lane_map, later)
+    taken = make(view)
+    taken.merge(states, ())
+    assert taken.limit(None, NOBODY, 0).rate == growth.rate(START, 20)
+    taken.room(None, NOBODY, 0, epoch, NOW + 31 * 86_400 * S)
+    taken.spend(None, NOBODY, 0, NOW + 31 * 86_400 * S)
+    assert taken.limit(None, NOBODY, 0).rate == growth.rate(START, 0)
+
+
+def test_the_limits_of_keys_of_which_nothing_is_said_are_kept_once() -> None:
+    pairs = make(ControlView())
+    for site in range(100):
+        pairs.limit(None, f"mx{site}.example", 0)
+        pairs.limit("big", "big", 0)
+    assert len(pairs._limits) == 2

@@ -1,0 +1,99 @@
+"""`postyard limits show` says of each value where it comes from."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from services.cli.limits import limits
+
+CONFIG = """
+[kafka]
+slots = 16
+[sources.ip-1]
+slot = 0
+kind = "bind"
+address = "192.0.2.10"
+ehlo = "m1.example.com"
+warmup = "none"
+[sources.ip-2]
+slot = 1
+kind = "bind"
+address = "192.0.2.11"
+ehlo = "m2.example.com"
+warmup = "none"
+[pools]
+bulk.sources = { ip-1 = 1, ip-2 = 1 }
+cold.sources = { ip-2 = 1 }
+[tenants.acme]
+domains = ["acme.example"]
+unsigned = true
+pools = { transactional = "bulk", bulk = "bulk" }
+[limits.gmail]
+rate = "600+5/min"
+[limits."gmail/pool:cold"]
+connections = 2
+[limits."gmail/ip-1"]
+rate = "50/h"
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    file = tmp_path / "postyard.toml"
+    file.write_text(CONFIG)
+    return str(file)
+
+
+def shown(config: str, *words: str) -> dict[tuple[object, object], tuple[object, object, object]]:
+    result = CliRunner().invoke(limits, ["show", *words, "--config", config, "--json"])
+    assert result.exit_code == 0, result.output
+    return {
+        (line["source"], line["field"]): (line["value"], line["layer"], line["row"])
+        for line in json.loads(result.output)
+    }
+
+
+def test_each_value_names_the_layer_and_the_row_that_says_it(config: str) -> None:
+    found = shown(config, "gmail", "--source", "ip-1")
+    assert found["ip-1", "connections"] == (5, "provider", "gmail")
+    assert found["ip-1", "rate"] == ("50/h", "source", "gmail/ip-1")
+    assert found["ip-1", "total_rate"] == (None, None, None)
+    assert ("ip-1", "start_rate") not in found
+
+
+def test_a_pool_is_answered_for_each_of_its_sources(config: str) -> None:
+    found = shown(config, "gmail", "--pool", "bulk")
+    assert found["ip-1", "connections"] == (5, "provider", "gmail")
+    assert found["ip-2", "connections"] == (2, "pool", "gmail/pool:cold")
+    assert found["ip-2", "rate"] == ("600+5/min", "provider", "gmail")
+
+
+def test_a_site_that_nobody_knows_has_what_it_begins_with(config: str) -> None:
+    found = shown(config, "mx.nobody.example")
+    assert found[None, "start_rate"] == ("60+10/min", "default", "default")
+
+
+def test_people_are_told_where_a_shipped_figure_is_from(config: str) -> None:
+    result = CliRunner().invoke(limits, ["show", "comcast", "--config", config])
+    (line,) = [line for line in result.output.splitlines() if line.startswith("connections (")]
+    assert line.split() == [
+        *("connections", "(each", "source)", "25", "provider:", "shipped,"),
+        *["postmaster.comcast.net:", "25", "at", "the", "same", "time", "from", "an", "address"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["gmial"], "no such destination: gmial; did you mean gmail?"),
+        (["gmail", "--source", "ip-7"], "no such source: ip-7; did you mean ip-"),
+        (["gmail", "--pool", "cold", "--source", "ip-1"], "ip-1 is not in the pool cold"),
+        (["gmail", "--tenant", "acne"], "no such tenant: acne; did you mean acme?"),
+    ],
+)
+def test_a_name_that_is_not_there_is_refused(config: str, words: list[str], says: str) -> None:
+    result = CliRunner().invoke(limits, ["show", *words, "--config", config])
+    assert result.exit_code == 2
+    assert says in result.output
