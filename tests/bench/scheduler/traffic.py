@@ -6,7 +6,7 @@ sources of its own. Every record is decoded from its bytes, as from the log: not
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Final
 
@@ -57,9 +57,9 @@ def settings(size: Size, *, rate: LimitRow | None = None) -> Settings:
         )
         for at in range(size.tenants)
     }
-    limits = dict(defaults.LIMITS)
-    if rate is not None:
-        limits["default"] = rate
+    # Nobody knows these sites, and yet they are not to grow: it is the scheduler that is measured.
+    default = rate or replace(defaults.LIMITS["default"], start_rate=None)
+    limits = {**defaults.LIMITS, "default": default}
     return Settings(
         sources=sources,
         pools=pools,
