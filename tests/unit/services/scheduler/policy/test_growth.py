@@ -4,13 +4,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.scheduler.policy import growth
-from shared.runtime.settings import Rate
+from shared.records.outcome import Outcome, Result
+from shared.runtime.settings import Limit, Rate
 
 S = 1_000_000_000
 STARTS = st.builds(
     Rate, st.integers(1, 600), st.sampled_from([10 * S, 60 * S, 3600 * S]), st.just(1)
 )
 TOPS = st.none() | st.builds(Rate, st.integers(1, 9000), st.sampled_from([60 * S, 3600 * S]))
+
+
+def outcome(result: Result, scope: str = "") -> Outcome:
+    return Outcome(id="d", n=1, slot=0, epoch=0, result=result, scope=scope)
 
 
 def per_day(rate: Rate) -> float:
@@ -42,10 +47,16 @@ def test_it_doubles_in_ten_seconds_of_its_whole_rate(start: Rate) -> None:
     assert growth.rate(start, good + 1).count + 1 >= 2 * start.count
 
 
-@given(st.integers(0, 10**6), st.integers(1, 10**6))
-def test_what_was_learnt_is_bounded_and_halved(good: int, most: int) -> None:
-    assert growth.better(good, most) <= most
-    assert growth.worse(good) * 2 <= good
+@given(STARTS, TOPS, st.integers(0, 10**6))
+def test_what_was_learnt_is_bounded_and_a_refusal_of_the_pair_halves_it(
+    start: Rate, top: Rate | None, good: int
+) -> None:
+    whole = Limit(5, 20, top, start_rate=start)
+    assert growth.heard(good, whole, outcome("delivered")) <= growth.enough(start, top)
+    assert growth.heard(good, whole, outcome("deferred", "pair")) == good // 2
+    assert growth.heard(good, whole, outcome("pair_failed")) == good // 2
+    for scope in ("recipient", "message", "domain"):
+        assert growth.heard(good, whole, outcome("bounced", scope)) == good
 
 
 @given(st.integers(1, 10**6), st.integers(1, 10**6))

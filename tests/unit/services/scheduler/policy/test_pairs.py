@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.scheduler.policy import growth
+from services.scheduler.policy.entries import waiting
 from services.scheduler.policy.pairs import Full, Pairs, Room
 from shared.protocol.control import ControlView
 from shared.records.lanemap import propose
@@ -14,6 +15,7 @@ from shared.records.outcome import Outcome, Result
 from shared.records.state import Open
 from shared.runtime import defaults
 from shared.runtime.settings import LimitRow, Rate, Settings, Source
+from tests.unit.services.scheduler.policy.making import delivery
 from tests.unit.services.scheduler.policy.slots import live
 
 S = 1_000_000_000
@@ -86,8 +88,16 @@ NOBODY = "mx.nobody.example"
 ANSWERS = st.lists(st.sampled_from(["taken", "refused", "failed", "full", "again"]), max_size=80)
 
 
-def outcome(result: Result, scope: str = "") -> Outcome:
-    return Outcome(id="d", n=1, slot=0, epoch=0, result=result, scope=scope)
+def hear(pairs: Pairs, result: Result, scope: str = "") -> None:
+    entry = waiting(delivery("d", NOW, S, provider=None, site=NOBODY), "bulk", 0)
+    outcome = Outcome(id="d", n=1, slot=0, epoch=0, result=result, scope=scope)
+    pairs.hear(entry, NOBODY, grant(0), outcome, NOW)
+
+
+def earned(pairs: Pairs) -> Rate | None:
+    """Give the rate before what warnings leave of it."""
+    pair = pairs._pairs.get((NOBODY, 0))
+    return pairs._configured.of(NOBODY, 0, pair.good if pair else 0).rate
 
 
 @given(ANSWERS)
@@ -103,22 +113,22 @@ def test_a_site_that_nobody_knows_has_what_its_answers_have_earned_over_every_re
         assert isinstance(room, Room | Full)
         match answer:
             case "taken":
-                pairs.hear(NOBODY, 0, outcome("delivered"), NOW)
+                hear(pairs, "delivered")
                 good += 1
             case "refused":
-                pairs.hear(NOBODY, 0, outcome("deferred", "pair"), NOW)
+                hear(pairs, "deferred", "pair")
                 good //= 2
             case "failed":
-                pairs.hear(NOBODY, 0, outcome("pair_failed", "pair"), NOW)
+                hear(pairs, "pair_failed", "pair")
                 good //= 2
             case "full":
-                pairs.hear(NOBODY, 0, outcome("deferred", "recipient"), NOW)
+                hear(pairs, "deferred", "recipient")
             case _:
                 pairs = make(view)
                 if written is not None:
                     pairs.restore(written)
         written = next(iter(pairs.take()[0]), written)
-        assert pairs.limit(None, NOBODY, 0).rate == growth.rate(START, good)
+        assert earned(pairs) == growth.rate(START, good)
 
 
 def test_a_site_that_has_grown_up_is_held_back_by_nothing_and_by_its_own_rate_alone() -> None:
@@ -126,11 +136,11 @@ def test_a_site_that_has_grown_up_is_held_back_by_nothing_and_by_its_own_rate_al
     live(view, 0, NOW)
     for top in (None, Rate(120, 60 * S)):
         limits = {"default": LimitRow(10, 100, top, start_rate=START)}
-        pairs = make(view)
-        pairs.settings = replace(pairs.settings, limits=limits)
+        config = replace(make(view).settings, limits=limits)
+        pairs = Pairs(config, view, random.Random(1))
         for _ in range(growth.enough(START, top)):
             assert pairs.limit(None, NOBODY, 0).rate is not None
-            pairs.hear(NOBODY, 0, outcome("delivered"), NOW)
+            hear(pairs, "delivered")
         assert pairs.limit(None, NOBODY, 0).rate == top
 
 
@@ -141,7 +151,7 @@ def test_what_a_site_has_earned_goes_with_its_lane_and_is_forgotten_after_thirty
     epoch = live(view, 0, NOW)
     pairs = make(view)
     for _ in range(20):
-        pairs.hear(NOBODY, 0, outcome("delivered"), NOW)
+        hear(pairs, "delivered")
     pairs.spend(None, NOBODY, 0, NOW)
     lane_map = propose(1, 1, [], [])
     later = NOW + 29 * 86_400 * S
@@ -159,4 +169,4 @@ def test_the_limits_of_keys_of_which_nothing_is_said_are_kept_once() -> None:
     for site in range(100):
         pairs.limit(None, f"mx{site}.example", 0)
         pairs.limit("big", "big", 0)
-    assert len(pairs._limits) == 2
+    assert len(pairs._configured._found) == 2
