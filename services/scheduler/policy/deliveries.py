@@ -3,11 +3,17 @@
 Every change of a state is marked here (``touch``), so that ``take`` gives the changelog all of it, and nothing twice.
 """
 
-import heapq
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from typing import Final
 
+from services.scheduler.policy.agenda import Agenda
+from services.scheduler.policy.offsets import Offsets
+from services.scheduler.policy.resting import Entries
 from shared.records.state import DeliveryState
+
+#: Expiries that are looked at in one round.
+_PORTION: Final = 2_000
 
 
 class Deliveries:
@@ -15,82 +21,91 @@ class Deliveries:
 
     def __init__(self) -> None:
         """Begin empty."""
-        self.entries: dict[str, DeliveryState] = {}
-        #: class -> heap of (offset, id), some of them out of date.
-        self._offsets: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
+        self.entries = Entries()
+        there = self.entries.__contains__
+        self._offsets: defaultdict[str, Offsets] = defaultdict(lambda: Offsets(there))
         self._counts: Counter[str] = Counter()
-        self._expiries: list[tuple[int, str]] = []
+        self._expiries = Agenda(self._expires_ns, there)
         self._dirty: set[str] = set()
 
     def restore(self, entry: DeliveryState) -> None:
         """Take one that is in the changelog already."""
-        self.entries[entry.id] = entry
-        self._counts[entry.class_] += 1
-        heapq.heappush(self._offsets[entry.class_], (entry.offset, entry.id))
-        heapq.heappush(self._expiries, (entry.expires_ns, entry.id))
+        self._take_in(entry)
+        self.entries.rest(entry)
 
     def add(self, entry: DeliveryState) -> None:
         """Take a new one."""
-        self.restore(entry)
+        self._take_in(entry)
         self._dirty.add(entry.id)
+
+    def _take_in(self, entry: DeliveryState) -> None:
+        self.entries.add(entry)
+        self._counts[entry.class_] += 1
+        self._offsets[entry.class_].add(entry.offset, entry.id)
+        self._expiries.add(entry.expires_ns, entry.id)
 
     def drop(self, entry: DeliveryState) -> None:
         """Forget one that ended here."""
-        del self.entries[entry.id]
+        self.entries.drop(entry.id)
         self._counts[entry.class_] -= 1
+        self._offsets[entry.class_].leave(entry.offset)
+        self._expiries.leave(entry.expires_ns)
         self._dirty.add(entry.id)
 
     def touch(self, entry: DeliveryState) -> None:
         """Mark a changed state for the changelog."""
+        self.entries.keep(entry)
         self._dirty.add(entry.id)
 
     def lies_at(self, entry: DeliveryState, offset: int) -> None:
         """Let the record's copy at ``offset`` be the one that is needed from now on."""
+        offsets = self._offsets[entry.class_]
+        offsets.leave(entry.offset)
+        offsets.add(offset, entry.id)
         entry.offset = offset
-        heapq.heappush(self._offsets[entry.class_], (offset, entry.id))
-        self._dirty.add(entry.id)
+        self.touch(entry)
 
     def take(self) -> dict[str, DeliveryState | None]:
         """Give what changed since the last call; None: it ended."""
-        changed = {id_: self.entries.get(id_) for id_ in self._dirty}
+        changed: dict[str, DeliveryState | None] = {
+            id_: self.entries.get(id_) for id_ in self._dirty
+        }
         self._dirty = set()
+        for entry in changed.values():
+            if entry is not None:
+                self.entries.rest(entry)
         return changed
 
     # -- time
 
     def over(self, now_ns: int) -> Iterator[DeliveryState]:
-        """Give each whose time is over, once."""
-        while self._expiries and self._expiries[0][0] <= now_ns:
-            _, id_ = heapq.heappop(self._expiries)
-            entry = self.entries.get(id_)
-            if entry is not None:
-                yield entry
+        """Give each whose time is over, once; a portion of them where there are many."""
+        for id_ in self._expiries.due(now_ns, _PORTION):
+            yield self.entries[id_]
 
     def next_over_ns(self) -> int | None:
-        """Say when the next one's time is over."""
-        return self._expiries[0][0] if self._expiries else None
+        """Say when to ask again: at the next one's time, or a little before."""
+        return self._expiries.next_ns()
+
+    def _expires_ns(self, id_: str) -> int | None:
+        entry = self.entries.get(id_)
+        return None if entry is None else entry.expires_ns
 
     # -- the log
 
     def oldest_offset(self, class_: str) -> int | None:
         """Give the lowest offset in mail.deliveries.``class_`` that is still needed."""
-        heap = self._offsets[class_]
-        while heap:
-            offset, id_ = heap[0]
-            entry = self.entries.get(id_)
-            if entry is not None and entry.offset == offset:
-                return offset
-            heapq.heappop(heap)
-        return None
+        return self._offsets[class_].oldest()
 
     def oldest(self, class_: str, count: int) -> list[DeliveryState]:
         """Give those that hold the log of a class, those with the lowest offsets."""
-        held = (
-            self.entries[id_]
-            for offset, id_ in heapq.nsmallest(2 * count, self._offsets[class_])
-            if id_ in self.entries
-        )
-        return sorted(held, key=lambda entry: entry.offset)[:count]
+        found: dict[str, DeliveryState] = {}
+        for ids in self._offsets[class_].ids():
+            held = (self.entries.get(id_) for id_ in ids)
+            found |= {entry.id: entry for entry in held if entry is not None}
+            if len(found) >= count:
+                break
+        return sorted(found.values(), key=lambda entry: entry.offset)[:count]
 
     def count(self, class_: str) -> int:
         """Count those of a class."""

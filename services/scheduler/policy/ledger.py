@@ -34,6 +34,7 @@ from services.scheduler.policy.moving import Moving
 from services.scheduler.policy.opens import OpenGrants
 from services.scheduler.policy.pairs import Pairs
 from services.scheduler.policy.queues import Choice, Group, Queues
+from services.scheduler.policy.resting import Entries
 from services.scheduler.policy.settling import Settling
 from shared.protocol.control import ControlView
 from shared.records.delivery import Delivery, Handover, Late
@@ -93,7 +94,7 @@ class Ledger:
         return self._settling.now_ns
 
     @property
-    def entries(self) -> dict[str, DeliveryState]:
+    def entries(self) -> Entries:
         """Every delivery that has no final event yet, by id."""
         return self._deliveries.entries
 

@@ -8,7 +8,7 @@ grants, so that a large one delays nobody. Inside a group the order is class, th
 import heapq
 import random
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -160,7 +160,7 @@ class Queues:
     # -- choosing
 
     def choose(
-        self, entries: dict[str, DeliveryState], now_ns: int, max_grants: int, max_bytes: int
+        self, entries: Mapping[str, DeliveryState], now_ns: int, max_grants: int, max_bytes: int
     ) -> Iterator[Choice]:
         """Give deliveries that may go now, group by group in turns; each is taken out of its queue."""
         turn: deque[GroupKey] = deque()
@@ -285,7 +285,7 @@ class Queues:
         families = provider.families if provider is not None else _FAMILIES
         return source.family in families
 
-    def stale_pins(self, entries: dict[str, DeliveryState], now_ns: int) -> list[DeliveryState]:
+    def stale_pins(self, entries: Mapping[str, DeliveryState], now_ns: int) -> list[DeliveryState]:
         """Take out the deliveries whose remembered slot has been away for too long: another may try."""
         freed: list[DeliveryState] = []
         for group in self._groups.values():

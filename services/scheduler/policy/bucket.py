@@ -1,0 +1,23 @@
+"""Ids that lie together: those that leave are only counted, and swept out when they are half of what lies there. Pure."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+# Less than this is not worth a sweep.
+_SWEEP: Final = 32
+
+
+@dataclass(slots=True)
+class Bucket:
+    """Some ids, a list slot each."""
+
+    ids: list[str] = field(default_factory=list)
+    _left: int = 0
+
+    def leave(self, there: Callable[[str], bool]) -> None:
+        """Note that one of them left; ``there`` says who has not."""
+        self._left += 1
+        if self._left >= len(self.ids) or (self._left > _SWEEP and 2 * self._left > len(self.ids)):
+            self.ids = [id_ for id_ in self.ids if there(id_)]
+            self._left = 0
