@@ -48,6 +48,8 @@ class DeliveryState(msgspec.Struct, omit_defaults=True, tag_field="k", tag="d", 
     provider: str | None = None
     #: None: the domain is not resolved yet.
     site: str | None = None
+    #: Of the From header: the domain that the mail is signed and judged by. "": that of ``from_``.
+    header_domain: str = ""
     stream: str = ""
     tags: tuple[str, ...] = ()
     #: Grants counted, retry steps taken, unknown outcomes, refusals by greylisting.

@@ -1,5 +1,6 @@
 """A delivery's record becomes the scheduler's memory of it, and that becomes a grant: pure, field by field."""
 
+from services.scheduler.policy.lines import Line
 from services.scheduler.policy.pairlimit import PairLimit
 from shared.records.delivery import Delivery
 from shared.records.grant import Grant
@@ -46,6 +47,21 @@ def granted(
     )
 
 
+def line_of(entry: DeliveryState) -> Line:
+    """Name the line that a delivery waits in."""
+    domain = entry.header_domain or _domain(entry.from_)
+    return Line(entry.class_, entry.tenant, entry.stream, domain)
+
+
+def _domain(address: str) -> str:
+    return address.rpartition("@")[2]
+
+
+def _said(domain: str, from_: str) -> str:
+    """Keep a domain only where the address does not say it."""
+    return "" if domain == _domain(from_) else domain
+
+
 def waiting(record: Delivery, class_: str, offset: int) -> DeliveryState:
     """Remember a delivery whose record lies at ``offset``."""
     return DeliveryState(
@@ -63,6 +79,7 @@ def waiting(record: Delivery, class_: str, offset: int) -> DeliveryState:
         not_before_ns=record.not_before_ns,
         expires_ns=record.expires_ns,
         size_bytes=record.size_bytes,
+        header_domain=_said(record.header_domain, record.return_path),
         stream=record.stream,
         tags=record.tags,
         offset=offset,

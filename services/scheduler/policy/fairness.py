@@ -1,66 +1,93 @@
-"""Order what waits under the same limits: due time, class by share, tenants in turn. Pure.
+"""Order what waits under the same limits: class, deadline, tenants in turn, streams in turn. Pure.
 
-A delivery that is not due lies in one heap; once due it joins its tenant's line in its class. Each
-``pop_ready`` serves a class by its share (start-time fair: a class that had nothing is owed
-nothing), and in it the next tenant, one delivery a turn. Deficit round robin is this where every
-delivery costs the same, and here it does: one token of the limit that all of them wait for.
+``pop_ready`` gives the next delivery that is due and whose line may go (``lines``):
 
-**The bound.** A ready delivery with p before it in its tenant's line, in a class of T tenants whose
-share is s of S, is given after at most ceil((p + 1) * T * S / s) + (number of classes) pops: no
-tenant and no class can make it wait longer, whatever they push.
+1. **Class**: strictly the first of ``CLASSES`` that has something; yet of ``every`` deliveries one goes to each class behind it that has
+   something, so that no flood of transactional mail stops bulk. A class that had nothing is owed nothing.
+2. **Deadline**: a delivery near its expiry (``urge``) goes before its tenant's turn, the earliest expiry first. Its tenant pays: for
+   what went ahead, at most a turn's worth, the tenant's next turn is passed over, and the one after that is for what waits in order.
+   So a tenant that gives everything a near deadline gets no more than its share, and no line of its own starves.
+3. **Tenants** by deficit round robin, ``weight`` deliveries a turn. Every delivery costs the same, since each spends one token of
+   the limit that all of them wait for.
+4. **Lines** of a tenant (a stream, and of it each sending domain) likewise, inside the tenant's turns; in a line by due time.
 
-Memory: one tuple and one dictionary entry for a delivery. Removal is lazy: an item counts while
-``_items`` holds that very item; garbage is swept when it outweighs what lives.
+**The bound.** Let a ready delivery have p before it in its line. Its line has weight v of V in its tenant, its tenant w of W in its
+class (of what is ever ready meanwhile; weights are at least 1). Then it is given after at most ::
+
+    N = 2 * (ceil(V * ceil((p + 1) / v) / w) + 2) * W
+
+deliveries of its class: the line needs ceil((p + 1) / v) of its turns, hence V * that of its tenant's deliveries in order, hence that
+many / w of the tenant's turns (and one that is under way); every second turn may be passed over for what went ahead; and in a round
+each tenant is given at most 2 * w: a turn, and as much ahead. With one class behind the first, that is N + ceil(N / (every - 1)) + 1
+pops for the first class, and (N + 1) * every for the other. Nobody can make it wait longer, whatever is pushed.
+
+**Cost**: each step above is some constant work, or the logarithm of the lines; nothing depends on how many wait. What becomes due is not
+moved: a line stands in the ring while the earliest of it is due. Removal is lazy: a delivery counts while ``_items`` holds that very
+item, and garbage is swept when it outweighs what lives.
+
+**Release**: a line that was shut for long and opens again (``Shut.spread``), and all lines after ``release``, give what has
+gathered evenly over a while: 10 ms for each delivery that was held back by the same, at most ``Order.release_ns``.
 """
 
 import heapq
-from collections import deque
-from collections.abc import Container, Mapping
+import random
 from dataclasses import dataclass, field
 from typing import Final
 
-SHARES: Final[Mapping[str, int]] = {"transactional": 16, "bulk": 1}
-_TURN: Final = 720_720
-# Less garbage than this is not worth a sweep.
-_SWEEP: Final = 1_024
+from services.scheduler.policy.lines import FOREVER, Check, Line, Shut, Weights
+from services.scheduler.policy.turns import SWEEP, Item, Ring, Tenant, Turn, Waiting, Wakes
+from shared.records.topics import CLASSES
+
+#: What opens together is given over so long for each of it.
+_RELEASE_EACH_NS: Final = 10_000_000
+# A round that comes late finds at most this much of a release waiting for it.
+_CATCH_UP_NS: Final = 1_000_000_000
+# So many at most join those that may go ahead in one step, when they become due.
+_SOON: Final = 64
 
 
-@dataclass(slots=True)
-class _Line:
-    """One tenant's deliveries of one class: those that are due, and the count of all."""
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What an operator chooses of the order."""
 
-    class_: str
-    tenant: str
-    ready: "deque[_Item]" = field(default_factory=deque)
-    count: int = 0
-
-
-_Item = tuple[int, int, str, _Line]
+    weights: Weights = field(default_factory=Weights)
+    #: One of so many deliveries goes to a class behind, while the classes before it wait as well.
+    every: int = 20
+    #: The longest time over which a release is spread.
+    release_ns: int = 60_000_000_000
 
 
 @dataclass(slots=True)
 class _Class:
-    """The lines of a class that have something ready, in their turn."""
+    """The tenants of a class."""
 
-    share: int
-    turns: deque[_Line] = field(default_factory=deque)
-    #: When it is served next, in the queue's own time.
-    start: int = 0
+    name: str
+    turns: Ring[Tenant] = field(default_factory=Ring[Tenant])
+    tenants: dict[str, Tenant] = field(default_factory=dict)
+    #: Lines by their most urgent: (expires ns, serial, line), some of them out of date.
+    express: list[tuple[int, int, Waiting]] = field(default_factory=list)
+    #: Deliveries of classes before it since its own last one, while it had something.
+    passed: int = 0
 
 
 class DueQueue:
     """Hold deliveries until they are due, then give them fairly."""
 
-    def __init__(self, shares: Mapping[str, int] = SHARES) -> None:
-        """Begin empty; ``shares``: class -> its part of the turns while all wait (unnamed: 1)."""
-        self._shares = shares
-        self._later: list[_Item] = []
-        self._lines: dict[tuple[str, str], _Line] = {}
+    def __init__(self, order: Order, rng: random.Random) -> None:
+        """Begin empty; ``rng`` says where in a release each line begins."""
+        self._order, self._rng = order, rng
+        #: In the order in which they are served.
         self._classes: dict[str, _Class] = {}
-        self._items: dict[str, _Item] = {}
+        self._lines: dict[Line, Waiting] = {}
+        self._items: dict[str, Item] = {}
+        #: Of those, what is near its deadline.
+        self._near: set[str] = set()
+        self._wakes = Wakes()
+        #: What is near its deadline and not due: (due ns, serial, expires ns, item).
+        self._soon: list[tuple[int, int, int, Item]] = []
+        self._shut: dict[Turn, None] = {}
         self._serial = 0
         self._now_ns = 0
-        self._turn = 0
         self._garbage = 0
 
     def __len__(self) -> int:
@@ -73,127 +100,370 @@ class DueQueue:
 
     def __repr__(self) -> str:
         """Show the counts."""
-        ready = sum(len(line.ready) for line in self._lines.values())
-        return f"<DueQueue [{ready} ready of {len(self)} | {len(self._lines)} lines]>"
+        return f"<DueQueue [{len(self)} in {len(self._lines)} lines, {len(self._shut)} shut]>"
 
-    def push(self, delivery_id: str, due_ns: int, class_: str, tenant: str) -> None:
+    # -- in and out
+
+    def push(
+        self,
+        delivery_id: str,
+        due_ns: int,
+        line: Line,
+        *,
+        now_ns: int = 0,
+    ) -> None:
         """Let a delivery wait until ``due_ns``; one that waits here already gets the new time."""
         self.remove(delivery_id)
-        line = self._lines.get((class_, tenant))
-        if line is None:
-            line = self._lines[class_, tenant] = _Line(class_, tenant)
+        waiting = self._lines.get(line)
+        if waiting is None:
+            waiting = self._lines[line] = self._begin(line)
         self._serial += 1
-        item = (due_ns, self._serial, delivery_id, line)
-        self._items[delivery_id] = item
-        line.count += 1
-        if due_ns <= self._now_ns:
-            self._ready(item)
-        else:
-            heapq.heappush(self._later, item)
+        item = self._items[delivery_id] = (due_ns, self._serial, delivery_id, waiting)
+        waiting.count += 1
+        waiting.tenant.count += 1
+        waiting.put(item, max(now_ns, self._now_ns))
+        if waiting.next is None:
+            self._enter(waiting)
 
-    def pop_ready(self, now_ns: int, blocked: Container[str] = ()) -> str | None:
-        """Take the next delivery that is due, of a tenant not ``blocked``; None: there is none."""
-        self._promote(now_ns)
-        able = [each for each in self._classes.values() if self._head(each, blocked)]
-        if not able:
-            return None
-        best = min(able, key=lambda each: (max(each.start, self._turn), -each.share))
-        self._turn = max(best.start, self._turn)
-        best.start = self._turn + _TURN // best.share
-        line = best.turns.popleft()
-        item = line.ready.popleft()
-        if line.ready:
-            best.turns.append(line)
-        self._forget(item)
-        return item[2]
+    def urge(self, delivery_id: str, expires_ns: int) -> None:
+        """Let a delivery go before others as soon as it is due: its deadline is near."""
+        item = self._items.get(delivery_id)
+        if item is None or delivery_id in self._near:
+            return
+        self._near.add(delivery_id)
+        if item[0] > self._now_ns:
+            heapq.heappush(self._soon, (item[0], item[1], expires_ns, item))
+        else:
+            self._let_hurry(item, expires_ns)
+
+    def pop_ready(self, now_ns: int, check: Check | None = None) -> str | None:
+        """Take the next delivery that is due and whose line ``check`` lets go; None: there is none."""
+        self._pass_to(now_ns)
+        classes = list(self._classes.values())
+        for behind in classes[:0:-1]:
+            if behind.passed >= self._order.every - 1 and (given := self._take(behind, check)):
+                behind.passed = 0
+                return given
+        for at, class_ in enumerate(classes):
+            if given := self._take(class_, check):
+                class_.passed = 0
+                for behind in classes[at + 1 :]:
+                    behind.passed = behind.passed + 1 if behind.turns else 0
+                return given
+        return None
 
     def remove(self, delivery_id: str) -> bool:
         """Forget a delivery; False: it does not wait here."""
-        item = self._items.get(delivery_id)
-        if item is None:
+        if delivery_id not in self._items:
             return False
-        self._forget(item)
-        self._garbage += 1
-        if self._garbage > max(_SWEEP, len(self._items)):
-            self._sweep()
+        self._garbage += 1 + (delivery_id in self._near)
+        self._forget(delivery_id)
         return True
 
-    def next_due(self) -> int | None:
-        """Say when the next delivery that was not due at the last ``pop_ready`` will be."""
-        while self._later and not self._alive(self._later[0]):
-            heapq.heappop(self._later)
-            self._garbage -= 1
-        return self._later[0][0] if self._later else None
+    # -- what is kept back
+
+    def reopen(self, now_ns: int) -> bool:
+        """Ask again of every line that is shut: the answers may have changed; False: none was."""
+        self._pass_to(now_ns)
+        shut = list(self._shut)
+        self._open(shut)
+        return bool(shut)
+
+    def release(self, now_ns: int, why: str) -> None:
+        """Give what has gathered here evenly over a while: ``why`` held all of it back, and does no longer."""
+        self._pass_to(now_ns)
+        self._spread([(line, why) for line in self._lines.values() if line.next is not None])
+
+    def shut(self, line: Line) -> Shut | None:
+        """Say what keeps a line back; None: nothing did when it was asked last."""
+        waiting = self._lines.get(line)
+        return None if waiting is None else waiting.tenant.shut or waiting.shut
+
+    # -- what is asked
+
+    def next_ns(self) -> int:
+        """Say when to look again after a ``pop_ready`` that gave nothing: something becomes due, or opens; FOREVER: not by itself."""
+        return self._wakes.next_ns()
 
     def counts(self) -> dict[str, int]:
         """Count the deliveries of each class."""
-        found: dict[str, int] = {}
-        for line in self._lines.values():
-            found[line.class_] = found.get(line.class_, 0) + line.count
-        return found
+        counts = {
+            class_.name: sum(tenant.count for tenant in class_.tenants.values())
+            for class_ in self._classes.values()
+        }
+        return {name: count for name, count in counts.items() if count}
 
     def waiting(self, class_: str, tenant: str) -> int:
         """Count a tenant's deliveries of a class."""
-        line = self._lines.get((class_, tenant))
-        return 0 if line is None else line.count
+        known = self._classes.get(class_)
+        found = known.tenants.get(tenant) if known is not None else None
+        return 0 if found is None else found.count
 
     def oldest_due(self) -> int | None:
         """Give the due time of the delivery that has been ready longest; None: none is ready."""
-        heads = (
-            next((item for item in line.ready if self._alive(item)), None)
-            for line in self._lines.values()
+        heads = (self._head(line) for line in self._lines.values())
+        return min(
+            (head[0] for head in heads if head is not None and head[0] <= self._now_ns),
+            default=None,
         )
-        return min((item[0] for item in heads if item is not None), default=None)
 
-    def _alive(self, item: _Item) -> bool:
+    # -- choosing
+
+    def _take(self, class_: _Class, check: Check | None) -> str | None:
+        return self._ahead(class_, check) or self._in_turn(class_, check)
+
+    def _ahead(self, class_: _Class, check: Check | None) -> str | None:
+        """Take the most urgent whose tenant may go before its turn."""
+        while class_.express:
+            expires, serial, line = class_.express[0]
+            head, tenant = self._most_urgent(line), line.tenant
+            current = line.hurry == (expires, serial)
+            if current and head is not None and head[:2] == line.hurry and _free(line):
+                if self._refused(line, check):
+                    continue
+                heapq.heappop(class_.express)
+                heapq.heappop(line.urgent)
+                line.hurry, tenant.ahead = None, tenant.ahead + 1
+                self._near.discard(head[2][2])
+                self._garbage += 1
+                return self._give(line, head[2])
+            heapq.heappop(class_.express)
+            if current:
+                line.hurry = None
+                self._hurry(line)
+        return None
+
+    def _in_turn(self, class_: _Class, check: Check | None) -> str | None:
+        """Take the first of whose turn it is."""
+        turns = class_.turns
+        while (tenant := turns.first()) is not None:
+            if tenant.ahead and not tenant.left:
+                tenant.ahead, tenant.owed = 0, True
+                turns.rotate()
+            elif (item := self._of_tenant(tenant, check)) is not None:
+                tenant.left = (tenant.left or tenant.weight) - 1
+                if not tenant.left:
+                    turns.rotate()
+                    self._turn_over(tenant)
+                return item
+            elif tenant.left:
+                # What it went ahead is paid for before it leaves.
+                tenant.left = 0
+                self._turn_over(tenant)
+            else:
+                turns.leave()
+                self._turn_over(tenant)
+                self._end(tenant)
+        return None
+
+    def _of_tenant(self, tenant: Tenant, check: Check | None) -> str | None:
+        while tenant.shut is None and (line := tenant.lines.first()) is not None:
+            head = self._head(line)
+            if head is None or line.shut is not None:
+                tenant.lines.leave()
+            elif head[0] > self._now_ns:
+                tenant.lines.leave()
+                self._wake(line, head[0])
+            elif not self._refused(line, check):
+                line.left = (line.left or line.weight) - 1
+                if not line.left:
+                    tenant.lines.rotate()
+                line.cut()
+                self._garbage += head[2] in self._near
+                return self._give(line, head)
+        return None
+
+    def _give(self, line: Waiting, item: Item) -> str:
+        if line.gap_ns:
+            line.next_ns = max(line.next_ns, self._now_ns - _CATCH_UP_NS) + line.gap_ns
+            if self._now_ns >= line.released_ns:
+                line.gap_ns = 0
+        self._forget(item[2])
+        self._hurry(line)
+        return item[2]
+
+    def _turn_over(self, tenant: Tenant) -> None:
+        """Let a tenant go ahead again: it has had a turn, or wants none."""
+        tenant.owed = False
+        self._hurry_parked(tenant)
+
+    # -- lines that may not go
+
+    def _refused(self, line: Waiting, check: Check | None) -> bool:
+        shut = None if check is None else check(line.key, self._now_ns)
+        if shut is None and line.gap_ns and line.next_ns > self._now_ns:
+            shut = Shut(line.next_ns, line.held)
+        if shut is None:
+            return False
+        one = line.tenant if shut.whole else line
+        one.shut = shut
+        self._shut[one] = None
+        if shut.until_ns is not None:
+            self._wake(one, max(shut.until_ns, self._now_ns + 1))
+        return True
+
+    def _open(self, shut: list[Turn]) -> None:
+        released: list[tuple[Waiting, str]] = []
+        for one in shut:
+            was, one.shut, one.wake_ns = one.shut, None, FOREVER
+            self._shut.pop(one, None)
+            lines: list[Waiting] = []
+            if isinstance(one, Waiting):
+                self._enter(one)
+                lines = [one]
+            elif isinstance(one, Tenant):
+                lines = list(one.lines)
+                self._join(one)
+                self._hurry_parked(one)
+            if was is not None and was.spread:
+                released += [(line, was.why) for line in lines]
+        self._spread(released)
+
+    def _spread(self, lines: list[tuple[Waiting, str]]) -> None:
+        """Give each line its pace, so that all of them together are even."""
+        behind = sum(line.count for line, _ in lines) - 1
+        over = min(self._order.release_ns, _RELEASE_EACH_NS * behind)
+        for line, why in lines:
+            line.gap_ns, line.held = over // max(1, line.count), why
+            line.released_ns = self._now_ns + over
+            line.next_ns = self._now_ns + self._rng.randint(0, line.gap_ns)
+
+    # -- time
+
+    def _pass_to(self, now_ns: int) -> None:
+        self._now_ns = max(self._now_ns, now_ns)
+        opened: list[Turn] = []
+        for one in self._wakes.due(self._now_ns):
+            if one.shut is not None:
+                opened.append(one)
+            elif isinstance(one, Waiting):
+                self._enter(one)
+        self._open(opened)
+        for _ in range(_SOON):
+            if not self._soon or self._soon[0][0] > self._now_ns:
+                break
+            _, _, expires_ns, item = heapq.heappop(self._soon)
+            if self._alive(item):
+                self._let_hurry(item, expires_ns)
+            else:
+                self._garbage -= 1
+
+    def _wake(self, one: Turn, at_ns: int) -> None:
+        # A tenant wakes as well, and has at least one line.
+        self._wakes.set(one, at_ns, 2 * len(self._lines))
+
+    def _enter(self, line: Waiting) -> None:
+        """Let a line that is not shut stand in the ring, if something of it is due; else look again when it is."""
+        head = None if line.shut is not None else self._head(line)
+        if head is None:
+            return
+        if head[0] > self._now_ns:
+            if line.next is None and head[0] < line.wake_ns:
+                self._wake(line, head[0])
+            return
+        if line.next is None:
+            line.wake_ns = FOREVER
+            line.tenant.lines.join(line)
+        self._join(line.tenant)
+        self._hurry(line)
+
+    def _join(self, tenant: Tenant) -> None:
+        if tenant.next is None and tenant.shut is None and tenant.lines:
+            self._classes[tenant.class_].turns.join(tenant)
+
+    # -- deadlines
+
+    def _most_urgent(self, line: Waiting) -> tuple[int, int, Item] | None:
+        while line.urgent and not self._alive(line.urgent[0][2]):
+            heapq.heappop(line.urgent)
+            self._garbage -= 1
+        return line.urgent[0] if line.urgent else None
+
+    def _let_hurry(self, item: Item, expires_ns: int) -> None:
+        line = item[3]
+        heapq.heappush(line.urgent, (expires_ns, item[1], item))
+        self._hurry(line)
+
+    def _hurry(self, line: Waiting) -> None:
+        """Let the most urgent of a line go before its tenant's turn, if it may."""
+        head = self._most_urgent(line) if line.urgent else None
+        if head is None or line.shut is not None or head[:2] == line.hurry:
+            return
+        if _free(line):
+            line.hurry = head[:2]
+            heapq.heappush(self._classes[line.key.class_].express, (head[0], head[1], line))
+        else:
+            line.hurry = None
+            line.tenant.parked[line] = None
+
+    def _hurry_parked(self, tenant: Tenant) -> None:
+        if tenant.parked:
+            parked, tenant.parked = tenant.parked, {}
+            for line in parked:
+                self._hurry(line)
+
+    # -- what is there
+
+    def _begin(self, line: Line) -> Waiting:
+        class_ = self._classes.get(line.class_)
+        if class_ is None:
+            known = {**self._classes, line.class_: _Class(line.class_)}
+            self._classes = {name: known[name] for name in sorted(known, key=_rank)}
+            class_ = known[line.class_]
+        weights = self._order.weights
+        tenant = class_.tenants.get(line.tenant)
+        if tenant is None:
+            tenant = Tenant(line.class_, line.tenant, weights.tenants.get(line.tenant, 1))
+            class_.tenants[line.tenant] = tenant
+        return Waiting(line, tenant, weights.streams.get((line.tenant, line.stream), 1))
+
+    def _alive(self, item: Item) -> bool:
         return self._items.get(item[2]) is item
 
-    def _promote(self, now_ns: int) -> None:
-        self._now_ns = max(self._now_ns, now_ns)
-        while self._later and self._later[0][0] <= self._now_ns:
-            item = heapq.heappop(self._later)
-            if self._alive(item):
-                self._ready(item)
-            else:
-                self._garbage -= 1
+    def _head(self, line: Waiting) -> Item | None:
+        while (head := line.head()) is not None and not self._alive(head):
+            line.cut()
+            self._garbage -= 1
+        return head
 
-    def _ready(self, item: _Item) -> None:
-        line = item[3]
-        if not line.ready:
-            group = self._classes.get(line.class_)
-            if group is None:
-                group = self._classes[line.class_] = _Class(self._shares.get(line.class_, 1))
-            group.turns.append(line)
-        line.ready.append(item)
-
-    def _head(self, group: _Class, blocked: Container[str]) -> bool:
-        """Bring a line that may be served to the front of ``group``; False: there is none."""
-        for _ in range(len(group.turns)):
-            line = group.turns[0]
-            while line.ready and not self._alive(line.ready[0]):
-                line.ready.popleft()
-                self._garbage -= 1
-            if not line.ready:
-                group.turns.popleft()
-            elif line.tenant in blocked:
-                group.turns.rotate(-1)
-            else:
-                return True
-        return False
-
-    def _forget(self, item: _Item) -> None:
-        line = item[3]
-        del self._items[item[2]]
+    def _forget(self, delivery_id: str) -> None:
+        line = self._items.pop(delivery_id)[3]
+        self._near.discard(delivery_id)
         line.count -= 1
-        if line.count == 0:
-            # Its garbage goes with its last turn; a later push of the tenant begins a new line.
-            self._lines.pop((line.class_, line.tenant))
+        line.tenant.count -= 1
+        if not line.count:
+            # What still lies in it has ended, and it leaves the ring at its next turn.
+            self._garbage -= line.places()
+            line.clear()
+            self._lines.pop(line.key)
+            self._shut.pop(line, None)
+            line.tenant.parked.pop(line, None)
+            line.wake_ns = FOREVER
+            self._end(line.tenant)
+        if self._garbage > max(SWEEP, len(self._items)):
+            self._sweep()
+
+    def _end(self, tenant: Tenant) -> None:
+        """Forget a tenant that has nothing, and owes nothing."""
+        if not tenant.count and tenant.next is None:
+            self._classes[tenant.class_].tenants.pop(tenant.name, None)
+            self._shut.pop(tenant, None)
+            tenant.wake_ns = FOREVER
 
     def _sweep(self) -> None:
-        self._later = [item for item in self._later if self._alive(item)]
-        heapq.heapify(self._later)
-        for group in self._classes.values():
-            for line in group.turns:
-                line.ready = deque(item for item in line.ready if self._alive(item))
-            group.turns = deque(line for line in group.turns if line.ready)
+        for line in self._lines.values():
+            line.keep(self._alive)
+        self._soon = [each for each in self._soon if self._alive(each[3])]
+        heapq.heapify(self._soon)
         self._garbage = 0
+
+
+def _free(line: Waiting) -> bool:
+    """Say whether a line's urgent deliveries may go before its tenant's turn."""
+    tenant = line.tenant
+    may = line.shut is None and tenant.shut is None
+    return may and not tenant.owed and tenant.ahead < tenant.weight
+
+
+def _rank(class_: str) -> tuple[int, str]:
+    return (CLASSES.index(class_) if class_ in CLASSES else len(CLASSES)), class_

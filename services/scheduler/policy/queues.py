@@ -2,7 +2,8 @@
 
 A group holds the deliveries that the same slots could send under the same limits. It is looked at only when something can have
 changed for it: its time came, an outcome of its key freed credit, or slots and pauses changed. Groups are served in turns of a few
-grants, so that a large one delays nobody. Inside a group the order is class, then tenants by deficit round robin (``fairness``).
+grants, so that a large one delays nobody. Inside a group the order is class, deadline, tenants, streams (``fairness``), without the
+lines that a gate keeps back (``lines``): gates are asked here, by limit key, and told to the groups when they change (``reopen``).
 """
 
 import heapq
@@ -13,20 +14,23 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from services.scheduler.policy import rotation
-from services.scheduler.policy.fairness import DueQueue
+from services.scheduler.policy.entries import line_of
+from services.scheduler.policy.fairness import DueQueue, Order
 from services.scheduler.policy.lanes import Lanes
+from services.scheduler.policy.lines import FOREVER, Check, Gate, Line, Shut, together
 from services.scheduler.policy.pairs import Full, Pairs, Room
 from shared.protocol.control import ControlView
 from shared.records.control import Directive
 from shared.records.state import DeliveryState
 from shared.runtime.settings import Settings, Source
 
-FOREVER: Final = 1 << 62
 _TURN: Final = 32
 #: Of a destination that nobody knows.
 _FAMILIES: Final = ("v4",)
 # A slot's own bound is shared by groups of other keys, whose outcomes do not wake this one.
 _LOOK_AGAIN_NS: Final = 50_000_000
+# What was stopped as a whole for so long is released evenly.
+_RELEASED_AFTER_NS: Final = 10_000_000_000
 # Greylisting's slot is waited for so long after the retry was due; then another may try.
 _PIN_PATIENCE_NS: Final = 300_000_000_000
 
@@ -46,6 +50,8 @@ class Group:
     #: When it is looked at next; FOREVER: when something changes.
     wake_ns: int = FOREVER
     reason: str = "due"
+    #: Since when nothing of it may go, and why.
+    stopped: tuple[int, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +83,9 @@ class Queues:
     pairs: Pairs
     lanes: Lanes
     rng: random.Random
+    #: What keeps lines back.
+    gates: list[Gate] = field(default_factory=list)
+    order: Order = field(default_factory=Order)
     _groups: dict[GroupKey, Group] = field(default_factory=dict)
     _by_key: dict[str, set[GroupKey]] = field(default_factory=dict)
     _wakes: list[tuple[int, int, GroupKey]] = field(default_factory=list)
@@ -85,6 +94,7 @@ class Queues:
     _live: dict[int, int] = field(default_factory=dict)
     _pauses: list[Directive] = field(default_factory=list)
     _lane_changes: int = -1
+    _now_ns: int = 0
 
     def __len__(self) -> int:
         """Count the groups."""
@@ -107,9 +117,10 @@ class Queues:
         key = self._key(entry)
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = Group(key[0], key[1], key[2], entry.provider, DueQueue())
+            queue = DueQueue(self.order, self.rng)
+            group = self._groups[key] = Group(key[0], key[1], key[2], entry.provider, queue)
             self._by_key.setdefault(key[0], set()).add(key)
-        group.queue.push(entry.id, entry.due_ns, entry.class_, entry.tenant)
+        group.queue.push(entry.id, entry.due_ns, line_of(entry), now_ns=self._now_ns)
         self._schedule(key, group, entry.due_ns)
 
     def remove(self, entry: DeliveryState) -> None:
@@ -130,7 +141,10 @@ class Queues:
         if entry.due_ns > now_ns:
             return "retry" if entry.n else "not_before"
         group = self._groups.get(self._key(entry))
-        return group.reason if group is not None else "due"
+        if group is None:
+            return "due"
+        shut = group.queue.shut(line_of(entry))
+        return group.reason if shut is None else shut.why
 
     def waiting(self, limit_key: str, class_: str, tenant: str) -> int:
         """Count what a tenant has waiting in a class under a key's limits."""
@@ -143,6 +157,7 @@ class Queues:
 
     def refresh(self, now_ns: int) -> None:
         """Look at slots, pauses and lanes; where they changed, every group is looked at again."""
+        self._now_ns = now_ns
         fresh = self.settings.timing.fresh_ns
         live = {}
         for source in self.settings.sources.values():
@@ -150,12 +165,21 @@ class Queues:
             if epoch is not None:
                 live[source.slot] = epoch
         paused = self.view.pauses(now_ns)
-        changed = live != self._live or paused != self._pauses
-        if changed or self.lanes.changes != self._lane_changes:
-            self._live, self._pauses, self._lane_changes = live, paused, self.lanes.changes
+        if paused != self._pauses:
+            self._pauses = paused
+            self.reopen(now_ns)
+        if live != self._live or self.lanes.changes != self._lane_changes:
+            self._live, self._lane_changes = live, self.lanes.changes
             for key, group in self._groups.items():
                 if group.reason != "due":
                     self._schedule(key, group, 0)
+
+    def reopen(self, now_ns: int, limit_key: str | None = None) -> None:
+        """Ask the gates again, for the groups of a key or for all: their answers may have changed."""
+        for key in list(self._groups if limit_key is None else self._by_key.get(limit_key, ())):
+            group = self._groups[key]
+            if group.queue.reopen(now_ns) or group.reason != "due":
+                self._schedule(key, group, 0)
 
     # -- choosing
 
@@ -199,19 +223,21 @@ class Queues:
         """Grant while the group may; leaves its reason and when to look again."""
         if not self.lanes.decides(group.limit_key):
             # Its lane has not been handed over yet.
-            group.reason, group.wake_ns = "lane", FOREVER
+            self._stop(group, "lane", now_ns)
             return
-        tenants, slots, blocked = self._blocked(group)
+        slots, blocked = self._blocked(group)
         if blocked:
-            group.reason, group.wake_ns = "directive", FOREVER
+            self._stop(group, "directive", now_ns)
             return
         candidates = self._candidates(group, slots, now_ns)
+        if candidates:
+            self._go_on(group, now_ns)
+        check = self._check(group) if candidates else None
         while candidates:
-            id_ = group.queue.pop_ready(now_ns, tenants)
+            id_ = group.queue.pop_ready(now_ns, check)
             if id_ is None:
-                # What is ready and yet not given belongs to a paused tenant: the end of the pause wakes it.
-                group.reason = "due" if group.queue.oldest_due() is None else "directive"
-                group.wake_ns = group.queue.next_due() or FOREVER
+                # What is ready and yet not given lies in lines that are shut: their time, or a change of the gates, wakes it.
+                group.reason, group.wake_ns = "due", group.queue.next_ns()
                 return
             slot, group.turns = rotation.choose(
                 [(c.slot, c.weight) for c in candidates], group.turns, self.rng
@@ -262,9 +288,23 @@ class Queues:
                     until = now_ns + _LOOK_AGAIN_NS if until is None else until
                     if until < wake:
                         why, wake = reason, until
-        if not found:
+        if not found and why == "no_source":
+            self._stop(group, why, now_ns)
+        elif not found:
             group.reason, group.wake_ns = why, wake
         return found
+
+    def _stop(self, group: Group, why: str, now_ns: int) -> None:
+        """Let a group wait for something that is not a matter of time."""
+        group.reason, group.wake_ns = why, FOREVER
+        if group.stopped is None:
+            group.stopped = now_ns, why
+
+    def _go_on(self, group: Group, now_ns: int) -> None:
+        """Release what a long stop has gathered."""
+        stopped, group.stopped = group.stopped, None
+        if stopped is not None and now_ns - stopped[0] >= _RELEASED_AFTER_NS:
+            group.queue.release(now_ns, stopped[1])
 
     def _slots(self, group: Group, blocked: set[int]) -> Iterator[tuple[int, int]]:
         pool = self.settings.pools.get(group.pool)
@@ -300,9 +340,27 @@ class Queues:
                 freed.append(entries[id_])
         return freed
 
-    def _blocked(self, group: Group) -> tuple[set[str], set[int], bool]:
-        """Give what directives pause for this group: tenants, slots, or all of it."""
-        tenants: set[str] = set()
+    def _check(self, group: Group) -> Check | None:
+        """Give what is asked of each line of this group before it may go."""
+        checks = [gate.at(group.limit_key, group.provider) for gate in self.gates]
+        tenants = {
+            order.tenant
+            for order in self._pauses
+            if order.tenant is not None
+            and order.source is None
+            and order.provider in (None, group.provider)
+        }
+
+        def paused(line: Line, _now_ns: int) -> Shut | None:
+            if line.tenant in tenants:
+                return Shut(None, "directive", whole=True, spread=True)
+            return None
+
+        checks.append(paused if tenants else None)
+        return together([check for check in checks if check is not None])
+
+    def _blocked(self, group: Group) -> tuple[set[int], bool]:
+        """Give what directives pause for all of this group: slots, or all of them."""
         slots: set[int] = set()
         for order in self._pauses:
             if order.provider is not None and order.provider != group.provider:
@@ -311,11 +369,9 @@ class Queues:
                 source = self.settings.sources.get(order.source)
                 if source is not None:
                     slots.add(source.slot)
-            elif order.tenant is not None:
-                tenants.add(order.tenant)
-            else:
-                return tenants, slots, True
-        return tenants, slots, False
+            elif order.tenant is None:
+                return slots, True
+        return slots, False
 
     def _schedule(self, key: GroupKey, group: Group, at_ns: int, *, force: bool = False) -> None:
         if force or at_ns < group.wake_ns:

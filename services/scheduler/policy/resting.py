@@ -10,7 +10,8 @@ However often it is asked for, as long as somebody has it, it is the same object
 the same breath (``Deliveries.touch`` does): what is not kept, and had by nobody, is forgotten.
 
 The form is private to the process and of no use to anybody else: an array of the fields in their order, in which names that many share
-(tenant, class, pool, provider, site, stream) are numbers. Their tables are bounded; a name that finds no room is written as it is.
+(tenant, class, pool, provider, site, From domain, stream) are numbers. Their tables are bounded; a name that finds no room is written as
+it is.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,7 @@ import msgspec
 
 from shared.records.state import DeliveryState
 
-_SHARED: Final = ("tenant", "class_", "pool", "provider", "site", "stream")
+_SHARED: Final = ("tenant", "class_", "pool", "provider", "site", "header_domain", "stream")
 #: Names in one table: some megabytes, if they are long.
 _NAMES: Final = 65_536
 _ID, *_FIELDS = msgspec.structs.fields(DeliveryState)
