@@ -157,6 +157,17 @@ RULES: Final[tuple[Rule, ...]] = (
         ),
         sample=("mail", "530 5.7.0 Must issue a STARTTLS command first"),
     ),
+    # -- Microsoft's throttles blame the address's reputation, and are none the less about speed
+    Rule(
+        category="rate",
+        scope="pair",
+        source=_MICROSOFT,
+        enhanced=_re(r"4\.7\.(?:5\d\d|6(?!52)\d\d)"),
+        sample=(
+            "mail",
+            "451 4.7.650 The mail server [192.0.2.1] has been temporarily rate limited due to IP reputation.",
+        ),
+    ),
     Rule(
         category="block",
         scope="pair",
@@ -217,16 +228,6 @@ RULES: Final[tuple[Rule, ...]] = (
         sample=(
             "dot",
             "421 4.7.28 Gmail has detected an unusual rate of mail originating from your IP address",
-        ),
-    ),
-    Rule(
-        category="rate",
-        scope="pair",
-        source=_MICROSOFT,
-        enhanced=_re(r"4\.7\.[56]\d\d"),
-        sample=(
-            "mail",
-            "451 4.7.650 The mail server [192.0.2.1] has been temporarily rate limited",
         ),
     ),
     Rule(
