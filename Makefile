@@ -13,7 +13,7 @@ SECONDS ?= 60
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test check format bench bench-scheduler verify faults hunt lock
+.PHONY: help setup demo up down test check format bench bench-scheduler verify faults hunt simulate lock
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -61,6 +61,11 @@ faults: setup ## kill -9 services at random KILLS times (20) while mail is under
 
 hunt: setup ## throw random faults at the protocol's code for SECONDS (60) on every core; ends with the seeds that broke it
 	@$(RUN) -m tests.protocol hunt $(SECONDS) $(ARGS)
+
+simulate: setup ## simulate a day of two million messages against models of mailbox providers (some minutes)
+	@mkdir -p run
+	@$(RUN) -m services.cli simulate --config docs/examples/simulation/postyard.toml \
+	  --traffic docs/examples/simulation/traffic.toml --plot run/simulation.svg $(ARGS)
 
 lock: ## bring requirements.lock up to pyproject.toml (ARGS=--upgrade for newer versions)
 	@test -x $(UV) || ($(PYTHON) -m venv $(CACHE)/uv && $(CACHE)/uv/bin/python -m pip install --quiet uv)

@@ -14,7 +14,7 @@ from typing import Final
 
 from services.sender.attempt import AttemptGate
 from services.sender.ownership import Now
-from services.sender.slowstart import SlowStart
+from shared.protocol.slowstart import SlowStart
 from shared.protocol.spacing import WireLimiter
 from shared.records.grant import Grant
 from shared.runtime.clock import Clock

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.sender.slowstart import SlowStart
+from shared.protocol.slowstart import SlowStart
 
 
 def test_a_new_site_begins_with_two_and_gets_one_more_for_each_message() -> None:

@@ -1,0 +1,1 @@
+"""The scheduler's own policy against models of mailbox providers, on a virtual clock."""

@@ -1,0 +1,112 @@
+"""A small day against the shipped models: what the large one (`make simulate`) shows in minutes, in a few seconds."""
+
+from pathlib import Path
+
+import pytest
+
+from services.scheduler.simulation import plot, traffic
+from services.scheduler.simulation.engine import Engine, Result
+from services.scheduler.simulation.report import Report, Spent, report, sentences, tables, troubled
+from shared.runtime.loading import load
+from tests.unit.services.scheduler.simulation.days import CONFIGURATION
+
+# Four equals send at once, three times what the sources may in that time; two destinations are of no use to anybody.
+TRAFFIC = """
+hours = 2
+[[streams]]
+name = "campaign"
+tenants = ["a", "b", "c", "d"]
+class = "bulk"
+messages = 5_000
+from = "5m"
+until = "10m"
+destinations = { gmail = 50, yahoo = 20, microsoft = 10, apple = 6, "plain.example" = 10, "grey.example" = 2, "dead.example" = 2 }
+[[streams]]
+name = "receipts"
+tenants = ["a", "b", "c", "d"]
+class = "transactional"
+messages = 1_000
+destinations = { gmail = 50, yahoo = 20, microsoft = 10, apple = 6, "plain.example" = 12, "dead.example" = 2 }
+[models.gmail]
+source_rate = "6000/h"
+[models.yahoo]
+source_rate = "3200/h"
+[models."grey.example"]
+like = "greylister"
+[models."dead.example"]
+like = "dead"
+"""
+MINUTE_NS = 60_000_000_000
+
+
+def day(folder: Path, seed: int = 1, **more: list[str]) -> Result:
+    (folder / "postyard.toml").write_text(CONFIGURATION)
+    (folder / "traffic.toml").write_text(TRAFFIC)
+    settings = load(folder / "postyard.toml", {})
+    return Engine(settings, traffic.load(folder / "traffic.toml", settings), seed, **more).run()  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    return day(tmp_path_factory.mktemp("day"))
+
+
+@pytest.fixture(scope="module")
+def found(result: Result) -> Report:
+    return report(result, 1, Spent(1.0, 1.0))
+
+
+def test_all_mail_is_accounted_for(result: Result, found: Report) -> None:
+    assert found.messages == 6_000
+    for line in found.lines:
+        assert line.arrived == line.delivered + line.bounced + line.expired + line.waiting
+        dead = line.provider == "mx.dead.example"
+        assert (line.delivered > 0, line.waiting == 0) == ((False, False) if dead else (True, True))
+
+
+def test_no_limit_of_the_configuration_is_passed_in_any_minute(result: Result) -> None:
+    pairs = {key for key, _, _ in result.measures.begun}
+    assert {"gmail", "yahoo"} <= pairs
+    for receiver in result.receivers.values():
+        assert receiver.told.limited == receiver.told.refused == 0
+    # Two hours of a pair's rate, and not more.
+    for (key, slot, _), count in result.measures.begun.items():
+        rate = {"gmail": 95, "yahoo": 50}.get(key)
+        assert rate is None or count <= 120 * rate, (key, slot)
+
+
+def test_no_warning_is_passed_over(found: Report) -> None:
+    assert found.violations == 0
+
+
+def test_a_backlog_drains_within_a_tenth_of_the_best_possible(found: Report) -> None:
+    ratios = {line.provider: backlog.ratio for line in found.lines for backlog in line.backlogs}
+    assert {"gmail", "yahoo"} <= ratios.keys()
+    assert all(ratio is not None and 0.99 <= ratio <= 1.1 for ratio in ratios.values()), ratios
+
+
+def test_tenants_that_wait_for_the_same_get_the_same(found: Report) -> None:
+    assert found.jain is not None
+    assert found.jain >= 0.98
+
+
+def test_what_does_not_answer_holds_up_nobody_else(result: Result, tmp_path: Path) -> None:
+    assert troubled(result) == ["dead.example"]
+    alone = day(tmp_path, without=["dead.example"])
+    beside = report(result, 1, Spent(1.0, 1.0), alone)
+    behind = {line.provider: line.behind for line in beside.lines if line.behind is not None}
+    assert len(behind) == len(beside.lines) - 1
+    assert max(behind.values()) <= 0.05, behind
+
+
+def test_the_same_seed_gives_the_same_figures(tmp_path: Path, found: Report) -> None:
+    assert report(day(tmp_path), 1, Spent(1.0, 1.0)).figures() == found.figures()
+
+
+def test_the_report_and_the_picture_name_every_provider(result: Result, found: Report) -> None:
+    drawn = plot.svg(plot.series(result), found.hours, "a <small> day")
+    assert "a &lt;small&gt; day" in drawn
+    for line in found.lines:
+        assert drawn.count(f">{line.provider}</text>") == 1
+    assert [table.row_count for table in tables(found)] == [len(found.lines)] * 2
+    assert any("violations after a warning: 0" in sentence for sentence in sentences(found))
