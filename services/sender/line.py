@@ -7,7 +7,8 @@ has at most ``connections`` tasks, of which a site gets more as it takes mail; o
 goes on beside MAIL, and the gate lets the dot through.
 
 Whose fault is the first question. A connection that fails, or a peer that refuses before RCPT, is the pair's: that grant ends
-as ``pair_failed`` and what waits behind it is handed back, so that it uses no attempt. Lost before the dot is a deferral, after
+as ``pair_failed``. After any no that is not about the one delivery (``Outcome.warns``) what waits at the pair is handed back, using no
+attempt, and what was granted before the scheduler heard of it does not begin (``pair.Warned``). Lost before the dot is a deferral, after
 it ``unknown``. A crash here loses nothing: what had `started` and no outcome becomes ``unknown`` by the scheduler's judgement,
 the rest is granted again.
 """
@@ -19,6 +20,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from msgspec.structs import replace
 from structlog.typing import FilteringBoundLogger
 
 from services.sender.attempt import AttemptGate, Go, Hold, Stop
@@ -33,7 +35,7 @@ from services.sender.smtp.session import Accepted, Dropped, Transaction
 from services.sender.sources.paths import SourceUnavailable
 from shared.kafka.errors import KafkaTrouble
 from shared.records.grant import Grant
-from shared.records.outcome import Handback
+from shared.records.outcome import Handback, Outcome
 from shared.runtime.clock import Clock
 from shared.runtime.settings import Settings
 
@@ -101,6 +103,10 @@ class Line:
             attempt_max_ns=self._tools.settings.timing.attempt_max_ns,
         )
         pair = self._pair(grant)
+        if not pair.warning.lets(grant, self._tools.clock.mono_ns()):
+            self._hand_back(grant, "pair")
+            return
+        pair.change(grant)
         pair.sites.setdefault(grant.site, deque()).append(Job(grant, body, gate))
         pair.arrived.set()
         self._staff(grant.limit_key, pair, grant.site)
@@ -120,7 +126,6 @@ class Line:
         if pair is None:
             pair = Pair.of(grant, self._wire_from_ns, self._tools.clock)
             self._pairs[grant.limit_key] = pair
-        pair.change(grant)
         return pair
 
     def _staff(self, key: str, pair: Pair, site: str) -> None:
@@ -189,6 +194,8 @@ class Line:
 
     async def _next(self, pair: Pair, site: str, connection: Connection | None) -> Job | None:
         """Give the next grant for ``site``; None: nothing came for a while, or the place is needed for another site."""
+        if pair.too_many():
+            return None
         queue = pair.sites.setdefault(site, deque())
         if queue:
             return queue.popleft()
@@ -215,7 +222,7 @@ class Line:
         self, pair: Pair, site: str, job: Job, connection: Connection | None
     ) -> Connection | None:
         """Bring one grant to its end; gives the connection where it can be used again."""
-        if not await self._may_take(job):
+        if not await self._may_take(pair, job):
             return connection
         if connection is not None and not self._reusable(connection, job.grant):
             connection.close()
@@ -229,7 +236,7 @@ class Line:
             # The peer had ended an idle connection: nothing is learnt about the pair, but this grant has been taken, so it goes back.
             self._hand_back(job.grant, "stale_connection")
         elif report is not None:
-            self._tools.journal.say(job.grant, of_report(job.grant, report))
+            self._say(pair, job.grant, of_report(job.grant, report))
             self._pace(pair, job.grant, report, connection)
             self._reach.learn(connection, report)
         return connection if connection.usable else None
@@ -247,9 +254,12 @@ class Line:
         right = self._reach.usable and connection.usable and self._reach.serves(connection, grant)
         return right and connection.count < grant.messages_per_connection
 
-    async def _may_take(self, job: Job) -> bool:
+    async def _may_take(self, pair: Pair, job: Job) -> bool:
         """Wait until the grant may be taken; False: it never may."""
         while True:
+            if not pair.warning.lets(job.grant, self._tools.clock.mono_ns()):
+                self._hand_back(job.grant, "pair")
+                return False
             match job.gate.may_take(self._now()):
                 case Go():
                     return True
@@ -269,21 +279,32 @@ class Line:
         try:
             async with self._until_stopped():
                 return await self._reach.connect(
-                    grant, lambda: pair.connects.next(self._may_take_now(job), self._may_wait(job))
+                    grant,
+                    lambda: pair.connects.next(
+                        self._may_take_now(pair, job), self._may_wait(pair, job)
+                    ),
                 )
         except (TurnMissed, TimeoutError):
-            self._hand_back(grant, self._late)
+            self._hand_back(grant, self._late(pair, grant))
         except Moved as moved:
             self._hand_back(grant, "moved", moved.site)
         except SourceUnavailable:
             self._hand_back(grant, "source")
             self.hand_back_all("source")
         except Unreachable as error:
-            self._tools.journal.say(grant, failed_connection(grant, error))
             pair.start(site).bad()
-            if error.scope == "pair":
-                self._hand_back_queue(pair.sites.get(site, deque()), "pair")
+            self._say(pair, grant, failed_connection(grant, error))
         return None
+
+    def _say(self, pair: Pair, grant: Grant, outcome: Outcome | Handback) -> None:
+        """Say how an attempt ended; after a no that was not about it, nothing more that was granted before begins at the pair."""
+        if isinstance(outcome, Outcome) and outcome.warns:
+            timing = self._tools.settings.timing
+            name = pair.warning.take(self._now(), timing.lease_ns + 2 * timing.skew_ns)
+            outcome = replace(outcome, warned_ns=name)
+            for queue in pair.sites.values():
+                self._hand_back_queue(queue, "pair")
+        self._tools.journal.say(grant, outcome)
 
     @contextlib.asynccontextmanager
     async def _until_stopped(self) -> AsyncIterator[None]:
@@ -298,8 +319,10 @@ class Line:
     async def _attempt(self, pair: Pair, job: Job, connection: Connection) -> Report | None:
         """Run the transaction in the pair's turn; None: it did not begin, and was settled here."""
         grant = job.grant
-        if not await pair.begins.next(lambda now: self._begin(job, now), self._may_wait(job)):
-            self._hand_back(grant, self._late)
+        if not await pair.begins.next(
+            lambda now: self._begin(pair, job, now), self._may_wait(pair, job)
+        ):
+            self._hand_back(grant, self._late(pair, grant))
             return None
         # From here to MAIL nothing is awaited, or the turn at RCPT asks once more.
         signing = asyncio.create_task(self._tools.messages.make(grant, job.body))
@@ -316,7 +339,7 @@ class Line:
                     smtputf8=grant.smtputf8,
                 ),
                 signing,
-                lambda: pair.rcpts.next(self._may_mail(job), self._may_wait(job)),
+                lambda: pair.rcpts.next(self._may_mail(job), self._may_wait(pair, job)),
                 lambda: self._may_dot(job, starting),
                 within_ns=self._tools.settings.timing.attempt_max_ns,
             )
@@ -326,22 +349,30 @@ class Line:
         finally:
             await _ended(signing, starting)
 
-    @property
-    def _late(self) -> str:
-        return "drain" if self._owner.stopping else "late"
+    def _late(self, pair: Pair, grant: Grant) -> str:
+        """Say why a grant missed its turn."""
+        if self._owner.stopping:
+            return "drain"
+        return "late" if pair.warning.lets(grant, self._tools.clock.mono_ns()) else "pair"
 
-    def _may_wait(self, job: Job) -> May:
-        """A drain waits for no turn, nor does a grant whose time is over."""
-        return lambda now: not self._owner.stopping and not isinstance(job.gate.may_take(now), Stop)
+    def _may_wait(self, pair: Pair, job: Job) -> May:
+        """A drain waits for no turn, nor does a grant whose time is over, or one that was made before a warning was heard."""
+        return lambda now: (
+            not self._owner.stopping
+            and pair.warning.lets(job.grant, now.mono_ns)
+            and not isinstance(job.gate.may_take(now), Stop)
+        )
 
-    def _may_take_now(self, job: Job) -> May:
-        return lambda now: isinstance(job.gate.may_take(now), Go)
+    def _may_take_now(self, pair: Pair, job: Job) -> May:
+        return lambda now: (
+            pair.warning.lets(job.grant, now.mono_ns) and isinstance(job.gate.may_take(now), Go)
+        )
 
     def _may_mail(self, job: Job) -> May:
         return lambda now: isinstance(job.gate.may_mail(now), Go)
 
-    def _begin(self, job: Job, now: Now) -> bool:
-        if not isinstance(job.gate.may_take(now), Go) or not isinstance(job.gate.may_mail(now), Go):
+    def _begin(self, pair: Pair, job: Job, now: Now) -> bool:
+        if not self._may_take_now(pair, job)(now) or not self._may_mail(job)(now):
             return False
         job.gate.taken(now)
         return True

@@ -70,6 +70,28 @@ class Turns:
 
 
 @dataclass(slots=True)
+class Warned:
+    """The destination said no, and not about one delivery: what was granted before the scheduler heard of it must not begin.
+
+    A warning is named by this sender's wall clock, and grants say which one they know. Were one never heard (its outcome came too late
+    to count), the leases of all that was granted before end this by themselves.
+    """
+
+    at_ns: int = 0
+    over_mono_ns: int = 0
+
+    def take(self, now: Now, longest_ns: int) -> int:
+        """Take a warning; gives its name, which is later than that of every one before."""
+        self.at_ns = max(self.at_ns + 1, now.wall_ns)
+        self.over_mono_ns = now.mono_ns + longest_ns
+        return self.at_ns
+
+    def lets(self, grant: Grant, mono_ns: int) -> bool:
+        """Say whether ``grant`` may begin as far as warnings go."""
+        return grant.heard_ns >= self.at_ns or mono_ns >= self.over_mono_ns
+
+
+@dataclass(slots=True)
 class Pair:
     """One limit key on this slot."""
 
@@ -84,6 +106,7 @@ class Pair:
     idle: dict[str, int] = field(default_factory=dict)
     starts: dict[str, SlowStart] = field(default_factory=dict)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    warning: Warned = field(default_factory=Warned)
 
     @classmethod
     def of(cls, grant: Grant, since_ns: int, clock: Clock) -> "Pair":
@@ -105,6 +128,10 @@ class Pair:
         self.begins.limiter.change(grant.spacing_ns, grant.burst)
         self.rcpts.limiter.change(grant.spacing_ns, grant.burst)
         self.connections = grant.connections
+
+    def too_many(self) -> bool:
+        """Say whether there are more connections than may be: the limit has become less."""
+        return sum(self.tasks.values()) > self.connections
 
     def waiting(self) -> int:
         """Count what waits."""

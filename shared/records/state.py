@@ -83,8 +83,8 @@ class PairState(
     epoch: int = -1
     #: What warnings of the destination left behind.
     backoff: Backoff | None = None
-    #: The latest warning of the sender that was heard here, by the sender's clock.
-    heard_ns: int = 0
+    #: (epoch, its clock) of the latest warning of a sender that was heard here.
+    heard: tuple[int, int] = (-1, 0)
     #: Messages taken by a destination that nobody knows, see policy.growth.
     good: int = 0
 

@@ -347,7 +347,7 @@ class Ledger:
 
     def _grant(self, entry: DeliveryState, grant: Open, group: Group) -> Grant:
         limit = self._pairs.limit(group.provider, group.limit_key, grant.slot)
-        heard = self._pairs.heard_ns(group.limit_key, grant.slot)
+        heard = self._pairs.heard_ns(group.limit_key, grant.slot, grant.epoch)
         return granted(
             entry, grant, group.limit_key, limit, heard, self._tls(entry), self.partition
         )

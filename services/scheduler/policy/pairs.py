@@ -47,7 +47,8 @@ class Pair:
     limiter: int = 0
     pause: pauses.Pause = pauses.CLEAR
     backoff: Backoff | None = None
-    heard_ns: int = 0
+    #: (epoch, its clock) of the latest warning of a sender that was heard.
+    heard: tuple[int, int] = (NO_EPOCH, 0)
     #: Of its answers; a restart forgets it, which makes the pair more careful.
     meter: Meter = field(default_factory=Meter)
     epoch: int = NO_EPOCH
@@ -118,7 +119,7 @@ class Pairs:
             record.limiter,
             _pause(record),
             record.backoff,
-            record.heard_ns,
+            record.heard,
             epoch=record.epoch,
             good=record.good,
         )
@@ -162,7 +163,7 @@ class Pairs:
             pair = self._pair(record.key, record.slot, record.epoch)
             pair.limiter = max(pair.limiter, record.limiter)
             pair.pause = pauses.stricter(pair.pause, _pause(record))
-            pair.heard_ns = max(pair.heard_ns, record.heard_ns)
+            pair.heard = max(pair.heard, record.heard)
             if record.backoff is not None:
                 pair.backoff = backoff.stricter(pair.backoff or backoff.NONE, record.backoff)
             pair.good = growth.merged(pair.good, record.good)
@@ -298,12 +299,13 @@ class Pairs:
         """Note the sender's warning: it goes on with what is granted from now on."""
         if outcome.warned_ns:
             pair = self._pair(key, slot, NO_EPOCH)
-            pair.heard_ns = max(pair.heard_ns, outcome.warned_ns)
+            pair.heard = max(pair.heard, (outcome.epoch, outcome.warned_ns))
             self._dirty.add((key, slot))
 
-    def heard_ns(self, key: str, slot: int) -> int:
-        """Give the latest warning of the pair's sender that was heard, by the sender's clock."""
-        return self._pair(key, slot, NO_EPOCH).heard_ns
+    def heard_ns(self, key: str, slot: int, epoch: int) -> int:
+        """Give the latest warning of the sender in ``epoch`` that was heard, by the sender's clock; 0: none."""
+        of, at = self._pair(key, slot, NO_EPOCH).heard
+        return at if of == epoch else 0
 
     def _of_key(self, key: str) -> list[Pair]:
         slots = (source.slot for source in self.settings.sources.values())
@@ -365,7 +367,7 @@ def _state(pair: Pair) -> PairState:
         pause=msgspec.Raw(msgspec.json.encode(pair.pause)),
         epoch=pair.epoch,
         backoff=pair.backoff,
-        heard_ns=pair.heard_ns,
+        heard=pair.heard,
         good=pair.good,
     )
 

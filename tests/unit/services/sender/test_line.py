@@ -1,18 +1,19 @@
 """What a line does when nothing more is to begin: its slot waits for nobody, and leaves nothing behind."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 
 from services.sender.line import Line, Tools
 from services.sender.messages import MessageFailed
-from services.sender.smtp.connection import Connection
-from services.sender.smtp.session import Transaction
+from services.sender.smtp.connection import Connection, Report
+from services.sender.smtp.reply import Reply
+from services.sender.smtp.session import Refused, Stage, Transaction
 from shared.records.grant import Grant
-from shared.records.outcome import Handback, Outcome
+from shared.records.outcome import Handback, Outcome, Wire
 from shared.runtime.settings import Settings
 from tests.support.grants import grant
 
@@ -137,6 +138,80 @@ def a_line(owner: Owner, said: Said, host: SilentHost | GoodHost) -> Line:
 
 def numbered(number: int) -> Grant:
     return grant(id=f"m{number}", t1_ns=10**18)
+
+
+NOBODY: Final[tuple[Stage, Reply]] = ("rcpt", Reply(550, "5.1.1", "no such user"))
+
+
+@dataclass
+class WarningHost(GoodHost):
+    """Refuses every message with the same words."""
+
+    says: tuple[Stage, Reply] = ("mail", Reply(450, "4.7.1", "Too many messages, slow down"))
+
+    def wire(self) -> Wire:  # type: ignore[override]
+        return Wire()
+
+    def learn(self, connection: Connection, report: Report) -> None:
+        pass
+
+    async def send(  # type: ignore[override]
+        self, transaction: Transaction, message: Awaitable[Any], *rest: object, within_ns: int
+    ) -> Report:
+        self.count += 1
+        return Report(Refused(*self.says), Wire())
+
+
+async def test_after_a_warning_nothing_begins_that_was_granted_before_it_was_heard() -> None:
+    owner, said, host = Owner(), Said(), WarningHost()
+    line = a_line(owner, said, host)
+    for number in range(20):
+        line.offer(numbered(number), b"")
+    await until(lambda: len(said.records) == 20)
+    # Two connections at most had begun: such is the slow start.
+    outcomes = [each for each in said.records if isinstance(each, Outcome)]
+    assert 1 <= len(outcomes) <= 2
+    assert host.count == len(outcomes)
+    back = [each for each in said.records if isinstance(each, Handback)]
+    assert {each.reason for each in back} == {"pair"}
+    heard = max(each.warned_ns for each in outcomes)
+    assert heard > 0
+    # What comes from the log afterwards was granted before; what knows of the warning goes.
+    line.offer(grant(id="old", t1_ns=10**18, heard_ns=heard - 1), b"")
+    line.offer(grant(id="new", t1_ns=10**18, heard_ns=heard), b"")
+    await until(lambda: len(said.records) == 22)
+    ends = {each.id: type(each) for each in said.records[20:]}
+    assert ends == {"old": Handback, "new": Outcome}
+    await line.close()
+
+
+async def test_a_no_about_one_recipient_stops_nobody() -> None:
+    owner, said, host = Owner(), Said(), WarningHost(says=NOBODY)
+    line = a_line(owner, said, host)
+    for number in range(20):
+        line.offer(numbered(number), b"")
+    await until(lambda: len(said.records) == 20)
+    assert {type(each) for each in said.records} == {Outcome}
+    await line.close()
+
+
+async def test_connections_over_a_smaller_limit_end() -> None:
+    owner, said, host = Owner(), Said(), WarningHost(says=NOBODY)
+    line = a_line(owner, said, host)
+    line.offer(grant(id="a", t1_ns=10**18, connections=4), b"")
+    line.offer(grant(id="b", t1_ns=10**18, connections=4), b"")
+    line.offer(grant(id="c", t1_ns=10**18, connections=1), b"")
+    line.offer(grant(id="d", t1_ns=10**18, connections=1), b"")
+    await until(lambda: len(said.records) == 4)
+    await until(lambda: len(line._tasks) == 1)
+    assert not line.waiting()
+    await line.close()
+
+
+async def until(done: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not done():
+            await asyncio.sleep(0)
 
 
 async def until_idle(line: Line) -> None:

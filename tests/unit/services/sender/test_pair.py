@@ -136,6 +136,30 @@ def test_a_connection_that_waits_for_mail_is_used_before_another_is_opened() -> 
     assert pair.may_have_another("one")
 
 
+def test_after_a_warning_only_grants_that_know_it_begin() -> None:
+    pair = Pair.of(grant(), 0, Sleeper())
+    assert pair.warning.lets(grant(), 0)
+    first = pair.warning.take(Now(5 * S, 1_000), 60 * S)
+    # The wall clock went back, and still the second is later than the first.
+    second = pair.warning.take(Now(6 * S, 900), 60 * S)
+    assert first < second
+    assert not pair.warning.lets(grant(), 6 * S)
+    assert not pair.warning.lets(grant(heard_ns=first), 6 * S)
+    assert pair.warning.lets(grant(heard_ns=second), 6 * S)
+    # By then every lease that was granted before is over.
+    assert pair.warning.lets(grant(), 66 * S)
+
+
+def test_a_pair_whose_limit_became_less_has_too_many_connections() -> None:
+    pair = Pair.of(grant(connections=4), 0, Sleeper())
+    pair.tasks = {"one": 2, "two": 1}
+    assert not pair.too_many()
+    pair.change(grant(connections=2))
+    assert pair.too_many()
+    pair.leave("one")
+    assert not pair.too_many()
+
+
 def test_a_pair_is_forgotten_only_when_a_new_one_would_be_no_other() -> None:
     clock = Sleeper()
     pair = Pair.of(grant(spacing_ns=3600 * S, connections=1), 0, clock)
