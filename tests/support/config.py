@@ -20,6 +20,15 @@ total_window = "3s"
 pair_pause_first = "2s"
 pair_pause_max = "10s"
 greylist_min = "2s"
+
+[backoff]
+hold = "2s"
+hold_max = "8s"
+floor = "1/s"
+step = "1s"
+memory = "5s"
+suspend_first = "2s"
+suspend_max = "10s"
 """
 
 

@@ -15,6 +15,9 @@ from shared.records.outcome import Outcome
 from shared.runtime.settings import Backoff as Rules
 from shared.runtime.settings import Timing
 
+#: So many complaints of a host about itself, with nothing taken between them, are the pair's trouble.
+_TROUBLES: Final = 5
+
 if TYPE_CHECKING:
     from services.scheduler.policy.pairlimit import PairLimit
     from services.scheduler.policy.pairs import Pair
@@ -82,7 +85,13 @@ class Learning:
         self._reflect(pair, answer.outcome, now_ns)
         match reactions.of(answer.provider, answer.outcome):
             case reactions.Good():
+                pair.troubles = 0
                 self._good(pair, answer, now_ns)
+            case reactions.Trouble():
+                pair.troubles += 1
+                if pair.troubles >= _TROUBLES:
+                    pair.troubles = 0
+                    self._fail(pair, now_ns)
             case reactions.Fail(everywhere=False):
                 self._fail(pair, now_ns)
             case reactions.Fail():

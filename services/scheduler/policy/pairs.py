@@ -57,6 +57,8 @@ class Pair:
     attempts: int = 0
     unknowns: int = 0
     window_ns: int = 0
+    #: Complaints of the host about itself, one after the other.
+    troubles: int = 0
     #: Messages taken by a destination that nobody knows, see ``growth``.
     good: int = 0
 
@@ -279,7 +281,9 @@ class Pairs:
             lambda: (self.limit(*which), self._configured.of(key, grant.slot, pair.good)),
             HORIZON_NS,
         )
-        self._grow(pair, outcome)
+        if pair.backoff is None or grant.t0_ns > pair.backoff.mark_ns:
+            # Of one burst of refusals only the first counts.
+            self._grow(pair, outcome)
         changed = self._learning.hear(pair, answer, now_ns, lambda: self._of_key(key))
         for each in changed:
             self._changed(each)

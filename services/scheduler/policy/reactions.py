@@ -35,6 +35,11 @@ class Fail:
 
 
 @dataclass(frozen=True, slots=True)
+class Trouble:
+    """The host has trouble of its own, or only with this delivery: several in a row are the pair's, and it pauses."""
+
+
+@dataclass(frozen=True, slots=True)
 class Slow:
     """Too fast: stop for ``hold_ns`` (None: as the operator set it), then at a part of the rate; with that many connections, if any."""
 
@@ -64,7 +69,7 @@ class SuspendDomain:
 
 
 Caution = Slow | Fewer | Suspend
-Reaction = Nothing | Good | Fail | Caution | SuspendDomain
+Reaction = Nothing | Good | Trouble | Fail | Caution | SuspendDomain
 
 _BLOCKED: Final = (
     "The provider refuses this address. Look it up in the block lists and at the provider's postmaster page, stop what "
@@ -90,7 +95,7 @@ class Row:
 
 ROWS: Final[tuple[Row, ...]] = (
     Row("rate", "pair", Slow()),
-    Row("host", "pair", Slow()),
+    Row("host", "pair", Trouble()),
     Row("connections", "pair", Fewer()),
     Row("block", "pair", Suspend(fix=_BLOCKED)),
     Row("policy", "pair", Suspend(fix=_BLOCKED)),

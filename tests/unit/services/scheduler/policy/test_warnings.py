@@ -131,6 +131,24 @@ def test_provider_wide_trouble_pauses_every_source_there() -> None:
     assert ("b", "paused") in {(entry.id, reason) for entry, reason in world.ledger.reasons()}
 
 
+def test_a_hosts_own_trouble_is_the_pairs_only_when_nothing_is_taken_between() -> None:
+    world = World()
+    for good in (3, None):
+        for at in range(5):
+            world.deliver(f"{good} {at}", pool="one")
+            world.turn()
+            if at == good:
+                answer(world, world.only(), "delivered")
+            else:
+                answer(world, world.only(), "deferred", "host")
+        world.deliver(f"{good} last", pool="one")
+        world.turn()
+        assert len(world.grants) == (good is not None)
+        for grant in world.grants:
+            answer(world, grant, "delivered")
+        world.grants.clear()
+
+
 def test_a_recipients_trouble_is_nobody_elses() -> None:
     world = World()
     world.deliver("a", pool="one")
