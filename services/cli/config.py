@@ -14,16 +14,24 @@ from services.cli.session import (
     Failed,
     Misconfigured,
     append_control,
+    author_option,
     config_argument,
     read_control,
     settings_of,
     talk,
 )
 from shared.kafka.cluster import Cluster
+from shared.records.codec import encode
+from shared.records.configuration import Configuration
+from shared.runtime.clock import SystemClock
 from shared.runtime.credentials import unusable
+from shared.runtime.files import texts_of
+from shared.runtime.reloading import fingerprint
 from shared.runtime.settings import Settings
 
 _TRIES: Final = 5
+#: A record of mail.control, as the brokers take it by default.
+_MOST_BYTES: Final = 900_000
 
 
 @click.group()
@@ -69,14 +77,44 @@ def summary(settings: Settings) -> str:
 
 @config.command()
 @config_argument
-def apply(path: Path) -> None:
-    """Publish the lane map that FILE needs.
+@author_option
+@click.option("--reason", default="", help="Why; whoever is on call will read it.")
+def apply(path: Path, author: str, reason: str) -> None:
+    """Publish FILE, and the lane map that it needs.
 
     The lane map says which partition decides about which mail. Providers and smart hosts that are new get a lane; what
     is there moves only where [lanes] says so, and mail goes on meanwhile. If nothing is new, nothing is written.
+
+    Services whose own configuration says [configuration] follow = "control" go by the files as they were published
+    here; all others by their own. Keys and passwords are not published, only the paths to them.
     """
-    settings = settings_of(path)
-    click.echo(talk(settings, lambda cluster: publish(cluster, settings)))
+    settings, texts = settings_of(path), texts_of(path)
+    record = Configuration(
+        fingerprint=fingerprint(path),
+        files=texts,
+        author=author,
+        reason=reason,
+        wall_ns=SystemClock().now_ns(),
+    )
+    size = len(encode(record))
+    if size > _MOST_BYTES:
+        raise Misconfigured(f"{path}: {size} bytes are too many to publish: at most {_MOST_BYTES}")
+
+    async def both(cluster: Cluster) -> str:
+        return (
+            f"{await publish(cluster, settings)}\n{await publish_files(cluster, settings, record)}"
+        )
+
+    click.echo(talk(settings, both))
+
+
+async def publish_files(cluster: Cluster, settings: Settings, record: Configuration) -> str:
+    """Put the configuration in force for those who follow mail.control, and say what was done."""
+    current = (await read_control(cluster, settings)).configuration
+    if current is not None and current.fingerprint == record.fingerprint:
+        return f"configuration {record.fingerprint} is published already, by {current.author}"
+    await append_control(cluster, settings, record)
+    return f"configuration {record.fingerprint} is published"
 
 
 async def publish(cluster: Cluster, settings: Settings) -> str:

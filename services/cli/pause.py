@@ -5,7 +5,6 @@ waits for a pause uses no attempt; what was granted before goes on. No lifetime 
 """
 
 import difflib
-import getpass
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ import click
 from services.cli.session import (
     Failed,
     append_control,
+    author_option,
     config_option,
     read_control,
     settings_of,
@@ -62,24 +62,9 @@ def _selecting(command: F) -> F:
     return command
 
 
-def _login() -> str | None:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # A container's user often has no name.
-        return None
-
-
-def _signing(command: F) -> F:
-    command = click.option(
-        "--author",
-        envvar="POSTYARD_AUTHOR",
-        default=_login,
-        required=True,
-        help="Who orders it; your login if not given.",
-    )(command)
-    return click.option("--reason", required=True, help="Why; whoever is on call will read it.")(
-        command
-    )
+def _signing(command: Callable[..., Any]) -> Callable[..., Any]:
+    reason = click.option("--reason", required=True, help="Why; whoever is on call will read it.")
+    return reason(author_option(command))
 
 
 def _moment(_: click.Context, __: click.Parameter, value: str | None) -> int | None:

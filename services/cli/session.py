@@ -5,6 +5,7 @@ a code: 69 Kafka does not answer, 78 the configuration or the topics are wrong, 
 """
 
 import asyncio
+import getpass
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,10 +15,11 @@ import click
 
 from shared.kafka.admin import check_topics
 from shared.kafka.cluster import Cluster
+from shared.kafka.controlfeed import read_to_end
 from shared.kafka.errors import KafkaTrouble, KafkaUnavailable, TopicProblem
 from shared.protocol.control import ControlView
-from shared.records.codec import Unreadable, encode
-from shared.records.control import CONTROL, Control, control_key
+from shared.records.codec import encode
+from shared.records.control import Control, control_key
 from shared.records.topics import Topics
 from shared.runtime.lifecycle import BUG, CONFIG, UNAVAILABLE
 from shared.runtime.loading import SettingsError, load
@@ -25,7 +27,6 @@ from shared.runtime.requirement import declared_topics
 from shared.runtime.settings import Settings
 
 T = TypeVar("T")
-_MS: Final = 1_000_000
 #: A command that says nothing for so long is worse than one that gives up.
 _PATIENCE_S: Final = 45
 _DEFAULT_CONFIG: Final = "postyard.toml"
@@ -45,6 +46,22 @@ config_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option
 
 config_argument: Callable[[Callable[..., Any]], Callable[..., Any]] = click.argument(
     "path", metavar="FILE", type=_CONFIG, envvar="POSTYARD_CONFIG", default=_DEFAULT_CONFIG
+)
+
+
+def _login() -> str | None:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # A container's user often has no name.
+        return None
+
+
+author_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
+    "--author",
+    envvar="POSTYARD_AUTHOR",
+    default=_login,
+    required=True,
+    help="Who orders it; your login if not given.",
 )
 
 
@@ -119,22 +136,7 @@ async def _control(cluster: Cluster, settings: Settings) -> str:
 
 async def read_control(cluster: Cluster, settings: Settings) -> ControlView:
     """Read mail.control to the end that it has now."""
-    view, here = ControlView(), (await _control(cluster, settings), 0)
-    end = (await cluster.end_offsets([here]))[here]
-    reader = await cluster.reader({here: "start"})
-    try:
-        while reader.position(here) < end:
-            for record in await reader.poll(max_records=5000, wait_ms=100):
-                if record.value is None:
-                    view.bury(record.offset, record.key or b"")
-                    continue
-                read = CONTROL.decode(record.value)
-                # A newer version's kind is none of this one's business.
-                if not isinstance(read, Unreadable):
-                    view.feed(record.offset, record.timestamp * _MS, read)
-    finally:
-        await reader.stop()
-    return view
+    return await read_to_end(cluster, await _control(cluster, settings))
 
 
 async def append_control(cluster: Cluster, settings: Settings, record: Control) -> None:

@@ -18,6 +18,7 @@ async def run(process: Process) -> None:
         rng=system_rng(),
         log=process.log,
         metrics=process.metrics,
+        heard=process.reloading.hear,
     )
     try:
         await process.serve(ingest.not_ready)

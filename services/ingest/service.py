@@ -17,7 +17,7 @@ from services.ingest.meters import Meters
 from services.ingest.resolving import Resolving
 from services.ingest.worker import Read, Shell, Worker
 from shared.kafka.cluster import Cluster
-from shared.kafka.controlfeed import ControlFeed
+from shared.kafka.controlfeed import ControlFeed, Listener
 from shared.kafka.suspicion import Suspicion
 from shared.kafka.workers import PartitionWorkers
 from shared.net.destinations import Destinations
@@ -43,6 +43,8 @@ class Ingest:
     log: FilteringBoundLogger
     metrics: Metrics
     read: Read = read
+    #: Hears every record of mail.control, beside the service.
+    heard: Listener | None = None
     view: ControlView = field(default_factory=ControlView)
     workers: dict[int, Worker] = field(default_factory=dict)
     _suspicions: dict[int, Suspicion] = field(default_factory=dict)
@@ -63,6 +65,8 @@ class Ingest:
         """Work until ``stop`` is set."""
         topics = Topics(self.settings.kafka.prefix)
         feed = ControlFeed(self.cluster, topics.control, self.view, self.log)
+        if self.heard is not None:
+            feed.listeners.append(self.heard)
         destinations = self._destinations = Destinations(self.settings, self.clock)
         resolving = Resolving(destinations, self.log)
         shell = self._shell = Shell(

@@ -20,6 +20,7 @@ async def run(process: Process) -> None:
         rng=system_rng(),
         log=process.log,
         metrics=process.metrics,
+        heard=process.reloading.hear,
         owner=process.name,
     )
     try:

@@ -19,7 +19,7 @@ from services.scheduler.marks import Marks
 from services.scheduler.resolving import Resolving
 from services.scheduler.worker import GROUP, MAX_RECORDS, Shell, Worker
 from shared.kafka.cluster import Cluster
-from shared.kafka.controlfeed import ControlFeed
+from shared.kafka.controlfeed import ControlFeed, Listener
 from shared.kafka.suspicion import Suspicion
 from shared.kafka.workers import PartitionWorkers
 from shared.net.destinations import Destinations
@@ -55,6 +55,8 @@ class Scheduler:
     log: FilteringBoundLogger
     metrics: Metrics
     owner: str
+    #: Hears every record of mail.control, beside the service.
+    heard: Listener | None = None
     view: ControlView = field(default_factory=ControlView)
     workers: dict[int, Worker] = field(default_factory=dict)
     _suspicions: dict[int, Suspicion] = field(default_factory=dict)
@@ -76,6 +78,8 @@ class Scheduler:
         """Work until ``stop`` is set."""
         topics = Topics(self.settings.kafka.prefix)
         feed = ControlFeed(self.cluster, topics.control, self.view, self.log)
+        if self.heard is not None:
+            feed.listeners.append(self.heard)
         destinations = self._destinations = Destinations(self.settings, self.clock)
         resolving = Resolving(destinations)
         marks = Marks(self.cluster, topics.outcomes, self.owner)

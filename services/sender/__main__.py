@@ -20,6 +20,7 @@ async def run(process: Process) -> None:
         rng=system_rng(),
         log=process.log,
         metrics=process.metrics,
+        heard=process.reloading.hear,
         process=process.name,
         pod=process.pod,
         locks=Path(locks) if locks else None,

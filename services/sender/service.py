@@ -26,7 +26,7 @@ from services.sender.reach import Common, guard_of
 from services.sender.slots import Slots
 from services.sender.sources.echo import observer_of
 from shared.kafka.cluster import Cluster
-from shared.kafka.controlfeed import ControlFeed
+from shared.kafka.controlfeed import ControlFeed, Listener
 from shared.net.destinations import Destinations
 from shared.protocol.control import ControlView
 from shared.records.topics import Topics
@@ -63,6 +63,8 @@ class Sender:
     pod: str
     #: Where the pod keeps its lock; None: restarts wait as everybody does.
     locks: Path | None
+    #: Hears every record of mail.control, beside the service.
+    heard: Listener | None = None
     view: ControlView = field(default_factory=ControlView)
     _slots: Slots | None = None
 
@@ -138,4 +140,6 @@ class Sender:
         for source in settings.sources.values():
             slots.add(source)
         feed.listeners.append(slots.heard)
+        if self.heard is not None:
+            feed.listeners.append(self.heard)
         return slots

@@ -24,6 +24,26 @@ _PAUSE_S: Final = 0.5
 Listener = Callable[[int, Control], None]
 
 
+async def read_to_end(cluster: Cluster, topic: str) -> ControlView:
+    """Read mail.control to the end that it has now."""
+    view, here = ControlView(), (topic, 0)
+    end = (await cluster.end_offsets([here]))[here]
+    reader = await cluster.reader({here: "start"})
+    try:
+        while reader.position(here) < end:
+            for record in await reader.poll(max_records=5000, wait_ms=_WAIT_MS):
+                if record.value is None:
+                    view.bury(record.offset, record.key or b"")
+                    continue
+                read = CONTROL.decode(record.value)
+                # A newer version's kind is none of this one's business.
+                if not isinstance(read, Unreadable):
+                    view.feed(record.offset, record.timestamp * _MS, read)
+    finally:
+        await reader.stop()
+    return view
+
+
 @dataclass(slots=True)
 class ControlFeed:
     """Feed ``view``; listeners get (stamp ns, record) after the view has it."""

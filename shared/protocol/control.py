@@ -9,6 +9,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
+from shared.records.configuration import Configuration
 from shared.records.control import (
     Claim,
     Control,
@@ -77,6 +78,8 @@ class ControlView:
         #: The newest stamp that was read: the log's own time.
         self.log_ns = 0
         self.lane_map: LaneMap | None = None
+        #: The last that was published.
+        self.configuration: Configuration | None = None
         self.directives: dict[str, Directive] = {}
         #: pod -> its sender, dead ones too.
         self.senders: dict[str, Sender] = {}
@@ -103,11 +106,8 @@ class ControlView:
                 self.slot(record.slot).released.append(record.epoch)
             case SourceState():
                 self.slot(record.slot).usable = record.usable
-            case LaneMap():
-                if self.lane_map is None or record.version > self.lane_map.version:
-                    self.lane_map = record
-            case Directive():
-                self.directives[record.id] = record
+            case LaneMap() | Configuration() | Directive():
+                self._ordered(record)
             case Present():
                 self._present(record, stamp_ns)
             case Hello():
@@ -126,6 +126,16 @@ class ControlView:
         self.senders[record.pod] = Sender(
             record.process, since, stamp_ns, record.leaving, frozenset(record.lacks)
         )
+
+    def _ordered(self, record: LaneMap | Configuration | Directive) -> None:
+        match record:
+            case LaneMap():
+                if self.lane_map is None or record.version > self.lane_map.version:
+                    self.lane_map = record
+            case Configuration():
+                self.configuration = record
+            case Directive():
+                self.directives[record.id] = record
 
     def _beat(self, record: Heartbeat, stamp_ns: int) -> None:
         slot = self.slot(record.slot)

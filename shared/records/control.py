@@ -9,6 +9,7 @@ ends with the pod: a tombstone is written when it leaves, or by the others when 
 from typing import Final, Literal
 
 from shared.records.codec import Codec, Record
+from shared.records.configuration import Configuration
 from shared.records.lanemap import LaneMap
 
 
@@ -104,7 +105,17 @@ class Directive(
     expires_ns: int | None = None
 
 
-Control = Claim | Heartbeat | Released | Hello | Present | SourceState | LaneMap | Directive
+Control = (
+    Claim
+    | Heartbeat
+    | Released
+    | Hello
+    | Present
+    | SourceState
+    | LaneMap
+    | Configuration
+    | Directive
+)
 CONTROL: Codec[Control] = Codec(Control)
 
 
@@ -126,6 +137,8 @@ def control_key(record: Control) -> bytes:  # noqa: PLR0911 - one for each kind
             return present_key(pod)
         case LaneMap():
             return b"lanemap"
+        case Configuration():
+            return b"configuration"
         case Directive(id=id_):
             return b"directive/" + id_.encode()
 

@@ -5,6 +5,7 @@ their names.
 """
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,13 @@ class Merged:
     raw: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     _said: dict[str, str] = field(default_factory=dict)
+
+    def take(self, where: str, file: str, text: str) -> None:
+        """Merge the text of a file in; ``where`` is what a problem with it is said of."""
+        try:
+            self.add(file, tomllib.loads(text))
+        except tomllib.TOMLDecodeError as error:
+            self.problems.append(f"{where}: not TOML: {error}")
 
     def add(self, file: str, more: dict[str, Any]) -> None:
         """Merge one file's tables in."""
@@ -42,18 +50,31 @@ def listed(path: Path) -> list[Path]:
 
 def read(path: Path) -> Merged:
     """Read what lies at ``path``; what cannot be read is among the problems."""
-    merged = Merged()
+    result = Merged()
     found = listed(path)
     if not found:
-        merged.problems.append(f"{path}: no *.toml file in this directory")
+        result.problems.append(f"{path}: no *.toml file in this directory")
     for file in found:
         try:
-            merged.add(file.name, tomllib.loads(file.read_text(encoding="utf-8")))
+            result.take(str(file), file.name, file.read_text(encoding="utf-8"))
         except OSError as error:
-            merged.problems.append(f"{file}: cannot be read: {error.strerror}")
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            merged.problems.append(f"{file}: not TOML: {error}")
-    return merged
+            result.problems.append(f"{file}: cannot be read: {error.strerror}")
+        except UnicodeDecodeError as error:
+            result.problems.append(f"{file}: not TOML: {error}")
+    return result
+
+
+def texts_of(path: Path) -> dict[str, str]:
+    """Give the files at ``path``, which were read before, by their names."""
+    return {file.name: file.read_text(encoding="utf-8") for file in listed(path)}
+
+
+def merged(texts: Mapping[str, str]) -> Merged:
+    """Merge files by their texts; what is no TOML is among the problems."""
+    found = Merged()
+    for name, text in sorted(texts.items()):
+        found.take(name, name, text)
+    return found
 
 
 def shown(key: str) -> str:

@@ -22,8 +22,13 @@ import uvloop
 from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
+from shared.kafka.cluster import Cluster
+from shared.kafka.controlfeed import read_to_end
 from shared.kafka.errors import KafkaUnavailable, TopicProblem
+from shared.records.configuration import Configuration
+from shared.records.topics import Topics
 from shared.runtime.health import CannotListen, Health
+from shared.runtime.loading import SettingsError
 from shared.runtime.logging import configure
 from shared.runtime.metrics import Metrics
 from shared.runtime.reloading import Reloading, Renew, read
@@ -150,12 +155,18 @@ async def _run(
     code = OK
     try:
         await require_topics(settings, client_id=f"postyard-{name}")
+        if settings.configuration.follow == "control":
+            reloading.begin(await _published(settings, client_id=f"postyard-{name}"))
+            settings = reloading.settings
         await run(Process(settings, log, metrics, reloading.env, name, pod, stop, serve, reloading))
     except* KafkaUnavailable as group:
         log.error("kafka_unavailable", reason=_first(group))  # noqa: TRY400 - a condition, not a bug
         code = UNAVAILABLE
     except* TopicProblem as group:
         log.error("topics_wrong", reason=_first(group))  # noqa: TRY400 - a condition, not a bug
+        code = CONFIG
+    except* SettingsError as group:
+        log.error("config_unusable", reason=_first(group))  # noqa: TRY400 - a condition, not a bug
         code = CONFIG
     except* CannotListen as group:
         log.error("cannot_listen", reason=_first(group))  # noqa: TRY400 - a condition, not a bug
@@ -168,6 +179,15 @@ async def _run(
             await health.stop()
         log.info("ended", code=code)
     return code
+
+
+async def _published(settings: Settings, *, client_id: str) -> Configuration | None:
+    cluster = Cluster(settings.kafka.bootstrap, client_id=client_id)
+    try:
+        view = await read_to_end(cluster, Topics(settings.kafka.prefix).control)
+    finally:
+        await cluster.close()
+    return view.configuration
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> str:

@@ -25,15 +25,26 @@ class SettingsError(Exception):
 
 def load(path: Path, env: Mapping[str, str]) -> Settings:
     """Read and check the configuration at ``path``; raises SettingsError."""
-    merged = files.read(path)
+    return _load(files.read(path), env, folder(path), str(path))
+
+
+def load_texts(texts: Mapping[str, str], env: Mapping[str, str], base: Path) -> Settings:
+    """Check the configuration whose files hold ``texts`` (name -> text); relative paths start from ``base``; raises SettingsError."""
+    return _load(files.merged(texts), env, base, ", ".join(sorted(texts)))
+
+
+def folder(path: Path) -> Path:
+    """Name the folder that relative paths in the configuration at ``path`` start from."""
+    return path if path.is_dir() else path.parent
+
+
+def _load(merged: files.Merged, env: Mapping[str, str], base: Path, where: str) -> Settings:
     problems = Problems()
-    settings = _settings(
-        Table("", merged.raw, problems), env, path if path.is_dir() else path.parent
-    )
+    settings = _settings(Table("", merged.raw, problems), env, base)
     relate(settings, problems)
     lines = [*merged.problems, *problems.lines()] if merged.raw else merged.problems
     if not merged.raw and not lines:
-        lines = [f"{path}: there is nothing in it"]
+        lines = [f"{where}: there is nothing in it"]
     if lines:
         raise SettingsError(lines)
     return settings
@@ -59,6 +70,7 @@ def _settings(top: Table, env: Mapping[str, str], base: Path) -> Settings:
         scheduler=machinery.scheduler(top),
         sender=machinery.sender(top, env),
         log=machinery.log(top),
+        configuration=machinery.configuration(top),
     )
     top.done()
     return settings

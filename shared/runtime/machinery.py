@@ -14,6 +14,7 @@ from shared.runtime.settings import (
     SLOTS_PER_GROUP,
     Backoff,
     Dns,
+    Following,
     Http,
     Ingest,
     Kafka,
@@ -25,7 +26,7 @@ from shared.runtime.settings import (
 )
 from shared.runtime.table import Table
 
-S = TypeVar("S", Backoff, Dns, Http, Ingest, Kafka, Log, Net, Scheduler, Sender, Timing)
+S = TypeVar("S", Backoff, Dns, Following, Http, Ingest, Kafka, Log, Net, Scheduler, Sender, Timing)
 Read = Callable[[Any], Any]
 
 _COUNT: Final = values.number(1, 1024)
@@ -95,6 +96,9 @@ _LOG: Final[Mapping[str, Read]] = {
     "level": values.one_of("debug", "info", "warning", "error"),
     "recipients": values.flag,
 }
+
+
+_CONFIGURATION: Final[Mapping[str, Read]] = {"follow": values.one_of("files", "control")}
 
 
 def key_of(field: str) -> str:
@@ -198,6 +202,11 @@ def sender(top: Table, env: Mapping[str, str]) -> Sender:
 def log(top: Table) -> Log:
     """Read what is logged."""
     return _section(top, "log", Log(), _LOG)
+
+
+def configuration(top: Table) -> Following:
+    """Read where changes of the configuration come from."""
+    return _section(top, "configuration", Following(), _CONFIGURATION)
 
 
 def lanes(top: Table) -> dict[str, int]:

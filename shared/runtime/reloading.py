@@ -2,6 +2,9 @@
 
     look (every few seconds, or SIGHUP) -> stable for two looks -> load -> refuse | take over what is hot, name what needs a restart
 
+Where ``configuration.follow`` is ``control``, what an operator published to mail.control counts instead of the own files, for all but
+what a process needs to reach Kafka and to be reached; it is read before the service begins.
+
 Last good kept: a file that cannot be used changes nothing, is said in the log and in ``config_refused`` until it is mended. A mounted
 ConfigMap is swapped as a whole, an edited file may be read half written: so nothing is read that has changed since the look before.
 """
@@ -17,12 +20,16 @@ from typing import Any, Final
 
 from structlog.typing import FilteringBoundLogger
 
+from shared.records.configuration import Configuration
+from shared.records.control import Control
 from shared.runtime import files
-from shared.runtime.loading import SettingsError, load
+from shared.runtime.loading import SettingsError, folder, load, load_texts
 from shared.runtime.metrics import Metrics
 from shared.runtime.settings import Settings
 
 LOOK_S: Final = 2.0
+#: What a process has from its own files alone: how it reaches Kafka, where it is reached, what it says.
+_OWN: Final = ("kafka", "http", "log", "configuration")
 
 Renew = Callable[[Settings], Awaitable[None]]
 
@@ -34,6 +41,9 @@ class Written:
     fingerprint: str
     settings: Settings | None
     problems: tuple[str, ...] = ()
+    #: Of what was published: who, and why.
+    author: str = ""
+    reason: str = ""
 
 
 def read(path: Path, env: Mapping[str, str]) -> Written:
@@ -45,15 +55,31 @@ def read(path: Path, env: Mapping[str, str]) -> Written:
         return Written(mark, None, tuple(error.problems))
 
 
+def read_published(record: Configuration, env: Mapping[str, str], base: Path) -> Written:
+    """Check what was published; relative paths start from ``base``."""
+    try:
+        settings = load_texts(record.files, env, base)
+    except SettingsError as error:
+        return Written(record.fingerprint, None, tuple(error.problems), record.author)
+    return Written(record.fingerprint, settings, author=record.author, reason=record.reason)
+
+
 def fingerprint(path: Path) -> str:
     """Give a hash of the names and contents of the files at ``path``; what cannot be read counts as empty."""
-    digest = hashlib.sha256()
+    found: dict[str, bytes] = {}
     for file in files.listed(path):
         try:
-            content = file.read_bytes()
+            found[file.name] = file.read_bytes()
         except OSError:
-            content = b""
-        digest.update(b"%d %b %d " % (len(file.name), file.name.encode(), len(content)) + content)
+            found[file.name] = b""
+    return fingerprint_of(found)
+
+
+def fingerprint_of(contents: Mapping[str, bytes]) -> str:
+    """Give a hash of files by name and content."""
+    digest = hashlib.sha256()
+    for name, content in sorted(contents.items()):
+        digest.update(b"%d %b %d " % (len(name), name.encode(), len(content)) + content)
     return digest.hexdigest()[:16]
 
 
@@ -97,6 +123,8 @@ class Reloading:
     #: Of the files that ``settings`` were read from.
     taken: str
     look_s: float = LOOK_S
+    _seen: str = ""
+    _published: Configuration | None = None
     _hurry: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, hot: Collection[str], renew: Renew) -> None:
@@ -109,34 +137,77 @@ class Reloading:
             "config_reloads", "Changed configurations that were taken over"
         )
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hurry.set)
-        seen = self.taken
         while True:
             await self._pause()
-            now = await asyncio.to_thread(fingerprint, self.path)
-            stable, seen = now == seen, now
-            if now == self.taken or not stable:
+            written = await self._look()
+            if written is None:
                 continue
-            written = await asyncio.to_thread(read, self.path, self.env)
-            self.taken = seen = written.fingerprint
+            self.taken = written.fingerprint
             problems = written.problems
             if written.settings is not None:
                 problems = tuple(forbidden(self.settings, written.settings))
             refused.set(bool(problems))
             if written.settings is None or problems:
-                self.log.error("config_refused", problems=list(problems), fingerprint=seen)
-            elif await self._take_over(written.settings, hot, renew):
+                self.log.error("config_refused", problems=list(problems), fingerprint=self.taken)
+            elif await self._take_over(written, written.settings, hot, renew):
                 reloads.inc()
 
-    async def _take_over(self, new: Settings, hot: Collection[str], renew: Renew) -> bool:
+    def begin(self, published: Configuration | None) -> None:
+        """Go by what was published, from the start; raises SettingsError."""
+        if published is None:
+            self.log.warning("config_not_published")
+            return
+        written = read_published(published, self.env, folder(self.path))
+        if written.settings is None:
+            raise SettingsError([f"mail.control: {problem}" for problem in written.problems])
+        own = {name: getattr(self.settings, name) for name in _OWN}
+        self.settings = dataclasses.replace(written.settings, **own)
+        self.taken = written.fingerprint
+
+    def hear(self, stamp_ns: int, record: Control) -> None:
+        """Take what is published while the service runs (a listener of the control feed)."""
+        del stamp_ns
+        if isinstance(record, Configuration) and self._follows_control:
+            self._published = record
+            self._hurry.set()
+
+    @property
+    def _follows_control(self) -> bool:
+        return self.settings.configuration.follow == "control"
+
+    async def _look(self) -> Written | None:
+        """Give what is new and stands still; None: nothing."""
+        if self._follows_control:
+            published, self._published = self._published, None
+            if published is None or published.fingerprint == self.taken:
+                return None
+            return await asyncio.to_thread(read_published, published, self.env, folder(self.path))
+        now = await asyncio.to_thread(fingerprint, self.path)
+        stable, self._seen = now == self._seen, now
+        if now == self.taken or not stable:
+            return None
+        return await asyncio.to_thread(read, self.path, self.env)
+
+    async def _take_over(
+        self, written: Written, new: Settings, hot: Collection[str], renew: Renew
+    ) -> bool:
         """Take the hot sections over, and name what needs a restart; False: nothing that holds has changed."""
         old = self.settings
+        if self._follows_control:
+            new = dataclasses.replace(new, **{name: getattr(old, name) for name in _OWN})
         sections = {name: getattr(new, name) for name in hot}
         self.settings = dataclasses.replace(old, **sections)
         changed = list(differences(old, self.settings))
         waiting = list(differences(self.settings, new))
         if changed:
             await renew(self.settings)
-            self.log.info("config_reloaded", changed=changed, fingerprint=self.taken)
+            self.log.info(
+                "config_reloaded",
+                changed=changed,
+                fingerprint=self.taken,
+                author=written.author,
+                reason=written.reason,
+            )
         if waiting:
             self.log.warning("config_needs_restart", settings=waiting, fingerprint=self.taken)
         return bool(changed)

@@ -346,6 +346,13 @@ class Sender:
 
 
 @dataclass(frozen=True, slots=True)
+class Following:
+    """Where services take the configuration from that they can take over while running: their files, or mail.control."""
+
+    follow: Literal["files", "control"] = "files"
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """What is logged."""
 
@@ -376,6 +383,7 @@ class Settings:
     scheduler: Scheduler = Scheduler()
     sender: Sender = Sender()
     log: Log = Log()
+    configuration: Following = Following()
 
     def route(self, domain: str) -> Route | None:
         """Find the route of a domain: its own, or the longest ``*.`` suffix."""

@@ -116,3 +116,35 @@ async def test_what_is_wrong_changes_nothing_and_is_said(
             await stack.produce([submission("b@a.test")])
             await events.until_final(2, SECONDS)
             assert events.types() == {"delivered": 2}
+
+
+@pytest.mark.timeout(240)
+async def test_what_is_published_counts_for_all_who_follow_it_and_for_who_starts_later(
+    tmp_path: Path, kafka: str, prefix: str
+) -> None:
+    with Yard(tmp_path, kafka, prefix) as yard:
+        receiver = yard.receiver()
+        stack = yard.stack(
+            receiver, partitions=PARTITIONS, more='[configuration]\nfollow = "control"\n'
+        )
+        stack.start_all()
+        changed = tmp_path / "changed.toml"
+        changed.write_text(
+            stack.config.replace(
+                'domains = ["acme.example"]', 'domains = ["acme.example", "new.example"]'
+            )
+        )
+        stack.cli("config", "apply", str(changed), "--author", "ada", "--reason", "a new name")
+        await heard(stack, "config_reloaded")
+        for service in stack.services:
+            (line,) = said(service, "config_reloaded")
+            assert (line["author"], line["reason"]) == ("ada", "a new name")
+            assert line["changed"] == ["tenants.acme.domains"]
+        # Its own file has never heard of the name.
+        next(service for service in stack.services if service.kind == "ingest").kill()
+        stack.start("ingest")
+        async with Events(stack, PARTITIONS) as events:
+            value = submission("new@a.test").replace(b'"bounce@acme.', b'"bounce@new.')
+            await stack.produce([value])
+            await events.until_final(1, SECONDS)
+            assert events.types() == {"delivered": 1}

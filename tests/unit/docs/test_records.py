@@ -11,6 +11,7 @@ import pytest
 from shared.records import backoff, control, state
 from shared.records.body import BODY, Body
 from shared.records.codec import Codec, Unreadable, encode, split
+from shared.records.configuration import Configuration
 from shared.records.delivery import DELIVERY, Delivery, Handover, Late
 from shared.records.event import EVENT, Event
 from shared.records.grant import GRANT, Grant
@@ -81,6 +82,7 @@ TYPES: dict[str, type[msgspec.Struct]] = {
     "present": control.Present,
     "source": control.SourceState,
     "lanemap": LaneMap,
+    "configuration": Configuration,
     "directive": control.Directive,
 }
 SECTIONS = {

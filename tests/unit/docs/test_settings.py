@@ -15,6 +15,7 @@ from shared.runtime.settings import (
     ClassPolicy,
     DkimKey,
     Dns,
+    Following,
     Http,
     Ingest,
     Kafka,
@@ -47,6 +48,7 @@ SECTIONS = {
     "scheduler": Scheduler,
     "sender": Sender,
     "log": Log,
+    "configuration": Following,
 }
 TABLES = {
     "sources.NAME": (Source,),

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from shared.runtime.loading import load
+from shared.records.configuration import Configuration
+from shared.runtime.loading import SettingsError, load
 from shared.runtime.metrics import Metrics
 from shared.runtime.reloading import Reloading, differences, fingerprint, forbidden, read
 from shared.runtime.settings import Settings
@@ -188,3 +189,59 @@ async def test_mending_by_the_old_text_ends_the_refusal_without_a_reload(path: P
             await asyncio.sleep(0.01)
         assert not room.refused
         assert not room.renewed
+
+
+FOLLOWING = TEXT + '[configuration]\nfollow = "control"\n'
+
+
+def published(text: str, fingerprint: str = "f1") -> Configuration:
+    return Configuration(
+        fingerprint=fingerprint,
+        files={"theirs.toml": text},
+        author="ada",
+        reason="warnings",
+        wall_ns=1,
+    )
+
+
+async def test_who_follows_mail_control_goes_by_what_was_published_and_says_who_did(
+    path: Path,
+) -> None:
+    path.write_text(FOLLOWING)
+    async with running(path) as room:
+        path.write_text(FOLLOWING.replace('"10/s"', '"30/s"'))
+        room.reloading.hear(1, published(TEXT.replace('"10/s"', '"20/s"')))
+        line = await room.log.until("config_reloaded")
+        assert line["changed"] == ["limits.corp.rate.count"]
+        assert (line["author"], line["reason"]) == ("ada", "warnings")
+        (now,) = room.renewed
+        rate = now.limits["corp"].rate
+        assert rate is not None
+        assert rate.count == 20
+        assert now.configuration.follow == "control"
+
+
+async def test_who_follows_its_files_does_not_hear_what_is_published(path: Path) -> None:
+    async with running(path) as room:
+        room.reloading.hear(1, published(TEXT.replace('"10/s"', '"20/s"')))
+        path.write_text(TEXT.replace('"10/s"', '"30/s"'))
+        await room.log.until("config_reloaded")
+        rates = [settings.limits["corp"].rate for settings in room.renewed]
+        assert [rate.count for rate in rates if rate is not None] == [30]
+
+
+def test_a_process_begins_with_what_is_published_and_its_own_way_to_kafka(path: Path) -> None:
+    path.write_text(FOLLOWING + '[kafka]\nbootstrap = "mine:9092"\n')
+    room = Running(path)
+    room.reloading.begin(published(TEXT.replace('"10/s"', '"20/s"')))
+    now = room.reloading.settings
+    rate = now.limits["corp"].rate
+    assert rate is not None
+    assert rate.count == 20
+    assert now.kafka.bootstrap == "mine:9092"
+
+
+def test_a_process_does_not_begin_with_what_cannot_be_used(path: Path) -> None:
+    path.write_text(FOLLOWING)
+    with pytest.raises(SettingsError, match=r"mail.control: theirs.toml: not TOML"):
+        Running(path).reloading.begin(published("[[["))
