@@ -38,6 +38,7 @@ HOT: Final = (
     "classes",
     "providers",
     "limits",
+    "backoff",
     "routes",
     "dns",
     "scheduler",

@@ -156,7 +156,7 @@ def stricter(one: Backoff, other: Backoff) -> Backoff:
     """Join what two deciders know of a pair: field by field the more careful."""
     return Backoff(
         mark_ns=max(one.mark_ns, other.mark_ns),
-        gravity=max(one, other, key=lambda each: each.mark_ns).gravity,
+        gravity=max((each.mark_ns, each.gravity) for each in (one, other))[1],
         warned_ns=max(one.warned_ns, other.warned_ns),
         taken=one.taken and other.taken,
         hold_ns=max(one.hold_ns, other.hold_ns),

@@ -341,6 +341,8 @@ class Pairs:
             pair = self._glances[key, slot] = Pair(key, slot)
         if epoch > pair.epoch:
             pair.epoch, pair.open = epoch, 0
+            if (key, slot) in self._pairs:
+                self._dirty.add((key, slot))
             if limit.rate is not None:
                 used = limits.used_up(limit.rate, self.view.ready_ns(slot, epoch))
                 pair.limiter = max(pair.limiter, used)
@@ -354,6 +356,7 @@ class Pairs:
             self._pairs[key, slot] = pair
         if epoch > pair.epoch:
             pair.epoch, pair.open = epoch, 0
+            self._dirty.add((key, slot))
         return pair
 
     def _load(self, slot: int, epoch: int) -> SlotLoad:

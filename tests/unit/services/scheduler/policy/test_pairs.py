@@ -73,6 +73,22 @@ def test_what_was_spent_is_kept_and_written_with_its_epoch() -> None:
     assert after.t0_ns == room.t0_ns + 1 * S
 
 
+def test_a_kept_pair_that_is_looked_at_in_a_newer_epoch_is_written_again() -> None:
+    view = ControlView()
+    epoch = live(view, 0, NOW)
+    pairs = make(view, rate=Rate(60, 60 * S))
+    room = pairs.room(None, "big", 0, epoch, NOW)
+    assert isinstance(room, Room)
+    pairs.spend(None, "big", 0, room.t0_ns)
+    pairs.take()
+    newer = live(view, 0, NOW + 10 * S, anew=True)
+    assert newer > epoch
+    pairs.room(None, "big", 0, newer, NOW + 10 * S)
+    (written,), _ = pairs.take()
+    assert written.epoch == newer
+    assert written.limiter == pairs._pairs["big", 0].limiter
+
+
 def test_of_restored_grants_those_of_the_newest_epoch_hold_credit() -> None:
     view = ControlView()
     live(view, 0, NOW)
