@@ -1,9 +1,10 @@
 """When an attempt may begin, and when its final dot may be sent: pure, one ``AttemptGate`` for each grant that a connection takes.
 
-The order on the wire is: take the grant and send `started` -> MAIL, only before t1 -> the message -> the final dot, only when
-`started` is acknowledged with a stamp before t1 and not later than ``fresh`` after the last heartbeat that was read back, while the
-slot's heartbeat is fresh. A `started` stamped after t1 is void for both sides: the scheduler plans the delivery again, so the dot must
-not be sent. What no rule can close: a process paused between the last answer here and the write of the dot; it ends as ``unknown``.
+The order on the wire is: take the grant and send `started` -> MAIL, only before t1 and the delivery's own expiry -> the message -> the
+final dot, only when `started` is acknowledged with a stamp before t1 and not later than ``fresh`` after the last heartbeat that was read
+back, while the slot's heartbeat is fresh. A `started` stamped after t1 is void for both sides: the scheduler plans the delivery again, so
+the dot must not be sent. What no rule can close: a process paused between the last answer here and the write of the dot; it ends as
+``unknown``.
 """
 
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class Hold:
 class Stop:
     """Never: drop it; ``hand_back`` says whether the scheduler is told or the lease settles it."""
 
-    reason: Literal["epoch", "expired", "stale", "void", "deadline", "drain"]
+    reason: Literal["epoch", "expired", "over", "stale", "void", "deadline", "drain"]
     hand_back: bool
 
 
@@ -71,9 +72,15 @@ class AttemptGate:
             )  # Another epoch's: without a word, its lease settles it.
         if now.wall_ns >= self._grant.t1_ns:
             return Stop("expired", hand_back=False)
+        if self._is_over(now):
+            return Stop("over", hand_back=True)
         if now.wall_ns < self._grant.t0_ns or not self._owner.may_start(now.mono_ns):
             return Hold()
         return Go()
+
+    def _is_over(self, now: Now) -> bool:
+        """Say whether the delivery's own time is over: a password for once is of no use any more."""
+        return 0 < self._grant.expires_ns <= now.wall_ns
 
     def taken(self, now: Now) -> None:
         """Note that `started` is on its way."""
@@ -85,6 +92,8 @@ class AttemptGate:
             return Stop("epoch", hand_back=False)
         if now.wall_ns >= self._grant.t1_ns:
             return Stop("expired", hand_back=True)
+        if self._is_over(now):
+            return Stop("over", hand_back=True)
         if not self._owner.acting(now.mono_ns):
             return Stop("stale", hand_back=True)
         return Go()

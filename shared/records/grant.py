@@ -23,6 +23,8 @@ class Grant(Record, frozen=True, kw_only=True, omit_defaults=True):
     part: int
     t0_ns: int
     t1_ns: int
+    #: When the delivery's time is over: it is not begun after that either, and handed back; 0: not said.
+    expires_ns: int = 0
     tenant: str
     class_: str = msgspec.field(name="class")
     from_: str = msgspec.field(name="from")

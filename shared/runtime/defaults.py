@@ -25,6 +25,7 @@ CLASSES: Final[Mapping[str, ClassPolicy]] = {
         retry=(15 * _MIN, 30 * _MIN, 1 * _H, 2 * _H, 4 * _H),
         expires_ns=72 * _H,
         unknown=UnknownPolicy(policy="retry", retry=1, delay_ns=30 * _MIN),
+        urgent_ns=1 * _H,
     ),
 }
 

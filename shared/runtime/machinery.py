@@ -72,6 +72,8 @@ _SCHEDULER: Final[Mapping[str, Read]] = {
     "max_waiting": values.number(10, 10_000_000),
     "body_cache_bytes": values.size,
     "straggler_span": values.number(10, 1 << 40),
+    "bulk_share": values.half,
+    "release_ns": values.duration,
 }
 _SENDER: Final[Mapping[str, Read]] = {
     "signers": values.number(1, 64),

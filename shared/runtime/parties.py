@@ -8,7 +8,7 @@ none of them does not have them either.
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from shared.runtime import defaults, rows, urls, values
 from shared.runtime.settings import (
@@ -22,12 +22,15 @@ from shared.runtime.settings import (
     Proxy,
     Route,
     Source,
+    Stream,
     Tenant,
     UnknownPolicy,
 )
 from shared.runtime.table import Table
 
 T = TypeVar("T")
+#: Of a tenant, or of a stream: a turn is as long, and everybody waits for all turns.
+_WEIGHT: Final = values.number(1, 100)
 
 
 def _named(top: Table, key: str, read: Callable[[str, Table], T]) -> dict[str, T]:
@@ -155,7 +158,15 @@ def _tenant(name: str, table: Table, base: Path) -> Tenant:
         dkim=tuple(_dkim(row, base) for row in table.rows("dkim")),
         unsigned=table.get("unsigned", values.flag, False),
         tls=table.get("tls", rows.TLS, "opportunistic"),
+        weight=table.get("weight", _WEIGHT, 1),
+        streams={stream: _stream(row) for stream, row in table.tables("streams")},
     )
+
+
+def _stream(table: Table) -> Stream:
+    found = Stream(weight=table.get("weight", _WEIGHT, 1))
+    table.done()
+    return found
 
 
 def _dkim(table: Table, base: Path) -> DkimKey:
@@ -195,6 +206,7 @@ def _class(table: Table, base: ClassPolicy) -> ClassPolicy:
         expires_ns=table.get("expires", values.some_time, base.expires_ns),
         unknown=policy,
         jitter=table.get("jitter", values.share, base.jitter),
+        urgent_ns=table.get("urgent", values.duration, base.urgent_ns),
     )
     table.done()
     return found

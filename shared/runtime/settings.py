@@ -129,6 +129,14 @@ class DkimKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Stream:
+    """One stream of a tenant's mail."""
+
+    #: So many deliveries has one of its turns among the tenant's streams.
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Tenant:
     """Who sends."""
 
@@ -141,6 +149,10 @@ class Tenant:
     unsigned: bool = False
     #: The least that TLS must be for its mail, wherever it goes.
     tls: TlsLevel = "opportunistic"
+    #: So many deliveries has one of its turns, where mail of others waits as well.
+    weight: int = 1
+    #: The streams of which something is said, by name.
+    streams: Mapping[str, Stream] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +174,8 @@ class ClassPolicy:
     expires_ns: int
     unknown: UnknownPolicy = UnknownPolicy()
     jitter: float = 0.2
+    #: What expires within this goes before others.
+    urgent_ns: int = 10 * _MIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +316,10 @@ class Scheduler:
     body_cache_bytes: int = 64 << 20
     #: A delivery that holds more of the log than this is appended anew, where little of that stretch still waits.
     straggler_span: int = 50_000
+    #: The share of grants that bulk has while transactional mail waits for the same limits.
+    bulk_share: float = 0.05
+    #: Over how long what was held back may be released.
+    release_ns: int = 60 * _S
 
 
 @dataclass(frozen=True, slots=True)

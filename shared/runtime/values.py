@@ -90,6 +90,14 @@ def part(value: Any) -> float:
     return found
 
 
+def half(value: Any) -> float:
+    """Read a number from a thousandth to a half."""
+    found = share(value)
+    if not 0.001 <= found <= 0.5:  # noqa: PLR2004 - said in the message
+        raise ValueError(f"expected a share from 0.001 to 0.5, got {shown(value)}")
+    return found
+
+
 def one_of(*words: str) -> Callable[[Any], Any]:
     """Read one of these words."""
 

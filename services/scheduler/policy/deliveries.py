@@ -4,7 +4,7 @@ Every change of a state is marked here (``touch``), so that ``take`` gives the c
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from services.scheduler.policy.agenda import Agenda
@@ -19,13 +19,15 @@ _PORTION: Final = 2_000
 class Deliveries:
     """Keep what must survive of each delivery."""
 
-    def __init__(self) -> None:
-        """Begin empty."""
+    def __init__(self, urgent_ns: Callable[[DeliveryState], int]) -> None:
+        """Begin empty; ``urgent_ns`` says how long before its expiry a delivery is urgent."""
+        self._urgent_ns = urgent_ns
         self.entries = Entries()
         there = self.entries.__contains__
         self._offsets: defaultdict[str, Offsets] = defaultdict(lambda: Offsets(there))
         self._counts: Counter[str] = Counter()
         self._expiries = Agenda(self._expires_ns, there)
+        self._urgent = Agenda(self._urgent_from_ns, there)
         self._dirty: set[str] = set()
 
     def restore(self, entry: DeliveryState) -> None:
@@ -43,6 +45,7 @@ class Deliveries:
         self._counts[entry.class_] += 1
         self._offsets[entry.class_].add(entry.offset, entry.id)
         self._expiries.add(entry.expires_ns, entry.id)
+        self._urgent.add(entry.expires_ns - self._urgent_ns(entry), entry.id)
 
     def drop(self, entry: DeliveryState) -> None:
         """Forget one that ended here."""
@@ -50,6 +53,7 @@ class Deliveries:
         self._counts[entry.class_] -= 1
         self._offsets[entry.class_].leave(entry.offset)
         self._expiries.leave(entry.expires_ns)
+        self._urgent.leave(entry.expires_ns - self._urgent_ns(entry))
         self._dirty.add(entry.id)
 
     def touch(self, entry: DeliveryState) -> None:
@@ -83,6 +87,11 @@ class Deliveries:
         for id_ in self._expiries.due(now_ns, _PORTION):
             yield self.entries[id_]
 
+    def urgent(self, now_ns: int) -> Iterator[DeliveryState]:
+        """Give each whose time is nearly over, once; a portion of them where there are many."""
+        for id_ in self._urgent.due(now_ns, _PORTION):
+            yield self.entries[id_]
+
     def next_over_ns(self) -> int | None:
         """Say when to ask again: at the next one's time, or a little before."""
         return self._expiries.next_ns()
@@ -90,6 +99,10 @@ class Deliveries:
     def _expires_ns(self, id_: str) -> int | None:
         entry = self.entries.get(id_)
         return None if entry is None else entry.expires_ns
+
+    def _urgent_from_ns(self, id_: str) -> int | None:
+        entry = self.entries.get(id_)
+        return None if entry is None else entry.expires_ns - self._urgent_ns(entry)
 
     # -- the log
 

@@ -26,6 +26,7 @@ def granted(
         part=partition,
         t0_ns=grant.t0_ns,
         t1_ns=grant.t1_ns,
+        expires_ns=entry.expires_ns,
         tenant=entry.tenant,
         class_=entry.class_,
         from_=entry.from_,

@@ -30,6 +30,7 @@ gathered evenly over a while: 10 ms for each delivery that was held back by the 
 """
 
 import heapq
+import math
 import random
 from dataclasses import dataclass, field
 from typing import Final
@@ -37,6 +38,7 @@ from typing import Final
 from services.scheduler.policy.lines import FOREVER, Check, Line, Shut, Weights
 from services.scheduler.policy.turns import SWEEP, Item, Ring, Tenant, Turn, Waiting, Wakes
 from shared.records.topics import CLASSES
+from shared.runtime.settings import Settings
 
 #: What opens together is given over so long for each of it.
 _RELEASE_EACH_NS: Final = 10_000_000
@@ -55,6 +57,21 @@ class Order:
     every: int = 20
     #: The longest time over which a release is spread.
     release_ns: int = 60_000_000_000
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Order":
+        """Read it out of the settings."""
+        tenants = settings.tenants.values()
+        weights = Weights(
+            {tenant.name: tenant.weight for tenant in tenants},
+            {
+                (tenant.name, name): stream.weight
+                for tenant in tenants
+                for name, stream in tenant.streams.items()
+            },
+        )
+        scheduler = settings.scheduler
+        return cls(weights, math.ceil(1 / scheduler.bulk_share), scheduler.release_ns)
 
 
 @dataclass(slots=True)

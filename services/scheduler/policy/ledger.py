@@ -33,7 +33,7 @@ from services.scheduler.policy.lease import LeaseTimes
 from services.scheduler.policy.moving import Moving
 from services.scheduler.policy.opens import OpenGrants
 from services.scheduler.policy.pairs import Pairs
-from services.scheduler.policy.queues import Choice, Group, Queues
+from services.scheduler.policy.queues import Choice, Group, Over, Queues
 from services.scheduler.policy.resting import Entries
 from services.scheduler.policy.settling import Settling
 from shared.protocol.control import ControlView
@@ -68,10 +68,10 @@ class Ledger:
         self.log_time_ns = 0
         timing = settings.timing
         times = LeaseTimes(timing.lease_ns, timing.skew_ns, timing.attempt_max_ns)
-        self._deliveries = Deliveries()
         self._pairs = Pairs(settings, view, rng)
         self._lanes = Lanes(partition, view)
         self._queues = Queues(settings, view, self._pairs, self._lanes, rng)
+        self._deliveries = Deliveries(self._queues.urgent_ns)
         self._opens = OpenGrants(times, view, self._pairs, self._queues)
         self._moving = Moving(settings, self._lanes, self._deliveries, self._pairs)
         self._settling = Settling(
@@ -142,6 +142,8 @@ class Ledger:
             # An open one is looked at again when it is settled.
             if entry.open is None:
                 self._settling.end(entry, "expired", reason="its time was over")
+        for entry in self._deliveries.urgent(self.now_ns):
+            self._queues.urge(entry)
 
     def on_delivery(self, class_: str, offset: int, record: Delivery) -> None:
         """Take a record of mail.deliveries.``class_``."""
@@ -263,7 +265,11 @@ class Ledger:
                 self._deliveries.touch(entry)
                 self._settling.place(entry)
         for choice in self._queues.choose(self.entries, self.now_ns, max_grants, max_bytes):
-            self._open(self.entries[choice.id], choice)
+            match choice:
+                case Choice(entry=entry):
+                    self._open(entry, choice)
+                case Over(entry=entry):
+                    self._settling.end(entry, "expired", reason="its time was over before its turn")
 
     def take(self) -> Decisions:
         """Give everything that was decided since the last call; it must be committed, or this ledger thrown away."""

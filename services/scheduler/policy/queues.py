@@ -58,12 +58,19 @@ class Group:
 class Choice:
     """One delivery may go, from this slot in this epoch."""
 
-    id: str
+    entry: DeliveryState
     slot: int
     epoch: int
     t0_ns: int
     t1_ns: int
     group: Group
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """One delivery's time would be over before it could begin."""
+
+    entry: DeliveryState
 
 
 @dataclass(slots=True)
@@ -85,7 +92,6 @@ class Queues:
     rng: random.Random
     #: What keeps lines back.
     gates: list[Gate] = field(default_factory=list)
-    order: Order = field(default_factory=Order)
     _groups: dict[GroupKey, Group] = field(default_factory=dict)
     _by_key: dict[str, set[GroupKey]] = field(default_factory=dict)
     _wakes: list[tuple[int, int, GroupKey]] = field(default_factory=list)
@@ -95,6 +101,11 @@ class Queues:
     _pauses: list[Directive] = field(default_factory=list)
     _lane_changes: int = -1
     _now_ns: int = 0
+    _order: Order = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Read the order out of the settings."""
+        self._order = Order.of(self.settings)
 
     def __len__(self) -> int:
         """Count the groups."""
@@ -117,11 +128,24 @@ class Queues:
         key = self._key(entry)
         group = self._groups.get(key)
         if group is None:
-            queue = DueQueue(self.order, self.rng)
+            queue = DueQueue(self._order, self.rng)
             group = self._groups[key] = Group(key[0], key[1], key[2], entry.provider, queue)
             self._by_key.setdefault(key[0], set()).add(key)
         group.queue.push(entry.id, entry.due_ns, line_of(entry), now_ns=self._now_ns)
+        if entry.expires_ns - self.urgent_ns(entry) <= self._now_ns:
+            group.queue.urge(entry.id, entry.expires_ns)
         self._schedule(key, group, entry.due_ns)
+
+    def urgent_ns(self, entry: DeliveryState) -> int:
+        """Say how long before its expiry a delivery goes before others, ns."""
+        policy = self.settings.classes.get(entry.class_)
+        return 0 if policy is None else policy.urgent_ns
+
+    def urge(self, entry: DeliveryState) -> None:
+        """Let a delivery go before others from now on, if it waits here."""
+        group = self._groups.get(self._key(entry))
+        if group is not None:
+            group.queue.urge(entry.id, entry.expires_ns)
 
     def remove(self, entry: DeliveryState) -> None:
         """Forget a delivery that ended or moved, wherever it waits."""
@@ -185,8 +209,8 @@ class Queues:
 
     def choose(
         self, entries: Mapping[str, DeliveryState], now_ns: int, max_grants: int, max_bytes: int
-    ) -> Iterator[Choice]:
-        """Give deliveries that may go now, group by group in turns; each is taken out of its queue."""
+    ) -> Iterator[Choice | Over]:
+        """Give deliveries that may go now, or never, group by group in turns; each is taken out of its queue."""
         turn: deque[GroupKey] = deque()
         while self._wakes and self._wakes[0][0] <= now_ns:
             wake, _, key = heapq.heappop(self._wakes)
@@ -198,9 +222,9 @@ class Queues:
         while turn and max_grants > 0 and max_bytes > 0:
             key = turn.popleft()
             group = self._groups[key]
-            for served, choice in enumerate(self._serve(group, now_ns), start=1):
+            for served, choice in enumerate(self._serve(group, entries, now_ns), start=1):
                 max_grants -= 1
-                max_bytes -= entries[choice.id].size_bytes
+                max_bytes -= choice.entry.size_bytes
                 yield choice
                 if served >= _TURN or max_grants <= 0 or max_bytes <= 0:
                     turn.append(key)
@@ -219,7 +243,9 @@ class Queues:
         elif group.wake_ns < FOREVER:
             self._schedule(key, group, group.wake_ns, force=True)
 
-    def _serve(self, group: Group, now_ns: int) -> Iterator[Choice]:
+    def _serve(
+        self, group: Group, entries: Mapping[str, DeliveryState], now_ns: int
+    ) -> Iterator[Choice | Over]:
         """Grant while the group may; leaves its reason and when to look again."""
         if not self.lanes.decides(group.limit_key):
             # Its lane has not been handed over yet.
@@ -239,14 +265,17 @@ class Queues:
                 # What is ready and yet not given lies in lines that are shut: their time, or a change of the gates, wakes it.
                 group.reason, group.wake_ns = "due", group.queue.next_ns()
                 return
-            slot, group.turns = rotation.choose(
-                [(c.slot, c.weight) for c in candidates], group.turns, self.rng
-            )
+            entry = entries[id_]
+            able = [(c.slot, c.weight) for c in candidates if c.t0_ns < entry.expires_ns]
+            if not able:
+                yield Over(entry)
+                continue
+            slot, group.turns = rotation.choose(able, group.turns, self.rng)
             chosen = next(c for c in candidates if c.slot == slot)
             self.pairs.spend(group.provider, group.limit_key, slot, chosen.t0_ns)
             window = self.pairs.window_ns(group.provider, group.limit_key, slot)
             t1 = chosen.t0_ns + (self.settings.timing.lease_ns if window is None else window)
-            yield Choice(id_, slot, chosen.epoch, chosen.t0_ns, t1, group)
+            yield Choice(entry, slot, chosen.epoch, chosen.t0_ns, t1, group)
             candidates = self._left(group, chosen, candidates, slots, now_ns)
 
     def _left(

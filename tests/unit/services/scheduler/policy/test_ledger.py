@@ -167,6 +167,77 @@ class World:
         return [event.type for event in self.events]
 
 
+def test_what_is_over_before_its_turn_expires_without_a_grant() -> None:
+    """The next token comes after the expiry: the delivery ends, and leaves the token to the others."""
+    world = World(make_settings(big=LimitRow(rate=Rate(1, 10 * S))))
+    world.turn(20)
+    world.deliver("d1", pool="one")
+    world.turn()
+    world.only()
+    world.deliver("otp", pool="one", class_="transactional", expires_ns=world.now + 9 * S)
+    world.deliver("d2", pool="one", class_="transactional")
+    world.turn(8.5)
+    assert world.only().id == "d2"
+    assert [(event.type, event.delivery) for event in world.events] == [("expired", "otp")]
+
+
+def test_a_grant_says_when_its_delivery_expires_and_handed_back_then_it_ends() -> None:
+    world = World()
+    record = world.deliver("otp", expires_ns=world.now + 5 * S)
+    world.turn()
+    grant = world.only()
+    assert grant.expires_ns == record.expires_ns
+    world.turn(6)
+    assert world.events == []
+    world.ledger.on_outcome(
+        world.now,
+        Handback(id="otp", n=grant.n, slot=grant.slot, epoch=grant.epoch, reason="over"),
+    )
+    world.turn()
+    assert world.said() == ["expired"]
+    assert world.events[0].attempt is None
+
+
+def test_what_is_near_its_deadline_goes_before_what_waits_longer() -> None:
+    """Urgent from the start, or as time passes; and after a restart as before it."""
+    world = World(make_settings(big=LimitRow(rate=Rate(1, 60 * S))))
+    world.deliver("first", pool="one", class_="transactional")
+    world.turn(60)
+    world.only()
+    for number in range(5):
+        world.deliver(f"d{number}", pool="one", class_="transactional")
+    life = 690 * S
+    world.deliver("soon", pool="one", class_="transactional", expires_ns=world.now + life)
+    world.commit()
+    world.restart()
+    world.turn(60)
+    assert world.only().id != "soon"
+    world.turn(60)
+    assert world.only().id == "soon"
+    world.deliver("otp", pool="one", class_="transactional", expires_ns=world.now + 200 * S)
+    world.turn(60)
+    world.turn(60)
+    assert "otp" in {grant.id for grant in world.grants}
+
+
+def test_a_million_that_expire_together_do_not_hold_up_a_round() -> None:
+    """They end in portions; none of them is granted meanwhile, and the others' mail goes."""
+    world = World()
+    for number in range(5_000):
+        world.deliver(f"x{number}", pool="one", expires_ns=world.now + 60 * S)
+    world.ledger.begin(world.now)
+    world.commit()
+    world.now += 61 * S
+    world.deliver("mine", pool="one", class_="transactional")
+    world.turn()
+    assert world.only().id == "mine"
+    assert 1_000 <= len(world.events) < 5_000
+    for _ in range(5):
+        world.turn(1)
+    assert world.grants == []
+    assert world.said() == ["expired"] * 5_000
+
+
 def test_a_delivery_is_granted_once_and_ends_with_its_outcome() -> None:
     world = World()
     world.deliver("d1")
