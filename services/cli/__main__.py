@@ -18,8 +18,8 @@ def postyard() -> None:
 
     The services themselves are started with `python -m services.ingest`, `services.scheduler`, `services.sender`; each has --help.
 
-    Exit codes: 0 done, 1 it makes no sense now, 2 wrong usage, 69 Kafka does not answer, 70 a bug, 78 configuration or topics
-    are wrong.
+    Exit codes: 0 done, 1 it makes no sense now, 2 wrong usage, 69 Kafka does not answer, 70 a bug, 77 Kafka does not
+    allow it, 78 configuration or topics are wrong.
     """
 
 

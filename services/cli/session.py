@@ -1,7 +1,8 @@
 """Read the configuration, talk to Kafka once, and end with an exit code that names the cause.
 
 Every command is a short conversation: connect, ask or append, read back, close. What goes wrong becomes one sentence on standard error and
-a code: 69 Kafka does not answer, 78 the configuration or the topics are wrong, 1 the order makes no sense now, 2 wrong usage (click's).
+a code: 69 Kafka does not answer, 77 it does not let us, 78 the configuration or the topics are wrong, 1 the order makes no sense now, 2
+wrong usage (click's).
 """
 
 import asyncio
@@ -14,14 +15,15 @@ from typing import Any, Final, TypeVar
 import click
 
 from shared.kafka.admin import check_topics
-from shared.kafka.cluster import Cluster
+from shared.kafka.cluster import Cluster, connect
 from shared.kafka.controlfeed import read_to_end
-from shared.kafka.errors import KafkaTrouble, KafkaUnavailable, TopicProblem
+from shared.kafka.errors import KafkaTrouble, KafkaUnavailable, NotAllowed, TopicProblem
+from shared.kafka.security import CredentialsUnusable
 from shared.protocol.control import ControlView
 from shared.records.codec import encode
 from shared.records.control import Control, control_key
 from shared.records.topics import Topics
-from shared.runtime.lifecycle import BUG, CONFIG, UNAVAILABLE
+from shared.runtime.lifecycle import BUG, CONFIG, NO_PERMISSION, UNAVAILABLE
 from shared.runtime.loading import SettingsError, load
 from shared.runtime.requirement import declared_topics
 from shared.runtime.settings import Settings
@@ -85,6 +87,12 @@ class Unavailable(Failed):
     exit_code = UNAVAILABLE
 
 
+class Refused(Failed):
+    """Kafka does not know us, or lets us not do this."""
+
+    exit_code = NO_PERMISSION
+
+
 class Broken(Failed):
     """Kafka said what nobody expected."""
 
@@ -103,7 +111,11 @@ def talk(settings: Settings, conversation: Callable[[Cluster], Awaitable[T]]) ->
     """Connect, hold ``conversation``, close; raises Failed."""
     where = settings.kafka.bootstrap
     try:
-        return asyncio.run(_talk(where, conversation))
+        return asyncio.run(_talk(settings, conversation))
+    except CredentialsUnusable as error:
+        raise Misconfigured(str(error)) from error
+    except NotAllowed as error:
+        raise Refused(f"Kafka at {where} does not allow it: {error}") from error
     except KafkaUnavailable as error:
         raise Unavailable(f"Kafka at {where} does not answer: {error}") from error
     except TimeoutError as error:
@@ -114,8 +126,8 @@ def talk(settings: Settings, conversation: Callable[[Cluster], Awaitable[T]]) ->
         raise Broken(f"Kafka at {where}: {type(error).__name__}: {error}") from error
 
 
-async def _talk(bootstrap: str, conversation: Callable[[Cluster], Awaitable[T]]) -> T:
-    cluster = Cluster(bootstrap, client_id="postyard-cli")
+async def _talk(settings: Settings, conversation: Callable[[Cluster], Awaitable[T]]) -> T:
+    cluster = connect(settings.kafka, client_id="postyard-cli")
     try:
         async with asyncio.timeout(_PATIENCE_S):
             return await conversation(cluster)

@@ -4,14 +4,17 @@ from pathlib import Path
 
 import click
 
+from services.cli.acl import commands, kafka_user, rights
 from services.cli.session import Misconfigured, config_option, settings_of, talk
 from shared.kafka.admin import apply_topics, check_topics
+from shared.records.access import SERVICES, access
+from shared.records.topics import Topics
 from shared.runtime.requirement import declared_topics
 
 
 @click.group()
 def topics() -> None:
-    """Create Kafka's topics, or check them.
+    """Create Kafka's topics, check them, and say who must be allowed what with them.
 
     Names, partitions, retention and sizes are declared in one place of Postyard; kafka.partitions, kafka.slots,
     kafka.replication and kafka.min_insync of the configuration decide the numbers.
@@ -47,3 +50,83 @@ def check(path: Path) -> None:
     if problems:
         raise Misconfigured("\n".join(problems))
     click.echo("all topics are as declared")
+
+
+@topics.command()
+@config_option
+@click.option(
+    "--for",
+    "services",
+    type=click.Choice(list(SERVICES)),
+    multiple=True,
+    help="Only this service; may be given several times.",
+)
+@click.option(
+    "--principal",
+    "principals",
+    multiple=True,
+    metavar="SERVICE=NAME",
+    help="The service's user in Kafka, where it is not called postyard-SERVICE. With mTLS: the certificate's whole subject.",
+)
+@click.option(
+    "--as",
+    "form",
+    type=click.Choice(["commands", "strimzi"]),
+    default="commands",
+    show_default=True,
+    help="For kafka-acls, or as KafkaUsers of Strimzi.",
+)
+@click.option(
+    "--authentication",
+    type=click.Choice(["scram-sha-512", "tls"]),
+    default="scram-sha-512",
+    show_default=True,
+    help="Of the KafkaUsers.",
+)
+@click.option(
+    "--cluster", default="postyard", show_default=True, help="The KafkaUsers' cluster in Strimzi."
+)
+@click.option(
+    "--tool",
+    default="kafka-acls.sh",
+    show_default=True,
+    help="How kafka-acls is started; with --command-config FILE it logs in.",
+)
+def acl(
+    path: Path,
+    services: tuple[str, ...],
+    principals: tuple[str, ...],
+    form: str,
+    authentication: str,
+    cluster: str,
+    tool: str,
+) -> None:
+    """Print the least that each service must be allowed in Kafka.
+
+    Nothing is changed. A service that lacks a right ends with code 77. `platform` is a program of yours that submits mail
+    and follows the events.
+    """
+    settings = settings_of(path)
+    named = dict(_principal(word) for word in principals)
+    for service in services or SERVICES:
+        principal = named.get(service, f"postyard-{service}")
+        granted = rights(access(service, Topics(settings.kafka.prefix)))
+        if form == "strimzi":
+            click.echo("---")
+            click.echo(
+                kafka_user(principal, granted, authentication=authentication, cluster=cluster)
+            )
+        else:
+            click.echo(f"# {service}: {SERVICES[service]}")
+            for command in commands(principal, granted, tool=tool, server=settings.kafka.bootstrap):
+                click.echo(command)
+
+
+def _principal(word: str) -> tuple[str, str]:
+    service, equals, name = word.partition("=")
+    if not equals or service not in SERVICES or not name:
+        raise click.BadParameter(
+            f"expected SERVICE=NAME with one of {', '.join(SERVICES)}, got {word}",
+            param_hint="--principal",
+        )
+    return service, name

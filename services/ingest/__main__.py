@@ -3,14 +3,14 @@
 import sys
 
 from services.ingest.service import HOT, Ingest
-from shared.kafka.cluster import Cluster
+from shared.kafka.cluster import connect
 from shared.runtime.clock import SystemClock, system_rng
 from shared.runtime.lifecycle import Process, main
 
 
 async def run(process: Process) -> None:
     """Wire one ingest process and run it until it is told to stop."""
-    cluster = Cluster(process.settings.kafka.bootstrap, client_id=f"postyard-ingest-{process.name}")
+    cluster = connect(process.settings.kafka, client_id=f"postyard-ingest-{process.name}")
     ingest = Ingest(
         settings=process.settings,
         cluster=cluster,

@@ -29,13 +29,14 @@ from shared.kafka.reader import Place, Received
 from shared.kafka.suspicion import Suspicion
 from shared.kafka.transactor import Round, Transactor
 from shared.protocol.control import ControlView
+from shared.records.access import group
 from shared.records.lanemap import LaneMap
 from shared.records.submission import SUBMISSION, Submission
 from shared.records.topics import CLASSES, Topics
 from shared.runtime.clock import Clock
 from shared.runtime.settings import Settings
 
-GROUP: Final = "postyard-ingest"
+GROUP: Final = group("ingest")
 #: What a round may write: it must be committed within the transaction's time-out.
 _WRITE_BYTES: Final = 32 << 20
 

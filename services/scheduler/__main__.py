@@ -3,16 +3,14 @@
 import sys
 
 from services.scheduler.service import HOT, Scheduler
-from shared.kafka.cluster import Cluster
+from shared.kafka.cluster import connect
 from shared.runtime.clock import SystemClock, system_rng
 from shared.runtime.lifecycle import Process, main
 
 
 async def run(process: Process) -> None:
     """Wire one scheduler and run it until the process is told to stop."""
-    cluster = Cluster(
-        process.settings.kafka.bootstrap, client_id=f"postyard-scheduler-{process.name}"
-    )
+    cluster = connect(process.settings.kafka, client_id=f"postyard-scheduler-{process.name}")
     scheduler = Scheduler(
         settings=process.settings,
         cluster=cluster,

@@ -39,6 +39,7 @@ from shared.kafka.suspicion import Mark, Suspicion
 from shared.kafka.transactor import Round, Transactor
 from shared.protocol.clockbound import HeldClock
 from shared.protocol.control import ControlView
+from shared.records.access import group
 from shared.records.codec import Unreadable, encode
 from shared.records.delivery import DELIVERY, Delivery, Handover, Late
 from shared.records.event import Event
@@ -48,7 +49,7 @@ from shared.records.topics import CLASSES, Topics
 from shared.runtime.clock import Clock
 from shared.runtime.settings import Settings
 
-GROUP: Final = "postyard-scheduler"
+GROUP: Final = group("scheduler")
 MAX_RECORDS: Final = 2000
 _MAX_GRANTS: Final = 1000
 _ROUND_BYTES: Final = 16 << 20

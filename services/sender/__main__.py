@@ -4,14 +4,14 @@ import sys
 from pathlib import Path
 
 from services.sender.service import HOT, Sender
-from shared.kafka.cluster import Cluster
+from shared.kafka.cluster import connect
 from shared.runtime.clock import SystemClock, system_rng
 from shared.runtime.lifecycle import Process, main
 
 
 async def run(process: Process) -> None:
     """Wire one sender and run it until the process is told to stop."""
-    cluster = Cluster(process.settings.kafka.bootstrap, client_id=f"postyard-sender-{process.name}")
+    cluster = connect(process.settings.kafka, client_id=f"postyard-sender-{process.name}")
     locks = process.env.get("POSTYARD_LOCK_DIR")
     sender = Sender(
         settings=process.settings,

@@ -11,10 +11,22 @@ from typing import Any, Final
 
 from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 
 from shared.kafka.cluster import Cluster
-from shared.kafka.errors import THEIRS, KafkaUnavailable, TopicProblem, translate
+from shared.kafka.errors import (
+    ACL,
+    THEIRS,
+    KafkaUnavailable,
+    NotAllowed,
+    TopicProblem,
+    refuse_unseen,
+    translate,
+)
 from shared.records.topics import TopicSpec
 
 _APPLY: Final = "run `postyard topics apply`"
@@ -108,9 +120,11 @@ def _differences(spec: TopicSpec, found: _Found) -> list[str]:
 
 
 async def _look(admin: Any, declared: list[TopicSpec]) -> dict[str, _Found]:
+    topics = await admin.describe_topics([spec.name for spec in declared])
+    refuse_unseen(topics)
     described = {
         topic["topic"]: topic["partitions"]
-        for topic in await admin.describe_topics([spec.name for spec in declared])
+        for topic in topics
         # A topic without a leader is there all the same.
         if topic["partitions"]
     }
@@ -119,6 +133,8 @@ async def _look(admin: Any, declared: list[TopicSpec]) -> dict[str, _Found]:
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in described]
     for response in await admin.describe_configs(resources) if resources else ():
         for code, message, _type, name, entries, *_rest in response.resources:
+            if code == TopicAuthorizationFailedError.errno:
+                raise NotAllowed(f"{name}: DescribeConfigs is needed; {ACL}")
             if code:
                 raise KafkaUnavailable(
                     f"{name}: its settings cannot be read: {for_code(code).__name__} {message}"

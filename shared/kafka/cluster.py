@@ -13,15 +13,18 @@ from typing import Any, Final, Literal, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-from aiokafka.errors import CoordinatorLoadInProgressError
+from aiokafka.errors import CoordinatorLoadInProgressError, KafkaConnectionError
 
 from shared.kafka.closing import close_consumer, close_producer
-from shared.kafka.errors import THEIRS, KafkaUnavailable, TopicProblem, translate
+from shared.kafka.errors import THEIRS, KafkaUnavailable, TopicProblem, refuse_unseen, translate
 from shared.kafka.membership import SESSION_S, Membership
 from shared.kafka.producer import Producer
 from shared.kafka.reader import STUCK_S, Place, Reader
+from shared.kafka.security import PLAINTEXT, Security, security_of
 from shared.kafka.transactor import Transactor
+from shared.runtime.settings import Kafka
 
 T = TypeVar("T")
 Position = int | Literal["start", "end"]
@@ -47,15 +50,22 @@ _STOP_S: Final = 5.0
 _APPEARS_S: Final = 3.0
 
 
+def connect(kafka: Kafka, *, client_id: str) -> "Cluster":
+    """Give the cluster that the settings name, as they say to speak with it; raises CredentialsUnusable."""
+    return Cluster(kafka.bootstrap, client_id=client_id, security=security_of(kafka))
+
+
 class Cluster:
     """One Kafka cluster, as this process sees it."""
 
-    def __init__(self, bootstrap: str, *, client_id: str) -> None:
+    def __init__(self, bootstrap: str, *, client_id: str, security: Security = PLAINTEXT) -> None:
         """``bootstrap``: host:port, or several with commas."""
+        self._security = security
         self._common: dict[str, Any] = {
             "bootstrap_servers": bootstrap,
             "client_id": client_id,
             "retry_backoff_ms": _BACKOFF_MS,
+            **security.arguments(),
         }
         self._admin: AIOKafkaAdminClient | None = None
         self._offsets: AIOKafkaConsumer | None = None
@@ -241,9 +251,26 @@ class Cluster:
                 except BaseException as error:
                     with suppress(*THEIRS):
                         await admin.close()
+                    if isinstance(error, KafkaConnectionError):
+                        await self._knock()
                     raise translate(error) from error
                 self._admin = admin
         return self._admin
+
+    async def _knock(self) -> None:
+        """Connect once, to hear why that fails: aiokafka tells it to its log alone, and a wrong password is no outage."""
+        host, port, _ = collect_hosts(self._common["bootstrap_servers"])[0]
+        try:
+            async with asyncio.timeout(_ASK_S):
+                connection = await create_conn(
+                    host,
+                    port,
+                    client_id=self._common["client_id"],
+                    **self._security.arguments(),
+                )
+        except (*THEIRS, OSError) as error:
+            raise translate(error) from error
+        connection.close()
 
     async def _ask(self, question: Callable[[], Awaitable[T]]) -> T:
         """Ask until there is an answer, for a while: coordinators and leaders move."""
@@ -269,7 +296,9 @@ class Cluster:
         until_s = loop.time() + _APPEARS_S
         while missing and admin is not None:
             names = sorted({topic for topic, _ in missing})
-            for topic in await self._ask(lambda: admin.describe_topics(names)):  # noqa: B023 - awaited here
+            topics = await self._ask(lambda: admin.describe_topics(names))  # noqa: B023 - awaited here
+            refuse_unseen(topics)
+            for topic in topics:
                 self._known |= {
                     (topic["topic"], partition["partition"]) for partition in topic["partitions"]
                 }

@@ -1,6 +1,8 @@
 """What can go wrong with Kafka, in our words; aiokafka's errors stop here, in one table."""
 
-from typing import Final
+import ssl
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 from aiokafka import errors as theirs
 
@@ -45,6 +47,12 @@ class TopicProblem(KafkaTrouble):
     """A topic is not there, or not as it was declared."""
 
 
+class NotAllowed(KafkaTrouble):
+    """Kafka does not know us, or does not let us do this: a credential or an ACL is missing."""
+
+
+#: What an operator does about it.
+ACL: Final = "see `postyard topics acl`"
 # What aiokafka raises: IllegalOperation is none of its own KafkaErrors.
 THEIRS: Final = (theirs.KafkaError, theirs.IllegalOperation)
 # The first row that fits.
@@ -56,6 +64,21 @@ _TABLE: Final[tuple[tuple[tuple[type[BaseException], ...], type[KafkaTrouble]], 
     ),
     ((theirs.MessageSizeTooLargeError, theirs.RecordListTooLargeError), RecordTooLarge),
     ((theirs.OffsetOutOfRangeError, theirs.NoOffsetForPartitionError), OffsetOutOfRange),
+    (
+        (
+            theirs.TopicAuthorizationFailedError,
+            theirs.GroupAuthorizationFailedError,
+            theirs.ClusterAuthorizationFailedError,
+            theirs.TransactionalIdAuthorizationFailed,
+            theirs.SaslAuthenticationFailed,
+            theirs.UnsupportedSaslMechanismError,
+            theirs.IllegalSaslStateError,
+            theirs.AuthenticationFailedError,
+            # The certificate of a broker, or ours, is not believed.
+            ssl.SSLError,
+        ),
+        NotAllowed,
+    ),
     ((theirs.UnknownTopicOrPartitionError, theirs.InvalidTopicError), TopicProblem),
     (
         (
@@ -72,6 +95,14 @@ _TABLE: Final[tuple[tuple[tuple[type[BaseException], ...], type[KafkaTrouble]], 
         KafkaUnavailable,
     ),
 )
+
+
+def refuse_unseen(topics: Iterable[Mapping[str, Any]]) -> None:
+    """Raise NotAllowed where the broker describes no topic because we may not see it; it looks just like one that is not there."""
+    denied = theirs.TopicAuthorizationFailedError.errno
+    unseen = sorted(str(topic["topic"]) for topic in topics if topic.get("error_code") == denied)
+    if unseen:
+        raise NotAllowed(f"{', '.join(unseen)}: Describe is needed; {ACL}")
 
 
 def translate(error: BaseException) -> BaseException:

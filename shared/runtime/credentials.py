@@ -1,4 +1,4 @@
-"""Opens the files that the configuration only names: DKIM keys and passwords. For `postyard config check`.
+"""Opens the files that the configuration only names: DKIM keys, passwords, certificates. For `postyard config check`.
 
 A service reads its own when it needs them, so a scheduler runs where no key is.
 """
@@ -11,6 +11,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509 import load_pem_x509_certificates
 
 from shared.runtime.files import shown
 from shared.runtime.settings import Settings
@@ -34,6 +35,19 @@ def unusable(settings: Settings) -> list[str]:
         for source in settings.sources.values()
         if source.password_file is not None
     ]
+    kafka = settings.kafka
+    if kafka.sasl is not None:
+        checks.append(("kafka.sasl.password_file", kafka.sasl.password_file, wrong_password))
+    if kafka.tls is not None:
+        checks += [
+            (f"kafka.tls.{name}", file, wrong)
+            for name, file, wrong in (
+                ("ca_file", kafka.tls.ca_file, wrong_certificate),
+                ("cert_file", kafka.tls.cert_file, wrong_certificate),
+                ("key_file", kafka.tls.key_file, wrong_client_key),
+            )
+            if file is not None
+        ]
     found = []
     for path, file, wrong in checks:
         try:
@@ -58,6 +72,24 @@ def wrong_key(pem: bytes) -> str | None:
             return None
         return f"expected an RSA key of at least {_LEAST_BITS} bits, got {key.key_size}"
     return f"expected an RSA or an Ed25519 key, got {type(key).__name__}"
+
+
+def wrong_certificate(pem: bytes) -> str | None:
+    """Say why these are no certificates; None: they are."""
+    try:
+        load_pem_x509_certificates(pem)
+    except ValueError:
+        return "expected certificates in PEM"
+    return None
+
+
+def wrong_client_key(pem: bytes) -> str | None:
+    """Say why nobody can show a certificate with this key; None: they can."""
+    try:
+        load_pem_private_key(pem, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return "expected an unencrypted private key in PEM"
+    return None
 
 
 def wrong_password(content: bytes) -> str | None:

@@ -1,6 +1,7 @@
 """How a service's process begins and ends: settings, log, loop, signals, exit code by cause.
 
-0 asked to stop · 2 wrong usage · 69 Kafka is not there · 70 a bug · 71 the port is taken · 78 the configuration or the topics are wrong
+0 asked to stop · 2 wrong usage · 69 Kafka is not there · 70 a bug · 71 the port is taken · 77 Kafka does not let us · 78 the
+configuration or the topics are wrong
 
 Before a service runs, the topics are compared with what its configuration declares: a wrong partition count is found here and not by
 mail that nobody decides about. The first SIGTERM or SIGINT sets ``stop``; how long the service then takes is its own affair.
@@ -22,9 +23,10 @@ import uvloop
 from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
-from shared.kafka.cluster import Cluster
+from shared.kafka.cluster import connect
 from shared.kafka.controlfeed import read_to_end
-from shared.kafka.errors import KafkaUnavailable, TopicProblem
+from shared.kafka.errors import KafkaUnavailable, NotAllowed, TopicProblem
+from shared.kafka.security import CredentialsUnusable
 from shared.records.configuration import Configuration
 from shared.records.topics import Topics
 from shared.runtime.health import CannotListen, Health
@@ -39,12 +41,23 @@ OK: Final = 0
 UNAVAILABLE: Final = 69
 BUG: Final = 70
 MACHINE: Final = 71
+NO_PERMISSION: Final = 77
 CONFIG: Final = 78
 
+#: What ends a process, and is no bug.
+_CONDITIONS: Final = (
+    KafkaUnavailable,
+    NotAllowed,
+    CredentialsUnusable,
+    TopicProblem,
+    SettingsError,
+    CannotListen,
+)
 _ENVIRONMENT: Final = """\
 environment:
   POSTYARD_CONFIG           the configuration, where --config is not given
   POSTYARD_KAFKA_BOOTSTRAP  wins over kafka.bootstrap
+  POSTYARD_KAFKA_USERNAME   wins over kafka.sasl.username
   POSTYARD_HTTP_PORT        wins over http.port; 0 takes any free one
   POSTYARD_POD              what stays the same when the process restarts in its pod (the pod's uid)
   POSTYARD_LOCK_DIR         a directory of the pod, where its processes prove with locks that they live
@@ -52,7 +65,7 @@ environment:
 
 exit codes:
   0 asked to stop   2 wrong usage   69 Kafka does not answer   70 a bug   71 the port is taken
-  78 the configuration or the topics are wrong
+  77 Kafka does not know us or lets us not do this   78 the configuration or the topics are wrong
 """
 
 
@@ -112,7 +125,7 @@ def main(
     metrics = Metrics()
     reloading = Reloading(path, env, settings, log, metrics, written.fingerprint)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(run, reloading, name, pod))
+        return runner.run(_run(service, run, reloading, name, pod))
 
 
 def _arguments(service: str, about: str, argv: Sequence[str] | None) -> argparse.Namespace:
@@ -129,7 +142,11 @@ def _arguments(service: str, about: str, argv: Sequence[str] | None) -> argparse
 
 
 async def _run(
-    run: Callable[[Process], Awaitable[None]], reloading: Reloading, name: str, pod: str
+    service: str,
+    run: Callable[[Process], Awaitable[None]],
+    reloading: Reloading,
+    name: str,
+    pod: str,
 ) -> int:
     stop, settings, log, metrics = (
         asyncio.Event(),
@@ -154,25 +171,15 @@ async def _run(
     log.info("starting")
     code = OK
     try:
-        await require_topics(settings, client_id=f"postyard-{name}")
+        await require_topics(settings, service, client_id=f"postyard-{name}")
         if settings.configuration.follow == "control":
             reloading.begin(await _published(settings, client_id=f"postyard-{name}"))
             settings = reloading.settings
         await run(Process(settings, log, metrics, reloading.env, name, pod, stop, serve, reloading))
-    except* KafkaUnavailable as group:
-        log.error("kafka_unavailable", reason=_first(group))  # noqa: TRY400 - a condition, not a bug
-        code = UNAVAILABLE
-    except* TopicProblem as group:
-        log.error("topics_wrong", reason=_first(group))  # noqa: TRY400 - a condition, not a bug
-        code = CONFIG
-    except* SettingsError as group:
-        log.error("config_unusable", reason=_first(group))  # noqa: TRY400 - a condition, not a bug
-        code = CONFIG
-    except* CannotListen as group:
-        log.error("cannot_listen", reason=_first(group))  # noqa: TRY400 - a condition, not a bug
-        code = MACHINE
+    except* _CONDITIONS as group:
+        code = _condition(log, _first(group))
     except* Exception as group:
-        log.exception("bug", reason=_first(group))
+        log.exception("bug", reason=_told(_first(group)))
         code = BUG
     finally:
         for health in served:
@@ -182,7 +189,7 @@ async def _run(
 
 
 async def _published(settings: Settings, *, client_id: str) -> Configuration | None:
-    cluster = Cluster(settings.kafka.bootstrap, client_id=client_id)
+    cluster = connect(settings.kafka, client_id=client_id)
     try:
         view = await read_to_end(cluster, Topics(settings.kafka.prefix).control)
     finally:
@@ -190,8 +197,34 @@ async def _published(settings: Settings, *, client_id: str) -> Configuration | N
     return view.configuration
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> str:
+def _condition(log: FilteringBoundLogger, error: BaseException) -> int:
+    """Say what keeps the process from running, and give its exit code."""
+    reason = _told(error)
+    match error:
+        case KafkaUnavailable():
+            log.error("kafka_unavailable", reason=reason)
+            return UNAVAILABLE
+        case NotAllowed():
+            log.error("kafka_not_allowed", reason=reason)
+            return NO_PERMISSION
+        case CredentialsUnusable():
+            log.error("credentials_unusable", reason=reason)
+        case TopicProblem():
+            log.error("topics_wrong", reason=reason)
+        case SettingsError():
+            log.error("config_unusable", reason=reason)
+        case _:
+            log.error("cannot_listen", reason=reason)
+            return MACHINE
+    return CONFIG
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
+    return error
+
+
+def _told(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"

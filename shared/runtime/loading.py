@@ -52,7 +52,7 @@ def _load(merged: files.Merged, env: Mapping[str, str], base: Path, where: str) 
 
 def _settings(top: Table, env: Mapping[str, str], base: Path) -> Settings:
     settings = Settings(
-        kafka=machinery.kafka(top, env),
+        kafka=machinery.kafka(top, env, base),
         sources=parties.sources(top, base),
         pools=parties.pools(top),
         tenants=parties.tenants(top, base),

@@ -7,6 +7,7 @@ What differs for each pod comes from the environment, which wins.
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from shared.runtime import urls, values
@@ -18,6 +19,8 @@ from shared.runtime.settings import (
     Http,
     Ingest,
     Kafka,
+    KafkaSasl,
+    KafkaTls,
     Log,
     Net,
     Scheduler,
@@ -110,17 +113,31 @@ def key_of(field: str) -> str:
 
 def _section(top: Table, name: str, base: S, readers: Mapping[str, Read]) -> S:
     table = top.table(name)
+    found = _fields(table, base, readers)
+    table.done()
+    return found
+
+
+def _fields(table: Table, base: S, readers: Mapping[str, Read]) -> S:
     found = {
         field: table.get(key_of(field), read, getattr(base, field))
         for field, read in readers.items()
     }
-    table.done()
     return dataclasses.replace(base, **found)
 
 
-def kafka(top: Table, env: Mapping[str, str]) -> Kafka:
-    """Read where Kafka is and how its topics are cut."""
-    found = _section(top, "kafka", Kafka(), _KAFKA)
+def kafka(top: Table, env: Mapping[str, str], base: Path) -> Kafka:
+    """Read where Kafka is, how it knows us, and how its topics are cut; paths are relative to ``base``."""
+    table = top.table("kafka")
+    found = _fields(table, Kafka(), _KAFKA)
+    tls = _kafka_tls(table.table("tls"), base) if "tls" in table.raw else None
+    sasl = _kafka_sasl(table.table("sasl"), env, base) if "sasl" in table.raw else None
+    if sasl is not None and sasl.mechanism == "PLAIN" and tls is None:
+        top.problems.say(
+            "kafka.sasl.mechanism",
+            "PLAIN sends the password as it is: add [kafka.tls], or use SCRAM-SHA-512",
+        )
+    table.done()
     if found.slots > SLOTS_PER_GROUP:
         top.problems.say(
             "kafka.slots",
@@ -129,7 +146,32 @@ def kafka(top: Table, env: Mapping[str, str]) -> Kafka:
     bootstrap = _environment(
         top, env, "POSTYARD_KAFKA_BOOTSTRAP", values.bootstrap, found.bootstrap
     )
-    return dataclasses.replace(found, bootstrap=bootstrap)
+    return dataclasses.replace(found, bootstrap=bootstrap, tls=tls, sasl=sasl)
+
+
+def _kafka_tls(table: Table, base: Path) -> KafkaTls:
+    files = {
+        name: base / table.get(name, values.text, "") if name in table.raw else None
+        for name in ("ca_file", "cert_file", "key_file")
+    }
+    for one, other in (("cert_file", "key_file"), ("key_file", "cert_file")):
+        if one in table.raw and other not in table.raw:
+            table.say(other, f"is required where there is a {one}")
+    table.asked += files
+    table.done()
+    return KafkaTls(**files)
+
+
+def _kafka_sasl(table: Table, env: Mapping[str, str], base: Path) -> KafkaSasl:
+    mechanism = table.get("mechanism", values.mechanism, KafkaSasl().mechanism)
+    named = table.get("username", values.text, "")
+    # The file is the same for all services, and each has a name of its own.
+    username = _environment(table, env, "POSTYARD_KAFKA_USERNAME", values.text, named)
+    if not username and "username" not in table.raw:
+        table.say("username", "is required, here or as POSTYARD_KAFKA_USERNAME")
+    password = table.need("password_file", values.text, "")
+    table.done()
+    return KafkaSasl(mechanism, username, base / password)
 
 
 def http(top: Table, env: Mapping[str, str]) -> Http:

@@ -7,8 +7,9 @@ end the process at its start, with what to do about it.
 from typing import Final
 
 from shared.kafka.admin import check_topics
-from shared.kafka.cluster import Cluster
+from shared.kafka.cluster import connect
 from shared.kafka.errors import TopicProblem
+from shared.records.access import access
 from shared.records.topics import Topics, TopicSpec, declared
 from shared.runtime.settings import Settings
 
@@ -28,11 +29,16 @@ def declared_topics(settings: Settings) -> list[TopicSpec]:
     )
 
 
-async def require_topics(settings: Settings, *, client_id: str) -> None:
-    """Ask Kafka once; raises TopicProblem with all that differs, KafkaUnavailable."""
-    cluster = Cluster(settings.kafka.bootstrap, client_id=client_id)
+async def require_topics(settings: Settings, service: str, *, client_id: str) -> None:
+    """Ask Kafka once for the topics that ``service`` uses; raises TopicProblem with all that differs, NotAllowed, KafkaUnavailable.
+
+    It may not even ask for others: see ``shared.records.access``.
+    """
+    used = access(service, Topics(settings.kafka.prefix)).used
+    wanted = [spec for spec in declared_topics(settings) if spec.name in used]
+    cluster = connect(settings.kafka, client_id=client_id)
     try:
-        problems = await check_topics(cluster, declared_topics(settings))
+        problems = await check_topics(cluster, wanted)
     finally:
         await cluster.close()
     if problems:

@@ -33,6 +33,24 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
+class KafkaTls:
+    """Whom to believe that they are a broker (None: the machine's authorities), and what shows the brokers who we are."""
+
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSasl:
+    """Who logs in to Kafka, and how."""
+
+    mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = "SCRAM-SHA-512"
+    username: str = ""
+    password_file: Path = Path()
+
+
+@dataclass(frozen=True, slots=True)
 class Kafka:
     """The cluster, and what of the topics an operator chooses."""
 
@@ -42,6 +60,10 @@ class Kafka:
     slots: int = 16
     replication: int = 1
     min_insync: int = 1
+    #: None: in the clear.
+    tls: KafkaTls | None = None
+    #: None: nobody logs in.
+    sasl: KafkaSasl | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,10 @@ def one_of(*words: str) -> Callable[[Any], Any]:
     return read
 
 
+#: How one logs in to Kafka.
+mechanism = one_of("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN")
+
+
 # -- quantities
 
 

@@ -20,6 +20,7 @@ import secrets
 import shutil
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import time
@@ -31,6 +32,7 @@ from typing import IO, Final, Self
 from services.cli.cluster.error import LocalKafkaError
 from services.cli.cluster.jars import fetch_jars
 from services.cli.cluster.properties import Ports, read_ports, server_properties
+from services.cli.cluster.secured import Secured
 from services.cli.cluster.tools import find_java
 
 _JVM: Final = (
@@ -54,10 +56,12 @@ class LocalKafka:
         port: int = 0,
         heap_mib: int = 512,
         env: Mapping[str, str] | None = None,
+        secured: Secured | None = None,
     ) -> None:
         self.directory = directory.absolute()
         self._port = port
         self._heap_mib = heap_mib
+        self._secured = secured
         self._env = dict(os.environ if env is None else env)
 
     def __repr__(self) -> str:
@@ -111,7 +115,7 @@ class LocalKafka:
     def answers(self) -> bool:
         """Tell whether it serves clients."""
         ports = read_ports(self._properties)
-        return ports is not None and _answers(ports.broker)
+        return ports is not None and _answers(ports.broker, tls=self._secured is not None)
 
     def start(self, *, seconds: float = 60) -> None:
         """Start the broker unless it runs, and wait until it answers; the first time fetches and formats."""
@@ -156,7 +160,7 @@ class LocalKafka:
     def _launch(self, command: list[str]) -> int:
         ports = self._choose_ports()
         (self.directory / "tmp").mkdir(exist_ok=True)
-        self._properties.write_text(server_properties(ports, data="data"))
+        self._properties.write_text(server_properties(ports, data="data", secured=self._secured))
         # Emptied before it is locked: whoever finds it locked reads nothing or the right number, never an old one.
         with self.log.open("ab") as log, self._pidfile.open("w") as pidfile:
             if not (self.directory / "data").is_dir():
@@ -204,7 +208,7 @@ class LocalKafka:
         fresh = self.directory / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
         settings = self.directory / "format.properties"
-        settings.write_text(server_properties(ports, data=fresh.name))
+        settings.write_text(server_properties(ports, data=fresh.name, secured=self._secured))
         # A Kafka id is 16 bytes in URL-safe base64; the zero keeps "-" from its beginning, which would be an option.
         cluster_id = base64.urlsafe_b64encode(b"\0" + secrets.token_bytes(15)).decode().rstrip("=")
         tool = [
@@ -215,9 +219,10 @@ class LocalKafka:
             cluster_id,
             "-c",
             settings.name,
+            "--standalone",
         ]
         done = subprocess.run(
-            [*command, *tool, "--standalone"],
+            [*command, *tool, *(self._secured.format_options() if self._secured else ())],
             cwd=self.directory,
             env=self._env,
             stdin=subprocess.DEVNULL,
@@ -289,13 +294,23 @@ def _is_free(port: int) -> bool:
         return True
 
 
-def _answers(port: int) -> bool:
-    """Ask for the API versions, the one question that needs no version to be agreed on first."""
+def _link(port: int, *, tls: bool) -> socket.socket:
+    link = socket.create_connection(("127.0.0.1", port), timeout=2)
+    if not tls:
+        return link
+    # Only whether somebody answers is asked; nothing is said that a stranger might not hear.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context.wrap_socket(link)
+
+
+def _answers(port: int, *, tls: bool) -> bool:
+    """Ask for the API versions, the one question that needs neither a version to be agreed on first nor a login."""
     header = struct.pack(">hhih", _API_VERSIONS, 0, 1, -1)
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=2) as link:
+        with _link(port, tls=tls) as link, link.makefile("rb") as said:
             link.sendall(struct.pack(">i", len(header)) + header)
-            answer = link.recv(10, socket.MSG_WAITALL)
+            answer = said.read(10)
     except OSError:
         return False
     # Length, the number of the question, and error code 0.

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from services.cli.cluster.secured import LISTENER, Secured
+
 MIB: Final = 1024 * 1024
 
 
@@ -20,14 +22,15 @@ class Ports:
     controller: int
 
 
-def server_properties(ports: Ports, *, data: str) -> str:
+def server_properties(ports: Ports, *, data: str, secured: Secured | None = None) -> str:
     """Give the whole configuration of the node."""
+    listener = "PLAINTEXT" if secured is None else LISTENER
     rows: dict[str, str | int] = {
         "process.roles": "broker,controller",
         "node.id": 1,
         "controller.quorum.bootstrap.servers": f"127.0.0.1:{ports.controller}",
         "controller.listener.names": "CONTROLLER",
-        "listeners": f"PLAINTEXT://127.0.0.1:{ports.broker},CONTROLLER://127.0.0.1:{ports.controller}",
+        "listeners": f"{listener}://127.0.0.1:{ports.broker},CONTROLLER://127.0.0.1:{ports.controller}",
         "log.dirs": data,
         # Topics are declared and applied; a misspelt name must not come into being.
         "auto.create.topics.enable": "false",
@@ -59,6 +62,8 @@ def server_properties(ports: Ports, *, data: str) -> str:
         "num.io.threads": 4,
         "background.threads": 2,
     }
+    if secured is not None:
+        rows |= secured.rows()
     return "".join(f"{key}={value}\n" for key, value in rows.items())
 
 

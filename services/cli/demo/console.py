@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from services.cli.demo.stage import Stage
-from shared.kafka.cluster import Cluster, Position
+from shared.kafka.cluster import Position, connect
 from shared.records.codec import split
 from shared.records.topics import Topics
 from shared.runtime.loading import load
@@ -18,7 +18,7 @@ _POLL_MS: Final = 500
 async def produce(stage: Stage, class_: str, lines: Iterable[bytes]) -> int:
     """Append each line to mail.submissions.<class>, as a console producer does; gives how many."""
     settings = load(stage.config, stage.environment())
-    cluster = Cluster(settings.kafka.bootstrap, client_id="postyard-demo")
+    cluster = connect(settings.kafka, client_id="postyard-demo")
     topic, count = Topics(settings.kafka.prefix).submissions(class_), 0
     try:
         producer = await cluster.producer()
@@ -42,7 +42,7 @@ async def follow(stage: Stage, begin: Position) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop.set)
     settings = load(stage.config, stage.environment())
-    cluster = Cluster(settings.kafka.bootstrap, client_id="postyard-demo")
+    cluster = connect(settings.kafka, client_id="postyard-demo")
     topic = Topics(settings.kafka.prefix).events
     places = [(topic, partition) for partition in range(settings.kafka.partitions)]
     try:

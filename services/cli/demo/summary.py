@@ -18,7 +18,7 @@ from rich.table import Table
 from services.cli.demo.account import Account, Taken, taken
 from services.cli.demo.mail import Mail
 from services.cli.demo.stage import RECEIVERS, Stage
-from shared.kafka.cluster import Cluster
+from shared.kafka.cluster import connect
 from shared.records.codec import Unreadable
 from shared.records.event import EVENT
 from shared.records.topics import Topics
@@ -33,7 +33,7 @@ async def account_of(stage: Stage) -> Account:
     settings = load(stage.config, stage.environment())
     topic = Topics(settings.kafka.prefix).events
     places = [(topic, partition) for partition in range(settings.kafka.partitions)]
-    cluster = Cluster(settings.kafka.bootstrap, client_id="postyard-demo")
+    cluster = connect(settings.kafka, client_id="postyard-demo")
     account = Account()
     for name in RECEIVERS:
         account.see(taken(stage.seen(name).read_text().splitlines()))

@@ -25,7 +25,7 @@ async def run(process: Process) -> None:
     await process.serve(lambda: [])
     {body}
 
-sys.exit(main("nothing", "Does nothing.", run))
+sys.exit(main("sender", "Does nothing.", run))
 """
 Start = Callable[..., "subprocess.Popen[str]"]
 

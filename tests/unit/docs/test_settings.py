@@ -19,6 +19,8 @@ from shared.runtime.settings import (
     Http,
     Ingest,
     Kafka,
+    KafkaSasl,
+    KafkaTls,
     LimitRow,
     Log,
     Net,
@@ -52,6 +54,8 @@ SECTIONS = {
     "configuration": Following,
 }
 TABLES = {
+    "kafka.tls": (KafkaTls,),
+    "kafka.sasl": (KafkaSasl,),
     "sources.NAME": (Source,),
     "pools.NAME": (Pool,),
     "tenants.NAME": (Tenant,),

@@ -43,7 +43,7 @@ def test_a_code_that_aiokafka_does_not_know_only_says_that_it_did_not_work(code:
 
 
 @pytest.mark.parametrize(
-    "error", [theirs.TopicAuthorizationFailedError(), theirs.InvalidTxnState(), KeyError("x")]
+    "error", [theirs.InvalidTxnState(), theirs.CorruptRecordException(), KeyError("x")]
 )
 def test_what_is_not_in_the_table_stays_what_it_is(error: Exception) -> None:
     assert translate(error) is error

@@ -5,7 +5,18 @@ import pytest
 from shared.runtime import defaults
 from shared.runtime.layers import resolve
 from shared.runtime.loading import SettingsError, load
-from shared.runtime.settings import Limit, LimitRow, Proxy, Rate, Route, Settings, Source, Tenant
+from shared.runtime.settings import (
+    KafkaSasl,
+    KafkaTls,
+    Limit,
+    LimitRow,
+    Proxy,
+    Rate,
+    Route,
+    Settings,
+    Source,
+    Tenant,
+)
 
 MIN = 60_000_000_000
 GOOD = """
@@ -474,3 +485,57 @@ def test_every_shipped_provider_has_its_limits_and_every_limit_its_provider(
 )
 def test_the_large_providers_never_get_mail_in_the_clear(name: str) -> None:
     assert defaults.PROVIDERS[name].tls == "encrypted"
+
+
+def test_kafka_is_spoken_to_in_the_clear_unless_the_settings_say_otherwise(tmp_path: Path) -> None:
+    kafka = read(tmp_path, GOOD).kafka
+    assert kafka.tls is None
+    assert kafka.sasl is None
+
+
+SASL = '[kafka.sasl]\nusername = "postyard"\npassword_file = "secrets/kafka"\n'
+
+
+def test_an_empty_table_means_tls_with_the_machines_authorities(tmp_path: Path) -> None:
+    assert read(tmp_path, GOOD + "[kafka.tls]\n").kafka.tls == KafkaTls()
+
+
+def test_files_for_kafka_are_relative_to_the_configuration(tmp_path: Path) -> None:
+    kafka = read(tmp_path, GOOD + '[kafka.tls]\nca_file = "ca.pem"\n' + SASL).kafka
+    assert kafka.tls == KafkaTls(ca_file=tmp_path / "ca.pem")
+    assert kafka.sasl == KafkaSasl("SCRAM-SHA-512", "postyard", tmp_path / "secrets/kafka")
+
+
+def test_a_pod_has_its_own_name_in_kafka(tmp_path: Path) -> None:
+    text = GOOD + SASL.replace('username = "postyard"\n', "")
+    found = read(tmp_path, text, {"POSTYARD_KAFKA_USERNAME": "postyard-sender"}).kafka.sasl
+    assert found is not None
+    assert found.username == "postyard-sender"
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        (
+            '[kafka.tls]\ncert_file = "c"\n',
+            "kafka.tls.key_file: is required where there is a cert_file",
+        ),
+        (
+            '[kafka.tls]\nkey_file = "c"\n',
+            "kafka.tls.cert_file: is required where there is a key_file",
+        ),
+        ("[kafka.tls]\ncert = 1\n", "kafka.tls.cert: unknown key; did you mean cert_file?"),
+        ("[kafka.sasl]\n", "kafka.sasl.username: is required, here or as POSTYARD_KAFKA_USERNAME"),
+        ("[kafka.sasl]\n", "kafka.sasl.password_file: is required"),
+        (
+            SASL + 'mechanism = "GSSAPI"\n',
+            'kafka.sasl.mechanism: expected one of SCRAM-SHA-512, SCRAM-SHA-256, PLAIN, got "GSSAPI"',
+        ),
+        (
+            SASL + 'mechanism = "PLAIN"\n',
+            "kafka.sasl.mechanism: PLAIN sends the password as it is: add [kafka.tls], or use SCRAM-SHA-512",
+        ),
+    ],
+)
+def test_a_wrong_way_to_speak_with_kafka_is_said(tmp_path: Path, more: str, line: str) -> None:
+    assert line in problems(tmp_path, GOOD + more)
