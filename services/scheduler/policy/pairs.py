@@ -354,6 +354,7 @@ class Pairs:
         if pair is None:
             pair = self._glances.pop((key, slot), Pair(key, slot))
             self._pairs[key, slot] = pair
+            self._dirty.add((key, slot))
         if epoch > pair.epoch:
             pair.epoch, pair.open = epoch, 0
             self._dirty.add((key, slot))
