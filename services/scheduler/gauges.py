@@ -12,6 +12,7 @@ from typing import Final
 from prometheus_client import Counter
 from prometheus_client.core import GaugeMetricFamily
 
+from services.scheduler.warming import warmup_gauges
 from services.scheduler.worker import Worker
 from shared.protocol.control import ControlView
 from shared.records.event import Event
@@ -54,6 +55,7 @@ class Gauges:
                 *self._partitions(),
                 self._pauses(),
                 self._vacant(),
+                *self._warmups(),
             ]
             self._counted_ns = now
         return self._families
@@ -130,6 +132,10 @@ class Gauges:
                 source = self.settings.source_of(slot)
                 paused.add_metric((key, source.name if source else str(slot)), until / _S)
         return paused
+
+    def _warmups(self) -> Iterable[GaugeMetricFamily]:
+        found = (each for worker in self.workers.values() for each in worker.ledger.warmups())
+        return warmup_gauges(self.settings, found)
 
     def _vacant(self) -> GaugeMetricFamily:
         vacant = family("slot_vacant", "1 where no sender is ready for the source", ("source",))

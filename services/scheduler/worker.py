@@ -32,6 +32,7 @@ from services.scheduler.refusing import Undigested, rejected_value, unfit
 from services.scheduler.resolving import Resolving
 from services.scheduler.rewriting import forwarded_value, grant_value, straggler_value
 from services.scheduler.trimming import Trimming
+from services.scheduler.warming import tell_warmups
 from shared.kafka.cluster import Cluster
 from shared.kafka.errors import KafkaTrouble
 from shared.kafka.reader import Received
@@ -392,7 +393,7 @@ class Worker:
             await round_.send(topics.state, here, value_or_none, key=key)
 
     def _tell(self, decided: Decisions) -> None:
-        """Log the lanes that changed hands."""
+        """Log the lanes that changed hands, and what became of warm-ups."""
         log, here = self._shell.log, self.partition
         for handed in decided.handed_over:
             lane = handed.record
@@ -408,6 +409,7 @@ class Worker:
         for state in decided.lanes:
             if state.held:
                 log.info("lane_taken", partition=here, lane=state.lane, map=state.map)
+        tell_warmups(log, self._shell.settings, decided.warmups)
 
     def _forget(self, decided: Decisions) -> None:
         for granted in decided.granted:

@@ -42,8 +42,8 @@ class LaneMap(Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="
         return f"site:{_spread(provider or site or domain, self.buckets)}"
 
     def lane_of(self, limit_key: str) -> str:
-        """Name the lane in which a limit key is decided about."""
-        if limit_key.startswith("smarthost:"):
+        """Name the lane in which a limit key is decided about; what counts over all sites of a bucket goes by the bucket's own name."""
+        if limit_key.startswith(("smarthost:", "site:")):
             return limit_key
         return self.lane(limit_key, None, limit_key)
 

@@ -67,10 +67,42 @@ class DeliveryState(msgspec.Struct, omit_defaults=True, tag_field="k", tag="d", 
     open: Open | None = None
 
 
+class WarmupState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How far a source has come with the limit key that it is warmed up for, see policy.warmup."""
+
+    #: The day that the counts are of, in days since the epoch (UTC), and the last one with a grant.
+    day: int
+    last: int
+    #: Days that counted.
+    step: int = 0
+    #: The most answers on one of the days before.
+    best: int = 0
+    #: The day's grants, and the answers heard on it.
+    used: int = 0
+    sent: int = 0
+    #: When the last grant began: the next one keeps its distance.
+    pace_ns: int = 0
+    #: Of the answers, those that rates are made of; deferrals among them; complaints.
+    counted: int = 0
+    deferred: int = 0
+    complaints: int = 0
+    #: The day does not count: a rate was too high, or it was blocked.
+    spoiled: bool = False
+    #: It has been stepped back on this day.
+    stepped: bool = False
+    #: Since the last day that counted: ``held`` or ``stepped_back``.
+    trouble: str = ""
+    #: The schedule is over.
+    warm: bool = False
+
+
 class PairState(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="p"
 ):
-    """The limiter, pause and back-off of one (limit key, slot) pair."""
+    """The limiter, pause, back-off and warm-up of one (limit key, slot) pair.
+
+    Or the warm-up alone of a bucket of sites, ``site:N``, at a slot.
+    """
 
     v: int = VERSION
     key: str
@@ -87,6 +119,8 @@ class PairState(
     heard: tuple[int, int] = (-1, 0)
     #: Messages taken by a destination that nobody knows, see policy.growth.
     good: int = 0
+    #: None: it has never been warmed up.
+    warmup: WarmupState | None = None
 
 
 class TotalState(

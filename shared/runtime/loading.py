@@ -54,6 +54,7 @@ def _settings(top: Table, env: Mapping[str, str], base: Path) -> Settings:
     settings = Settings(
         kafka=machinery.kafka(top, env, base),
         sources=parties.sources(top, base),
+        warmups=parties.warmups(top),
         pools=parties.pools(top),
         tenants=parties.tenants(top, base),
         classes=parties.classes(top),

@@ -27,10 +27,14 @@ from shared.runtime.settings import (
     UnknownPolicy,
 )
 from shared.runtime.table import Table
+from shared.runtime.warmups import LEAST_A_DAY, SHIPPED, Warmup, geometric
 
 T = TypeVar("T")
 #: Of a tenant, or of a stream: a turn is as long, and everybody waits for all turns.
 _WEIGHT: Final = values.number(1, 100)
+_MOST_A_DAY: Final = 100_000_000
+#: A day has at most 1.4 times the best before it, whatever a schedule says.
+_GROWTH: Final = 1.4
 
 
 def _named(top: Table, key: str, read: Callable[[str, Table], T]) -> dict[str, T]:
@@ -110,11 +114,52 @@ def _smarthost(table: Table, base: Path, source: Source) -> Source:
 
 
 def _warmup(value: Any) -> str:
-    if value != "none":
-        raise ValueError(
-            f'expected "none", got {values.shown(value)}: warm-up schedules come with a later version'
+    # A source without the key, or with a slip in it, must not send as if it were warm.
+    return values.name(value)
+
+
+def warmups(top: Table) -> dict[str, Warmup]:
+    """Read the warm-up schedules, beside those that are shipped."""
+
+    def read(name: str, table: Table) -> Warmup:
+        if name == "none":
+            top.problems.say(table.path, "this name means that nothing is warmed up")
+        base = SHIPPED.get(name, Warmup(name, ()))
+        read = table.get if base.days else table.need
+        days: tuple[int, ...] = read("days", _days, base.days)
+        return Warmup(
+            name=name,
+            days=days,
+            hours=table.get("hours", values.number(1, 24), base.hours),
+            first=table.get("first", values.texts, base.first),
         )
-    return "none"
+
+    return {**SHIPPED, **_named(top, "warmups", read)}
+
+
+def _days(value: Any) -> tuple[int, ...]:
+    """Read a list of budgets, or ``{ from = 100, growth = 1.3, to = 50000 }``."""
+    if isinstance(value, dict):
+        return _growing(value)
+    read = values.number(LEAST_A_DAY, _MOST_A_DAY)
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"expected budgets such as [300, 390, 510], got {values.shown(value)}")
+    days = tuple(read(item) for item in value)
+    if list(days) != sorted(days):
+        raise ValueError("expected no day with less than the one before")
+    return days
+
+
+def _growing(value: dict[str, Any]) -> tuple[int, ...]:
+    if set(value) != {"from", "growth", "to"}:
+        raise ValueError("expected { from = 100, growth = 1.3, to = 50000 }")
+    growth = value["growth"]
+    if isinstance(growth, bool) or not isinstance(growth, int | float) or not 1 < growth <= _GROWTH:
+        raise ValueError(
+            f"expected a growth above 1 and at most {_GROWTH}, got {values.shown(growth)}"
+        )
+    first = values.number(LEAST_A_DAY, _MOST_A_DAY)(value["from"])
+    return geometric(first, growth, values.number(first, _MOST_A_DAY)(value["to"]))
 
 
 def pools(top: Table) -> dict[str, Pool]:

@@ -76,6 +76,9 @@ def _sources(settings: Settings, problems: Problems) -> None:
     ordinals: dict[tuple[int, str], str] = {}
     for name, source in settings.sources.items():
         path = f"sources.{shown(name)}"
+        if source.warmup != "none":
+            known = {**settings.warmups, "none": None}
+            exists(f"{path}.warmup", "schedule", source.warmup, known, problems)
         if problems.sound(f"{path}.slot", f"{path}.kind"):
             _slot(f"{path}.slot", source, settings, slots, problems)
         if source.address and problems.sound(f"{path}.address"):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from shared.records.tlslevel import TlsLevel
+from shared.runtime.warmups import Warmup
 
 _S: Final = 1_000_000_000
 _MIN: Final = 60 * _S
@@ -88,6 +89,7 @@ class Source:
     name: str
     slot: int
     kind: Literal["bind", "proxy", "direct", "smarthost"]
+    #: The name of a schedule, or "none".
     warmup: str
     ehlo: str = ""
     #: bind: the local address; proxy, direct: the one that destinations see.
@@ -406,6 +408,7 @@ class Settings:
 
     kafka: Kafka = Kafka()
     sources: Mapping[str, Source] = field(default_factory=dict)
+    warmups: Mapping[str, Warmup] = field(default_factory=dict)
     pools: Mapping[str, Pool] = field(default_factory=dict)
     tenants: Mapping[str, Tenant] = field(default_factory=dict)
     classes: Mapping[str, ClassPolicy] = field(default_factory=dict)

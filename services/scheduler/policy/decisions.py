@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from services.scheduler.policy.budgets import WarmupNews
 from services.scheduler.policy.parking import Unit
 from shared.records.delivery import Handover, Late
 from shared.records.event import Event
@@ -69,6 +70,8 @@ class Decisions:
     moved: dict[str, MovedState | None] = field(default_factory=dict)
     #: Unit -> from where its records are passed over, or None where they are not any more.
     parked: dict[Unit, ParkedState | None] = field(default_factory=dict)
+    #: To be told; what it follows from is in ``pairs``.
+    warmups: list[WarmupNews] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         """Say whether there is anything to write."""

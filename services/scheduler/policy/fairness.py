@@ -216,11 +216,11 @@ class DueQueue:
         found = known.tenants.get(tenant) if known is not None else None
         return 0 if found is None else found.count
 
-    def oldest_due(self) -> int | None:
+    def oldest_due(self, now_ns: int) -> int | None:
         """Give the due time of the delivery that has been ready longest; None: none is ready."""
         heads = (self._head(line) for line in self._lines.values())
         return min(
-            (head[0] for head in heads if head is not None and head[0] <= self._now_ns),
+            (head[0] for head in heads if head is not None and head[0] <= now_ns),
             default=None,
         )
 

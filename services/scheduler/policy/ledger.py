@@ -36,6 +36,7 @@ from services.scheduler.policy.pairs import Pairs
 from services.scheduler.policy.queues import Choice, Group, Over, Queues
 from services.scheduler.policy.resting import Entries
 from services.scheduler.policy.settling import Settling
+from services.scheduler.policy.warmup import Status
 from shared.protocol.control import ControlView
 from shared.records.delivery import Delivery, Handover, Late
 from shared.records.grant import Grant
@@ -281,6 +282,7 @@ class Ledger:
             parked=self.intake.parking.take(),
             pairs=pairs,
             totals=totals,
+            warmups=self._pairs.budgets.take_news(),
         )
         self._moving.take(decided)
         self._granted = []
@@ -332,6 +334,12 @@ class Ledger:
     def pauses(self) -> list[tuple[str, int, int]]:
         """List (limit key, slot, until ns) of every pair that is paused."""
         return self._pairs.paused(self.now_ns)
+
+    def warmups(self) -> Iterable[tuple[str, int, Status]]:
+        """Give (limit key or bucket of sites, slot, status) of every warm-up that is decided about here."""
+        for key, slot, status in self._pairs.budgets.statuses(self.now_ns):
+            if self._lanes.decides(key):
+                yield key, slot, status
 
     # -- the middle
 

@@ -1,4 +1,4 @@
-"""The (limit key, slot) pairs of one partition: limiter, pause, credit. Pure.
+"""The (limit key, slot) pairs of one partition: limiter, pause, credit, warm-up. Pure.
 
 A pair has one deciding partition, so what is here is exact. Tokens are spent at a grant's t0 and never refunded. Credit counts open
 grants of the slot's present epoch: those of an earlier one are void at once, since nobody will act on them. When a slot's epoch
@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from services.scheduler.policy import backoff, growth, limits, pauses
+from services.scheduler.policy.budgets import Budgets
 from services.scheduler.policy.learning import Answer, Learning, PairNews
 from services.scheduler.policy.meter import Meter
 from services.scheduler.policy.pairlimit import (
@@ -22,11 +23,12 @@ from services.scheduler.policy.pairlimit import (
     PairLimits,
     slowed,
 )
+from services.scheduler.policy.warmup import Spent, Token
 from shared.protocol.control import NO_EPOCH, ControlView
 from shared.records.backoff import Backoff
 from shared.records.lanemap import LaneMap
 from shared.records.outcome import Outcome
-from shared.records.state import DeliveryState, Open, PairState, TotalState
+from shared.records.state import DeliveryState, Open, PairState, TotalState, WarmupState
 from shared.runtime.settings import Settings
 
 _S: Final = 1_000_000_000
@@ -77,6 +79,8 @@ class Room:
     """The pair may take a grant that starts at ``t0_ns``."""
 
     t0_ns: int
+    #: Where its source is being warmed up.
+    warming: Token | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +109,13 @@ class Pairs:
     _dirty_totals: set[str] = field(default_factory=set)
     _configured: PairLimits = field(init=False)
     _learning: Learning = field(init=False)
+    budgets: Budgets = field(init=False)
 
     def __post_init__(self) -> None:
         """Resolve by these settings, and learn by their rules."""
         self._configured = PairLimits(self.settings)
         self._learning = Learning(self.settings.backoff, self.settings.timing, self.rng)
+        self.budgets = Budgets(self.settings, self.view)
 
     # -- changelog
 
@@ -125,6 +131,7 @@ class Pairs:
             epoch=record.epoch,
             good=record.good,
         )
+        self.budgets.restore(record.key, record.slot, record.warmup)
 
     def restore_total(self, record: TotalState) -> None:
         """Take the limiter over all slots of a key."""
@@ -132,7 +139,9 @@ class Pairs:
 
     def take(self) -> tuple[list[PairState], list[TotalState]]:
         """Give what changed since the last call."""
-        pairs = [_state(self._pairs[which]) for which in self._dirty]
+        # A bucket of sites has a budget and nothing else of a pair.
+        dirty = self._dirty | self.budgets.take()
+        pairs = [self._record(self._pair(key, slot, NO_EPOCH)) for key, slot in dirty]
         totals = [TotalState(key=key, limiter=self._totals[key]) for key in self._dirty_totals]
         self._dirty, self._dirty_totals, self._glances = set(), set(), {}
         return pairs, totals
@@ -148,9 +157,9 @@ class Pairs:
     ) -> tuple[tuple[PairState, ...], tuple[TotalState, ...]]:
         """Give the state of every pair and total of a lane, for its next decider; what rests needs no mention."""
         pairs = (
-            _state(pair)
+            self._record(pair)
             for pair in self._pairs.values()
-            if not _rests(pair, now_ns) and lane_map.lane_of(pair.key) == lane
+            if not self._rests(pair, now_ns) and lane_map.lane_of(pair.key) == lane
         )
         totals = (
             TotalState(key=key, limiter=limiter)
@@ -169,6 +178,7 @@ class Pairs:
             if record.backoff is not None:
                 pair.backoff = backoff.stricter(pair.backoff or backoff.NONE, record.backoff)
             pair.good = growth.merged(pair.good, record.good)
+            self.budgets.merge(record.key, record.slot, record.warmup)
             self._changed(pair)
         for total in totals:
             self._totals[total.key] = max(self._totals.get(total.key, 0), total.limiter)
@@ -216,7 +226,20 @@ class Pairs:
         if limit.total_rate is not None:
             total = self._totals.get(key, 0)
             t0 = max(t0, limits.earliest(total, limit.total_rate, now_ns))
-        return Room(t0) if t0 <= now_ns + HORIZON_NS else Full(t0 - HORIZON_NS, "rate")
+        return self._warmed(key, slot, now_ns, t0)
+
+    def _warmed(self, key: str, slot: int, now_ns: int, t0_ns: int) -> Room | Full:
+        """Say whether the warm-up lets a grant start at ``t0_ns``, which its rates allow, or a little later."""
+        if t0_ns > now_ns + HORIZON_NS:
+            return Full(t0_ns - HORIZON_NS, "rate")
+        match self.budgets.token(key, slot, now_ns, t0_ns):
+            case None:
+                return Room(t0_ns)
+            case Spent(until_ns=until):
+                return Full(until, "warmup")
+            case Token(t0_ns=at) as warming:
+                late = at - HORIZON_NS
+                return Room(at, warming) if late <= now_ns else Full(late, "warmup")
 
     def spend(self, provider: str | None, key: str, slot: int, t0_ns: int) -> None:
         """Spend the tokens of a grant that starts at ``t0_ns``."""
@@ -234,6 +257,7 @@ class Pairs:
         if limit.total_rate is not None:
             self._totals[key] = limits.spend(self._totals.get(key, 0), limit.total_rate, t0_ns)
             self._dirty_totals.add(key)
+        self.budgets.spend(key, slot, t0_ns)
 
     def window_ns(self, provider: str | None, key: str, slot: int) -> int | None:
         """Give how long after t0 a grant may start where that is shorter than the lease.
@@ -273,6 +297,7 @@ class Pairs:
         """Let the pair learn from the answer to ``grant``, which is settled; True where it may now do other than before."""
         pair = self._pair(key, grant.slot, NO_EPOCH)
         self.heard(key, grant.slot, outcome)
+        self.budgets.hear(key, grant.slot, outcome, now_ns)
         which = entry.provider, key, grant.slot
         answer = Answer(
             entry.provider,
@@ -360,6 +385,15 @@ class Pairs:
             self._dirty.add((key, slot))
         return pair
 
+    def _record(self, pair: Pair) -> PairState:
+        return _state(pair, self.budgets.state(pair.key, pair.slot))
+
+    def _rests(self, pair: Pair, now_ns: int) -> bool:
+        """Say whether the pair is as one that was never used: no pause, nothing learnt, no warm-up, and its last token long ago."""
+        calm = pair.pause == pauses.CLEAR and pair.backoff is None and not pair.good
+        rested = pair.limiter < now_ns - _RESTED_NS
+        return calm and rested and self.budgets.state(pair.key, pair.slot) is None
+
     def _load(self, slot: int, epoch: int) -> SlotLoad:
         load = self._loads.setdefault(slot, SlotLoad())
         if epoch > load.epoch:
@@ -367,7 +401,7 @@ class Pairs:
         return load
 
 
-def _state(pair: Pair) -> PairState:
+def _state(pair: Pair, warmup: WarmupState | None = None) -> PairState:
     return PairState(
         key=pair.key,
         slot=pair.slot,
@@ -377,13 +411,8 @@ def _state(pair: Pair) -> PairState:
         backoff=pair.backoff,
         heard=pair.heard,
         good=pair.good,
+        warmup=warmup,
     )
-
-
-def _rests(pair: Pair, now_ns: int) -> bool:
-    """Say whether the pair is as one that was never used: no pause, nothing learnt, and its last token long ago."""
-    calm = pair.pause == pauses.CLEAR and pair.backoff is None and not pair.good
-    return calm and pair.limiter < now_ns - _RESTED_NS
 
 
 def _pause(record: PairState) -> pauses.Pause:

@@ -19,6 +19,7 @@ from services.scheduler.policy.fairness import DueQueue, Order
 from services.scheduler.policy.lanes import Lanes
 from services.scheduler.policy.lines import FOREVER, Check, Gate, Line, Shut, together
 from services.scheduler.policy.pairs import Full, Pairs, Room
+from services.scheduler.policy.steering import Steering, first_tags, goes_first
 from shared.protocol.control import ControlView
 from shared.records.control import Directive
 from shared.records.state import DeliveryState
@@ -47,6 +48,7 @@ class Group:
     provider: str | None
     queue: DueQueue
     turns: rotation.State = rotation.START
+    steering: Steering = field(default_factory=Steering)
     #: When it is looked at next; FOREVER: when something changes.
     wake_ns: int = FOREVER
     reason: str = "due"
@@ -78,7 +80,7 @@ class _Candidate:
     slot: int
     weight: int
     epoch: int
-    t0_ns: int
+    room: Room
 
 
 @dataclass(slots=True)
@@ -102,10 +104,13 @@ class Queues:
     _lane_changes: int = -1
     _now_ns: int = 0
     _order: Order = field(init=False)
+    #: Tags of mail that goes first from a source that is being warmed up.
+    _first: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Read the order out of the settings."""
+        """Read the order, and whose mail goes first, out of the settings."""
         self._order = Order.of(self.settings)
+        self._first = first_tags(self.settings)
 
     def __len__(self) -> int:
         """Count the groups."""
@@ -266,16 +271,24 @@ class Queues:
                 group.reason, group.wake_ns = "due", group.queue.next_ns()
                 return
             entry = entries[id_]
-            able = [(c.slot, c.weight) for c in candidates if c.t0_ns < entry.expires_ns]
+            able = [each for each in candidates if each.room.t0_ns < entry.expires_ns]
             if not able:
                 yield Over(entry)
                 continue
-            slot, group.turns = rotation.choose(able, group.turns, self.rng)
+            first = goes_first(entry, self._first)
+            fit = group.steering.among(able, first=first, now_ns=now_ns)
+            slot, group.turns = rotation.choose(
+                [(c.slot, c.weight) for c in fit], group.turns, self.rng
+            )
             chosen = next(c for c in candidates if c.slot == slot)
-            self.pairs.spend(group.provider, group.limit_key, slot, chosen.t0_ns)
+            t0 = chosen.room.t0_ns
+            self.pairs.spend(group.provider, group.limit_key, slot, t0)
             window = self.pairs.window_ns(group.provider, group.limit_key, slot)
-            t1 = chosen.t0_ns + (self.settings.timing.lease_ns if window is None else window)
-            yield Choice(entry, slot, chosen.epoch, chosen.t0_ns, t1, group)
+            t1 = t0 + (self.settings.timing.lease_ns if window is None else window)
+            if chosen.room.warming is not None:
+                # What begins later would be of another day's budget.
+                t1 = min(t1, chosen.room.warming.end_ns)
+            yield Choice(entry, slot, chosen.epoch, t0, t1, group)
             candidates = self._left(group, chosen, candidates, slots, now_ns)
 
     def _left(
@@ -295,7 +308,7 @@ class Queues:
                 group.provider, group.limit_key, chosen.slot, chosen.epoch, now_ns
             )
             if isinstance(room, Room):
-                chosen.t0_ns = room.t0_ns
+                chosen.room = room
                 return candidates
             left = [candidate for candidate in candidates if candidate is not chosen]
             if left:
@@ -311,8 +324,8 @@ class Queues:
             if epoch is None:
                 continue
             match self.pairs.room(group.provider, group.limit_key, slot, epoch, now_ns):
-                case Room(t0_ns=t0):
-                    found.append(_Candidate(slot, weight, epoch, t0))
+                case Room() as room:
+                    found.append(_Candidate(slot, weight, epoch, room))
                 case Full(until_ns=until, why=reason):
                     until = now_ns + _LOOK_AGAIN_NS if until is None else until
                     if until < wake:
@@ -355,13 +368,14 @@ class Queues:
         return source.family in families
 
     def stale_pins(self, entries: Mapping[str, DeliveryState], now_ns: int) -> list[DeliveryState]:
-        """Take out the deliveries whose remembered slot has been away for too long: another may try."""
+        """Take out the deliveries whose remembered slot has been away, or may not send, for too long: another may try."""
         freed: list[DeliveryState] = []
         for group in self._groups.values():
-            if group.pinned is None or group.pinned in self._live:
+            away = group.pinned not in self._live or group.reason == "warmup"
+            if group.pinned is None or not away:
                 continue
             while (
-                due := group.queue.oldest_due()
+                due := group.queue.oldest_due(now_ns)
             ) is not None and due + _PIN_PATIENCE_NS <= now_ns:
                 id_ = group.queue.pop_ready(now_ns)
                 if id_ is None:

@@ -69,6 +69,7 @@ TYPES: dict[str, type[msgspec.Struct]] = {
     "back-off": backoff.Backoff,
     "allowance": backoff.Allowance,
     "suspension": backoff.Suspension,
+    "warm-up": state.WarmupState,
     "state of a total": state.TotalState,
     "state of a lane": state.LaneState,
     "state of a delivery that moved": state.MovedState,

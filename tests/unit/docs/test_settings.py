@@ -37,6 +37,7 @@ from shared.runtime.settings import (
     Timing,
     UnknownPolicy,
 )
+from shared.runtime.warmups import Warmup
 
 PAGE = (Path(__file__).parents[3] / "docs" / "settings.md").read_text()
 EXAMPLES = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
@@ -57,6 +58,7 @@ TABLES = {
     "kafka.tls": (KafkaTls,),
     "kafka.sasl": (KafkaSasl,),
     "sources.NAME": (Source,),
+    "warmups.NAME": (Warmup,),
     "pools.NAME": (Pool,),
     "tenants.NAME": (Tenant,),
     "tenants.NAME.streams.STREAM": (Stream,),

@@ -237,7 +237,7 @@ def test_what_could_not_be_read_is_not_compared_with_anything(tmp_path: Path) ->
         ("slots = 16", "slots = 9", "sources.relay.slot: expected at most 8, since kafka.slots = 9; got 9"),
         ("slots = 16", "slots = 129", "kafka.slots: expected at most 128, got 129: a slot group has no more, and there is one group"),
         ('warmup = "none"\n[sources.ip-2]', "[sources.ip-2]", "sources.ip-1.warmup: is required"),
-        ('warmup = "none"\n[sources.ip-2]', 'warmup = "gentle"\n[sources.ip-2]', 'sources.ip-1.warmup: expected "none", got "gentle"'),
+        ('warmup = "none"\n[sources.ip-2]', 'warmup = "gentle"\n[sources.ip-2]', "sources.ip-1.warmup: no such schedule: gentle; there"),
         ('"192.0.2.11"', '"192.0.2.10"', "sources.ip-2.address: 192.0.2.10 is already the address of ip-1"),
         ('ehlo = "m2.example.com"\n', "", "sources.ip-2.ehlo: is required"),
         ('host = "smtp.relay.example"\n', "", "sources.relay.host: is required"),

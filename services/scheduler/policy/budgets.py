@@ -1,0 +1,173 @@
+"""The warm-up budgets of one partition: whose they are, and what is remembered of them. Pure.
+
+A budget belongs to (limit key, slot), the pair, where the key is a provider or a smart host: it has one deciding partition, so its count is
+exact. All other sites share one budget for each source, and their lanes are the buckets of the lane map, each decided about somewhere
+else. So the day's budget is divided: every bucket has its part, ``site:N`` at the slot, which is counted where the bucket is decided about
+and goes with it when its lane moves. The parts add up to the day's budget and nobody must ask anybody. What one bucket leaves another
+does not get; a bucket that is blocked goes back alone.
+
+What is remembered lies in the pair's record (``PairState.warmup``), written in the transaction of the grants that it allowed.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from services.scheduler.policy import warmup
+from services.scheduler.policy.warmup import News, Plan, Spent, Status, Token
+from shared.protocol.control import ControlView
+from shared.records.outcome import Outcome
+from shared.records.state import WarmupState
+from shared.runtime.settings import Settings
+from shared.runtime.warmups import Warmup
+
+#: Whose budget: a provider, a smart host or a bucket of sites, and the slot.
+Which = tuple[str, int]
+#: How the buckets of sites are named.
+BUCKET: Final = "site:"
+
+
+@dataclass(frozen=True, slots=True)
+class WarmupNews:
+    """Something that people should hear of."""
+
+    key: str
+    slot: int
+    kind: News
+    status: Status
+
+
+@dataclass(slots=True)
+class Budgets:
+    """All budgets that this partition counts."""
+
+    settings: Settings
+    view: ControlView
+    _states: dict[Which, WarmupState] = field(default_factory=dict)
+    _schedules: dict[int, Warmup | None] = field(default_factory=dict)
+    #: limit key -> whose budgets it spends, and which part of them that is.
+    _keys: dict[str, tuple[str, int, int]] = field(default_factory=dict)
+    _plans: dict[Which, Plan] = field(default_factory=dict)
+    _dirty: set[Which] = field(default_factory=set)
+    _news: list[WarmupNews] = field(default_factory=list)
+
+    # -- memory
+
+    def restore(self, key: str, slot: int, state: WarmupState | None) -> None:
+        """Take what a pair's record says."""
+        if state is not None:
+            self._states[key, slot] = state
+
+    def merge(self, key: str, slot: int, state: WarmupState | None) -> None:
+        """Take what the decider before remembers; it knows all that was spent here before the lane went there."""
+        if state is not None:
+            known = self._states.get((key, slot))
+            self._states[key, slot] = state if known is None else warmup.later(state, known)
+            self._dirty.add((key, slot))
+
+    def state(self, key: str, slot: int) -> WarmupState | None:
+        """Give what a pair's record must say."""
+        return self._states.get((key, slot))
+
+    def take(self) -> set[Which]:
+        """Give whose state has changed since the last call."""
+        dirty, self._dirty = self._dirty, set()
+        return dirty
+
+    def take_news(self) -> list[WarmupNews]:
+        """Give what is to be told since the last call."""
+        news, self._news = self._news, []
+        return news
+
+    # -- grants and answers
+
+    def token(self, key: str, slot: int, now_ns: int, at_ns: int) -> Token | Spent | None:
+        """Say when a grant of ``slot`` for ``key`` may start, at ``at_ns`` or later; None: it is warm, or never was warmed up."""
+        found = self._find(key, slot)
+        if found is None:
+            return None
+        which, plan = found
+        state = self._now(which, plan, now_ns)
+        return warmup.token(state, plan, at_ns, self.settings.timing.skew_ns)
+
+    def spend(self, key: str, slot: int, t0_ns: int) -> None:
+        """Count a grant that ``token`` allowed."""
+        found = self._find(key, slot)
+        if found is not None:
+            which, plan = found
+            state = self._states[which]
+            self._set(which, plan, warmup.spend(state, t0_ns), None)
+
+    def hear(self, key: str, slot: int, outcome: Outcome, now_ns: int) -> None:
+        """Let the budget learn from an outcome."""
+        found = self._find(key, slot)
+        if found is not None:
+            which, plan = found
+            state, news = warmup.hear(self._now(which, plan, now_ns), outcome)
+            self._set(which, plan, state, news)
+
+    def complained(self, key: str, slot: int, now_ns: int) -> None:
+        """Let the budget learn of a complaint."""
+        found = self._find(key, slot)
+        if found is not None:
+            which, plan = found
+            state, news = warmup.complained(self._now(which, plan, now_ns))
+            self._set(which, plan, state, news)
+
+    # -- what is shown
+
+    def statuses(self, now_ns: int) -> Iterator[tuple[str, int, Status]]:
+        """Give (provider, smart host or bucket; slot; status) of each budget that has been asked for."""
+        for key, slot in list(self._states):
+            found = self._find(key, slot)
+            if found is not None:
+                which, plan = found
+                yield key, slot, warmup.status(self._now(which, plan, now_ns), plan)
+
+    # -- the middle
+
+    def _now(self, which: Which, plan: Plan, now_ns: int) -> WarmupState:
+        state = self._states.get(which)
+        if state is None:
+            state = self._states[which] = warmup.begin(now_ns)
+        elif now_ns // warmup.DAY_NS > state.day:
+            state, news = warmup.passed(state, plan, now_ns)
+            self._set(which, plan, state, news)
+        return state
+
+    def _set(self, which: Which, plan: Plan, state: WarmupState, news: News | None) -> None:
+        if state is self._states.get(which):
+            return
+        self._states[which] = state
+        self._dirty.add(which)
+        if news is not None:
+            self._news.append(WarmupNews(*which, news, warmup.status(state, plan)))
+
+    def _find(self, key: str, slot: int) -> tuple[Which, Plan] | None:
+        try:
+            schedule = self._schedules[slot]
+        except KeyError:
+            source = self.settings.source_of(slot)
+            schedule = self.settings.warmups.get(source.warmup) if source is not None else None
+            self._schedules[slot] = schedule
+        if schedule is None:
+            return None
+        known = self._keys.get(key)
+        if known is None:
+            known = self._keys[key] = self._whose(key)
+        whose, part, parts = known
+        plan = self._plans.get((whose, slot))
+        if plan is None:
+            plan = self._plans[whose, slot] = Plan(schedule, part, parts)
+        return (whose, slot), plan
+
+    def _whose(self, key: str) -> tuple[str, int, int]:
+        lane_map = self.view.lane_map
+        if lane_map is None:
+            raise LookupError(
+                "no lane map has been read; the worker waits for one before it starts"
+            )
+        lane = lane_map.lane_of(key)
+        if key in self.settings.providers or not lane.startswith(BUCKET):
+            return key, 0, 1
+        return lane, int(lane.removeprefix(BUCKET)), lane_map.buckets
