@@ -7,7 +7,7 @@ import click
 from services.cli.cluster.commands import cluster
 from services.cli.config import config
 from services.cli.limits import limits
-from services.cli.pause import pause, pauses, resume
+from services.cli.orders import COMMANDS
 from services.cli.simulate import simulate
 from services.cli.topics import topics
 
@@ -23,7 +23,7 @@ def postyard() -> None:
     """
 
 
-for command in (topics, config, limits, pause, resume, pauses, simulate, cluster):
+for command in (topics, config, limits, *COMMANDS, simulate, cluster):
     postyard.add_command(command)
 
 

@@ -16,6 +16,7 @@ from shared.records.state import (
     Meta,
     delivery_key,
     moved_key,
+    order_key,
     parked_key,
     state_key,
 )
@@ -74,4 +75,6 @@ def writes(
         yield moved_key(id_), None if moved is None else encode(moved)
     for unit, parked in decided.parked.items():
         yield parked_key(*unit), None if parked is None else encode(parked)
+    for offset, order in decided.orders.items():
+        yield order_key(offset), None if order is None else encode(order)
     yield META_KEY, encode(Meta(now_ns=now_ns, positions=dict(positions)))

@@ -385,7 +385,7 @@ class Worker:
                 topics.events,
                 here,
                 encode(event),
-                key=(event.delivery or event.submission).encode(),
+                key=(event.delivery or event.submission or _order_of(event)).encode(),
             )
         for key, value_or_none in changelog.writes(
             decided, self.ledger.now_ns, self._inputs.positions
@@ -416,3 +416,7 @@ class Worker:
             self._bodies.forget(*self._place(granted.delivery))
         for forwarded in decided.forwarded:
             self._bodies.forget(*self._place(forwarded.delivery))
+
+
+def _order_of(event: Event) -> str:
+    return event.order.id if event.order is not None else ""

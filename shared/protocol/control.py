@@ -9,8 +9,10 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
+from shared.records.action import STANDING
 from shared.records.configuration import Configuration
 from shared.records.control import (
+    Answering,
     Claim,
     Control,
     Directive,
@@ -19,6 +21,8 @@ from shared.records.control import (
     Present,
     Released,
     SourceState,
+    answering_pod,
+    directive_id,
     present_pod,
 )
 from shared.records.lanemap import LaneMap
@@ -69,6 +73,28 @@ class Sender:
     lacks: frozenset[int]
 
 
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """A directive as it was read: its offset orders it, its stamp says which mail was there before it."""
+
+    offset: int
+    stamp_ns: int
+    order: Directive
+
+    def in_force(self, now_ns: int) -> bool:
+        """Say whether its time is not over; what only ends another is never in force."""
+        expires = self.order.expires_ns
+        return self.order.action != "resume" and (expires is None or now_ns < expires)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A scheduler's last word of itself, and its stamp."""
+
+    said: Answering
+    stamp_ns: int
+
+
 class ControlView:
     """Fold mail.control."""
 
@@ -80,7 +106,12 @@ class ControlView:
         self.lane_map: LaneMap | None = None
         #: The last that was published.
         self.configuration: Configuration | None = None
-        self.directives: dict[str, Directive] = {}
+        #: id -> the newest directive of that name.
+        self.directives: dict[str, Ordered] = {}
+        #: Grows whenever they change.
+        self.directive_changes = 0
+        #: pod -> its scheduler, dead ones too.
+        self.schedulers: dict[str, Member] = {}
         #: pod -> its sender, dead ones too.
         self.senders: dict[str, Sender] = {}
         self._slots: dict[int, SlotView] = {}
@@ -107,17 +138,28 @@ class ControlView:
             case SourceState():
                 self.slot(record.slot).usable = record.usable
             case LaneMap() | Configuration() | Directive():
-                self._ordered(record)
-            case Present():
-                self._present(record, stamp_ns)
-            case Hello():
-                pass
+                self._ordered(offset, stamp_ns, record)
+            case Answering() | Present() | Hello():
+                self._member(record, stamp_ns)
 
     def bury(self, offset: int, key: bytes) -> None:
         """Take a tombstone, the next record."""
         self.position = offset + 1
         if (pod := present_pod(key)) is not None:
             self.senders.pop(pod, None)
+        elif (pod := answering_pod(key)) is not None:
+            self.schedulers.pop(pod, None)
+        elif (id_ := directive_id(key)) is not None and self.directives.pop(id_, None) is not None:
+            self.directive_changes += 1
+
+    def _member(self, record: Answering | Present | Hello, stamp_ns: int) -> None:
+        match record:
+            case Answering():
+                self.schedulers[record.pod] = Member(record, stamp_ns)
+            case Present():
+                self._present(record, stamp_ns)
+            case Hello():
+                pass
 
     def _present(self, record: Present, stamp_ns: int) -> None:
         before = self.senders.get(record.pod)
@@ -127,7 +169,9 @@ class ControlView:
             record.process, since, stamp_ns, record.leaving, frozenset(record.lacks)
         )
 
-    def _ordered(self, record: LaneMap | Configuration | Directive) -> None:
+    def _ordered(
+        self, offset: int, stamp_ns: int, record: LaneMap | Configuration | Directive
+    ) -> None:
         match record:
             case LaneMap():
                 if self.lane_map is None or record.version > self.lane_map.version:
@@ -135,7 +179,8 @@ class ControlView:
             case Configuration():
                 self.configuration = record
             case Directive():
-                self.directives[record.id] = record
+                self.directives[record.id] = Ordered(offset, stamp_ns, record)
+                self.directive_changes += 1
 
     def _beat(self, record: Heartbeat, stamp_ns: int) -> None:
         slot = self.slot(record.slot)
@@ -210,36 +255,19 @@ class ControlView:
         """Give the stamp of the ``ready`` of ``epoch``; 0 if it was not read."""
         return self.slot(slot).ready.get(epoch, 0)
 
-    def pause(
-        self, *, tenant: str, provider: str | None, source: str | None, now_ns: int
-    ) -> Directive | None:
-        """Find a pause that holds for all of these; one that names a source holds where ``source`` is that one."""
-        return next(
-            (
-                order
-                for order in self.directives.values()
-                if _holds(order, tenant, provider, source, now_ns)
-            ),
-            None,
-        )
+    def answering(self, away_ns: int) -> list[Answering]:
+        """Give the schedulers that can be asked: heard of within ``away_ns`` of log time."""
+        return [
+            member.said
+            for member in self.schedulers.values()
+            if self.log_ns - member.stamp_ns < away_ns
+        ]
 
-    def pauses(self, now_ns: int) -> list[Directive]:
-        """List the pauses in force."""
-        return [order for order in self.directives.values() if _in_force(order, now_ns)]
+    def in_force(self, now_ns: int) -> list[Ordered]:
+        """List the directives whose time is not over, in the order in which they were given."""
+        found = [ordered for ordered in self.directives.values() if ordered.in_force(now_ns)]
+        return sorted(found, key=lambda ordered: ordered.offset)
 
-
-def _in_force(order: Directive, now_ns: int) -> bool:
-    return order.action == "pause" and (order.expires_ns is None or now_ns < order.expires_ns)
-
-
-def _holds(
-    order: Directive, tenant: str, provider: str | None, source: str | None, now_ns: int
-) -> bool:
-    return _in_force(order, now_ns) and all(
-        wanted is None or wanted == given
-        for wanted, given in (
-            (order.tenant, tenant),
-            (order.provider, provider),
-            (order.source, source),
-        )
-    )
+    def standing(self, now_ns: int) -> list[Directive]:
+        """List the pauses, and what else stands until it expires or is resumed."""
+        return [each.order for each in self.in_force(now_ns) if each.order.action in STANDING]

@@ -1,16 +1,23 @@
 """What travels on mail.control: one partition, compacted, read by everybody from its start.
 
 Slots: ``claim`` (its offset is the slot's epoch), ``heartbeat`` (the first ready one of an epoch is its `ready`), ``released``, ``hello``
-(a round trip of one's own). Cluster: ``present`` (a sender lives), ``lanemap``, ``directive``. Keys keep what must survive compaction: the
-last claim, the last heartbeat and the last release of each slot, each pod's last ``present``, the lane map, each directive. A pod's key
-ends with the pod: a tombstone is written when it leaves, or by the others when it has long been silent.
+(a round trip of one's own). Cluster: ``present`` (a sender lives), ``answering`` (a scheduler does, and where it can be asked),
+``lanemap``, ``directive``. Keys keep what must survive compaction: the last claim, the last heartbeat and the last release of each slot,
+each pod's last ``present`` or ``answering``, the lane map, each directive. A pod's key ends with the pod: a tombstone is written when it
+leaves, or by the others when it has long been silent. A directive's ends an hour after it has expired.
 """
 
-from typing import Final, Literal
+from typing import Annotated, Final
 
-from shared.records.codec import Codec, Record
+import msgspec
+
+from shared.records.action import Action
+from shared.records.codec import Codec, Natural, Record
 from shared.records.configuration import Configuration
 from shared.records.lanemap import LaneMap
+from shared.records.selector import Selector
+
+_Positive = Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
 
 
 class Claim(Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="claim"):
@@ -84,6 +91,31 @@ class SourceState(
     reason: str = ""
 
 
+class Answering(
+    Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="answering"
+):
+    """Say that a scheduler lives, which partitions it has, and where it answers; said again and again."""
+
+    process: str
+    pod: str
+    #: As ``http://192.0.2.4:9464``.
+    url: str
+    partitions: tuple[int, ...] = ()
+
+
+class OrderedRate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """At most ``count`` in any window of ``period_ns``; so many of them at once."""
+
+    count: _Positive
+    period_ns: _Positive
+    burst: _Positive = 1
+
+    def __post_init__(self) -> None:
+        """Refuse a burst that is no part of the count."""
+        if self.burst > self.count:
+            raise ValueError("burst: at most the count")
+
+
 class Directive(
     Record,
     frozen=True,
@@ -95,14 +127,32 @@ class Directive(
     """An operator's order: what, on whom, why, by whom, until when."""
 
     id: str
-    action: Literal["pause", "resume"]
+    action: Action
     tenant: str | None = None
+    stream: str | None = None
+    tag: str | None = None
+    class_: str | None = msgspec.field(name="class", default=None)
     provider: str | None = None
+    domain: str | None = None
     source: str | None = None
+    accepted_before_ns: Natural | None = None
+    delivery: str | None = None
+    #: reroute: where to.
+    pool: str | None = None
+    #: slow: so much of what is allowed else, in percent.
+    percent: Annotated[int, msgspec.Meta(ge=1, le=99)] | None = None
+    #: limit: at most so much, where less is not allowed already.
+    rate: OrderedRate | None = None
+    connections: _Positive | None = None
     reason: str
     author: str
-    #: None: until resumed.
+    #: None: until resumed. Of what is done once: until when mail that comes late, or back, is looked at.
     expires_ns: int | None = None
+
+    @property
+    def selector(self) -> Selector:
+        """Give what it is about."""
+        return Selector(**{name: getattr(self, name) for name in Selector.__struct_fields__})
 
 
 Control = (
@@ -112,6 +162,7 @@ Control = (
     | Hello
     | Present
     | SourceState
+    | Answering
     | LaneMap
     | Configuration
     | Directive
@@ -119,7 +170,7 @@ Control = (
 CONTROL: Codec[Control] = Codec(Control)
 
 
-def control_key(record: Control) -> bytes:  # noqa: PLR0911 - one for each kind
+def control_key(record: Control) -> bytes:  # noqa: C901, PLR0911 - one for each kind
     """Name what compaction keeps the last of."""
     match record:
         case Claim(slot=slot):
@@ -135,15 +186,19 @@ def control_key(record: Control) -> bytes:  # noqa: PLR0911 - one for each kind
             return b"hello"
         case Present(pod=pod):
             return present_key(pod)
+        case Answering(pod=pod):
+            return answering_key(pod)
         case LaneMap():
             return b"lanemap"
         case Configuration():
             return b"configuration"
         case Directive(id=id_):
-            return b"directive/" + id_.encode()
+            return directive_key(id_)
 
 
 _PRESENT: Final = b"present/"
+_ANSWERING: Final = b"answering/"
+_DIRECTIVE: Final = b"directive/"
 
 
 def present_key(pod: str) -> bytes:
@@ -154,3 +209,23 @@ def present_key(pod: str) -> bytes:
 def present_pod(key: bytes) -> str | None:
     """Say whose ``present`` a key is; None: it is another record's."""
     return key.removeprefix(_PRESENT).decode() if key.startswith(_PRESENT) else None
+
+
+def answering_key(pod: str) -> bytes:
+    """Name the key of a scheduler's ``answering``."""
+    return _ANSWERING + pod.encode()
+
+
+def answering_pod(key: bytes) -> str | None:
+    """Say whose ``answering`` a key is; None: it is another record's."""
+    return key.removeprefix(_ANSWERING).decode() if key.startswith(_ANSWERING) else None
+
+
+def directive_key(id_: str) -> bytes:
+    """Name the key of a directive."""
+    return _DIRECTIVE + id_.encode()
+
+
+def directive_id(key: bytes) -> str | None:
+    """Say which directive a key is of; None: it is another record's."""
+    return key.removeprefix(_DIRECTIVE).decode() if key.startswith(_DIRECTIVE) else None

@@ -56,13 +56,16 @@ class Delivery(
     eight_bit: bool = False
     smtputf8: bool = False
     #: What it has been through where it was before: grants counted, retry steps taken, unknown outcomes, refusals by greylisting and
-    #: the slot that must try next, whether it is held, hops between partitions.
+    #: the slot that must try next, whether it is held, the newest order that was done to it, since when it waits again, hops between
+    #: partitions.
     n: Natural = 0
     steps: Natural = 0
     unknowns: Natural = 0
     refusals: Natural = 0
     pinned: int | None = None
     held: bool = False
+    ordered: Natural = 0
+    back_ns: Natural = 0
     hop: Natural = 0
     again: bool = False
 

@@ -1,6 +1,7 @@
 """event: everything that happens to a delivery, on mail.events, for platforms, webhooks and consoles.
 
-Key = delivery id (or the submission's, where there is no delivery), so that the events of a delivery keep their order. Times are
+Key = delivery id (or the submission's, where there is no delivery), so that the events of a delivery keep their order. What operators
+order is here too: a ``directive`` event from each scheduler partition when it has done it, and when it has ended. Times are
 RFC 3339. Every event has ``final``: after a final one nothing more is said of the delivery except feedback.
 """
 
@@ -8,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from shared.records.action import Action
 from shared.records.codec import Codec, Record
 from shared.records.outcome import Reply, Wire
 
@@ -21,7 +23,21 @@ EventType = Literal[
     "cancelled",
     "suppressed",
     "unknown",
+    "directive",
 ]
+
+
+class Ordering(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Name the operator's order that something happened by, or of which something is said."""
+
+    id: str
+    action: Action
+    author: str
+    #: Of ``directive``: what it is about, whether it was done or has ended, and with how many deliveries in this scheduler partition.
+    selector: str = ""
+    phase: Literal["", "done", "ended"] = ""
+    hits: int = 0
+    partition: int | None = None
 
 
 class Event(Record, frozen=True, kw_only=True, omit_defaults=True):
@@ -61,6 +77,7 @@ class Event(Record, frozen=True, kw_only=True, omit_defaults=True):
     relayed: bool = False
     #: After an unknown outcome: the mailbox may have it twice.
     maybe_duplicate: bool = False
+    order: Ordering | None = None
 
 
 EVENT: Codec[Event] = Codec(Event)

@@ -2,11 +2,12 @@
 
 ``DeliveryState`` is the one record that is not frozen: it is the scheduler's working memory and its changelog at once, so that what is
 restored cannot differ from what was. Keys: ``d/<delivery id>``, ``p/<slot>/<limit key>``, ``t/<limit key>``, ``l/<lane>``,
-``m/<delivery id>``, ``x/<class>/<pool>/<tenant>/<destination>``, ``meta``; a delivery that ended is a tombstone.
+``m/<delivery id>``, ``x/<class>/<pool>/<tenant>/<destination>``, ``o/<offset>``, ``meta``; a delivery that ended is a tombstone.
 """
 
 import msgspec
 
+from shared.records.action import Action
 from shared.records.backoff import Backoff
 from shared.records.codec import VERSION, Codec
 
@@ -64,6 +65,10 @@ class DeliveryState(msgspec.Struct, omit_defaults=True, tag_field="k", tag="d", 
     #: An operator or ``unknown = "hold"`` keeps it until it is told otherwise.
     held: bool = False
     hop: int = 0
+    #: The offset of the newest order that was done to it; no older one is done again.
+    ordered: int = 0
+    #: When its last attempt was settled, or its last question answered; 0: it never waited again.
+    back_ns: int = 0
     open: Open | None = None
 
 
@@ -174,6 +179,25 @@ class ParkedState(
     count: int = 0
 
 
+class OrderState(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="o"
+):
+    """What this partition has done of an operator's order that is in force."""
+
+    v: int = VERSION
+    #: Of the directive in mail.control.
+    offset: int
+    id: str
+    action: Action
+    selector: str
+    author: str
+    reason: str
+    #: How many deliveries it was done to, or was about when it came.
+    hits: int = 0
+    #: What waited when it came has been looked at.
+    done: bool = False
+
+
 class Meta(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="meta"
 ):
@@ -185,7 +209,16 @@ class Meta(
     positions: dict[str, int] = msgspec.field(default_factory=dict)
 
 
-State = DeliveryState | PairState | TotalState | LaneState | MovedState | ParkedState | Meta
+State = (
+    DeliveryState
+    | PairState
+    | TotalState
+    | LaneState
+    | MovedState
+    | ParkedState
+    | OrderState
+    | Meta
+)
 STATE: Codec[State] = Codec(State)
 META_KEY = b"meta"
 
@@ -205,6 +238,8 @@ def state_key(record: State) -> bytes:  # noqa: PLR0911 - one for each kind
             return moved_key(id_)
         case ParkedState(class_=class_, pool=pool, destination=destination, tenant=tenant):
             return parked_key(class_, pool, destination, tenant)
+        case OrderState(offset=offset):
+            return order_key(offset)
         case Meta():
             return META_KEY
 
@@ -222,3 +257,8 @@ def moved_key(id_: str) -> bytes:
 def parked_key(class_: str, pool: str, destination: str, tenant: str) -> bytes:
     """Name what is parked; with no value it says that it is not any more."""
     return f"x/{class_}/{pool}/{tenant}/{destination}".encode()
+
+
+def order_key(offset: int) -> bytes:
+    """Name the memory of an order; with no value it says that the order has ended."""
+    return b"o/%d" % offset

@@ -1,8 +1,11 @@
-"""Events out of a delivery's state: pure, one function."""
+"""Events out of a delivery's state, and out of what was done of an order: pure, one function each."""
 
-from shared.records.event import Event, EventType
+from typing import Literal
+
+from shared.records.control import Directive
+from shared.records.event import Event, EventType, Ordering
 from shared.records.outcome import Outcome
-from shared.records.state import DeliveryState
+from shared.records.state import DeliveryState, OrderState
 from shared.records.times import rfc3339
 
 _S = 1_000_000_000
@@ -20,6 +23,7 @@ def event(
     category: str = "",
     relayed: bool = False,
     next_ns: int | None = None,
+    by: Directive | None = None,
 ) -> Event:
     """Say what happened to ``delivery`` at ``now_ns``; the wire's part comes from ``outcome``."""
     return Event(
@@ -48,4 +52,37 @@ def event(
         age_s=round((now_ns - delivery.accepted_ns) / _S, 3),
         relayed=relayed and kind == "delivered",
         maybe_duplicate=kind == "delivered" and delivery.unknowns > 0,
+        order=Ordering(id=by.id, action=by.action, author=by.author) if by else None,
+    )
+
+
+def directive_event(
+    state: OrderState,
+    phase: Literal["done", "ended"],
+    partition: int,
+    now_ns: int,
+    newer: Directive | None = None,
+) -> Event:
+    """Say that ``partition`` has done an order, or that it has ended there: ``newer`` is the one that ended it."""
+    reason = state.reason
+    if phase == "ended":
+        reason = "its time was over"
+        if newer is not None:
+            reason = f"{newer.action} by {newer.author}: {newer.reason}"
+    return Event(
+        type="directive",
+        final=False,
+        time=rfc3339(now_ns),
+        submission="",
+        tenant="",
+        reason=reason,
+        order=Ordering(
+            id=state.id,
+            action=state.action,
+            author=state.author,
+            selector=state.selector,
+            phase=phase,
+            hits=state.hits,
+            partition=partition,
+        ),
     )

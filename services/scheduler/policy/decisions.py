@@ -11,6 +11,7 @@ from shared.records.state import (
     DeliveryState,
     LaneState,
     MovedState,
+    OrderState,
     PairState,
     ParkedState,
     TotalState,
@@ -72,6 +73,8 @@ class Decisions:
     parked: dict[Unit, ParkedState | None] = field(default_factory=dict)
     #: To be told; what it follows from is in ``pairs``.
     warmups: list[WarmupNews] = field(default_factory=list)
+    #: Offset of an order -> what was done of it, or None where it has ended.
+    orders: dict[int, OrderState | None] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         """Say whether there is anything to write."""
@@ -87,6 +90,7 @@ class Decisions:
             or self.lanes
             or self.moved
             or self.parked
+            or self.orders
         )
 
 

@@ -91,5 +91,7 @@ def waiting(record: Delivery, class_: str, offset: int) -> DeliveryState:
         refusals=record.refusals,
         pinned=record.pinned,
         held=record.held,
+        ordered=record.ordered,
+        back_ns=record.back_ns,
         hop=record.hop,
     )

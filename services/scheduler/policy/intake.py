@@ -1,6 +1,7 @@
 """Who finds room in the memory of one partition: how many wait is looked at here, what follows from it in ``parking``. Pure."""
 
 from services.scheduler.policy.deliveries import Deliveries
+from services.scheduler.policy.orders import Orders
 from services.scheduler.policy.parking import Parking, Unit, room, share, unit_of
 from services.scheduler.policy.queues import Queues
 from services.scheduler.policy.unresolved import Unresolved
@@ -13,10 +14,15 @@ class Intake:
     """Take records in, pass them over, take them back."""
 
     def __init__(
-        self, settings: Settings, deliveries: Deliveries, queues: Queues, unresolved: Unresolved
+        self,
+        settings: Settings,
+        deliveries: Deliveries,
+        queues: Queues,
+        unresolved: Unresolved,
+        orders: Orders,
     ) -> None:
         """Look at the ledger's own rooms."""
-        self._settings = settings
+        self._settings, self._orders = settings, orders
         self._deliveries, self._queues, self._unresolved = deliveries, queues, unresolved
         self.parking = Parking()
 
@@ -73,7 +79,8 @@ class Intake:
         smarthost = self._settings.smarthost(unit.pool)
         key = unit.destination if smarthost is None else f"smarthost:{smarthost}"
         waiting = self._queues.waiting(key, unit.class_, unit.tenant)
-        return waiting + self._unresolved.waiting(unit.destination)
+        # What a pause keeps takes room as what waits does.
+        return waiting + self._unresolved.waiting(unit.destination) + self._orders.keeping(unit)
 
 
 def _can_wait(record: Delivery) -> bool:

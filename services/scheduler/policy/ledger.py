@@ -32,6 +32,7 @@ from services.scheduler.policy.lanes import Lanes
 from services.scheduler.policy.lease import LeaseTimes
 from services.scheduler.policy.moving import Moving
 from services.scheduler.policy.opens import OpenGrants
+from services.scheduler.policy.orders import Orders
 from services.scheduler.policy.pairs import Pairs
 from services.scheduler.policy.queues import Choice, Group, Over, Queues
 from services.scheduler.policy.resting import Entries
@@ -47,6 +48,7 @@ from shared.records.state import (
     Meta,
     MovedState,
     Open,
+    OrderState,
     PairState,
     ParkedState,
     State,
@@ -71,14 +73,24 @@ class Ledger:
         times = LeaseTimes(timing.lease_ns, timing.skew_ns, timing.attempt_max_ns)
         self._pairs = Pairs(settings, view, rng)
         self._lanes = Lanes(partition, view)
-        self._queues = Queues(settings, view, self._pairs, self._lanes, rng)
+        self.orders = Orders(partition, settings, view)
+        self._queues = Queues(settings, view, self._pairs, self._lanes, self.orders, rng)
         self._deliveries = Deliveries(self._queues.urgent_ns)
         self._opens = OpenGrants(times, view, self._pairs, self._queues)
         self._moving = Moving(settings, self._lanes, self._deliveries, self._pairs)
         self._settling = Settling(
-            settings, rng, self._deliveries, self._opens, self._pairs, self._queues, self._moving
+            settings,
+            rng,
+            self._deliveries,
+            self._opens,
+            self._pairs,
+            self._queues,
+            self._moving,
+            self.orders,
         )
-        self.intake = Intake(settings, self._deliveries, self._queues, self._settling.unresolved)
+        self.intake = Intake(
+            settings, self._deliveries, self._queues, self._settling.unresolved, self.orders
+        )
         self._pins_ns = 0
         self._granted: list[Granted] = []
 
@@ -116,6 +128,8 @@ class Ledger:
                 self._moving.departed.restore(record)
             case ParkedState():
                 self.intake.parking.restore(record)
+            case OrderState():
+                self.orders.restore(record)
             case Meta():
                 self._pass_to(record.now_ns)
 
@@ -126,7 +140,7 @@ class Ledger:
             if entry.open is not None:
                 self._opens.add(entry, entry.open)
             else:
-                self._settling.place(entry)
+                self._settling.put(entry)
 
     # -- inputs
 
@@ -134,10 +148,14 @@ class Ledger:
         """Start a round; a clock that went back stands still here."""
         self._pass_to(now_ns)
         self._moving.departed.pass_time(self.now_ns)
+        self.orders.refresh(self.now_ns)
         if self._lanes.renewed():
             for entry in self.entries.values():
                 if entry.open is None:
                     self._settling.place_anew(entry)
+        self.orders.sweep(self.entries, self._settling.meet)
+        for id_ in self.orders.free():
+            self._settling.place_anew(self.entries[id_])
         self._queues.refresh(self.now_ns)
         for entry in self._deliveries.over(self.now_ns):
             # An open one is looked at again when it is settled.
@@ -275,14 +293,16 @@ class Ledger:
     def take(self) -> Decisions:
         """Give everything that was decided since the last call; it must be committed, or this ledger thrown away."""
         pairs, totals = self._pairs.take()
+        orders, said = self.orders.take()
         decided = Decisions(
             granted=self._granted,
-            events=self._settling.take(),
+            events=self._settling.take() + said,
             deliveries=self._deliveries.take(),
             parked=self.intake.parking.take(),
             pairs=pairs,
             totals=totals,
             warmups=self._pairs.budgets.take_news(),
+            orders=orders,
         )
         self._moving.take(decided)
         self._granted = []
@@ -293,7 +313,9 @@ class Ledger:
         if self._moving.pending:
             return self.now_ns
         times = (self._deliveries.next_over_ns(), self._settling.unresolved.next_ns())
-        return min([self._queues.next_ns(), *(at for at in times if at is not None)])
+        return min(
+            [self._queues.next_ns(), self.orders.next_ns(), *(at for at in times if at is not None)]
+        )
 
     # -- what the shell and the gauges ask
 
@@ -322,6 +344,8 @@ class Ledger:
                 yield entry, "moving"
             elif entry.held:
                 yield entry, "held"
+            elif self.orders.kept(entry) is not None:
+                yield entry, "directive"
             elif entry.site is None and not self._settings.smarthost(entry.pool):
                 yield entry, "dns"
             else:

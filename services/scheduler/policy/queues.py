@@ -17,7 +17,8 @@ from services.scheduler.policy import rotation
 from services.scheduler.policy.entries import line_of
 from services.scheduler.policy.fairness import DueQueue, Order
 from services.scheduler.policy.lanes import Lanes
-from services.scheduler.policy.lines import FOREVER, Check, Gate, Line, Shut, together
+from services.scheduler.policy.lines import FOREVER, Check, Gate, together
+from services.scheduler.policy.orders import LOOKED, Orders
 from services.scheduler.policy.pairs import Full, Pairs, Room
 from services.scheduler.policy.steering import Steering, first_tags, goes_first
 from shared.protocol.control import ControlView
@@ -91,6 +92,7 @@ class Queues:
     view: ControlView
     pairs: Pairs
     lanes: Lanes
+    orders: Orders
     rng: random.Random
     #: What keeps lines back.
     gates: list[Gate] = field(default_factory=list)
@@ -101,7 +103,10 @@ class Queues:
     #: slot -> epoch that may be granted to now.
     _live: dict[int, int] = field(default_factory=dict)
     _pauses: list[Directive] = field(default_factory=list)
-    _lane_changes: int = -1
+    #: Of lanes and orders, as they were seen last.
+    _changes: tuple[int, int] = (-1, -1)
+    #: How many more a round may give to the pauses that keep what they hold back.
+    _keep: int = 0
     _now_ns: int = 0
     _order: Order = field(init=False)
     #: Tags of mail that goes first from a source that is being warmed up.
@@ -193,12 +198,12 @@ class Queues:
             epoch = self.view.live_epoch(source.slot, now_ns, fresh)
             if epoch is not None:
                 live[source.slot] = epoch
-        paused = self.view.pauses(now_ns)
-        if paused != self._pauses:
-            self._pauses = paused
+        changes = self.lanes.changes, self.orders.changes
+        if changes[1] != self._changes[1]:
+            self._pauses = self.orders.pauses()
             self.reopen(now_ns)
-        if live != self._live or self.lanes.changes != self._lane_changes:
-            self._live, self._lane_changes = live, self.lanes.changes
+        if live != self._live or changes[0] != self._changes[0]:
+            self._live = live
             for key, group in self._groups.items():
                 if group.reason != "due":
                     self._schedule(key, group, 0)
@@ -217,6 +222,7 @@ class Queues:
     ) -> Iterator[Choice | Over]:
         """Give deliveries that may go now, or never, group by group in turns; each is taken out of its queue."""
         turn: deque[GroupKey] = deque()
+        self._keep = LOOKED
         while self._wakes and self._wakes[0][0] <= now_ns:
             wake, _, key = heapq.heappop(self._wakes)
             group = self._groups.get(key)
@@ -271,6 +277,12 @@ class Queues:
                 group.reason, group.wake_ns = "due", group.queue.next_ns()
                 return
             entry = entries[id_]
+            if self.orders.keeps(entry):
+                self._keep -= 1
+                if self._keep <= 0:
+                    group.reason, group.wake_ns = "directive", now_ns
+                    return
+                continue
             able = [each for each in candidates if each.room.t0_ns < entry.expires_ns]
             if not able:
                 yield Over(entry)
@@ -385,21 +397,8 @@ class Queues:
 
     def _check(self, group: Group) -> Check | None:
         """Give what is asked of each line of this group before it may go."""
-        checks = [gate.at(group.limit_key, group.provider) for gate in self.gates]
-        tenants = {
-            order.tenant
-            for order in self._pauses
-            if order.tenant is not None
-            and order.source is None
-            and order.provider in (None, group.provider)
-        }
-
-        def paused(line: Line, _now_ns: int) -> Shut | None:
-            if line.tenant in tenants:
-                return Shut(None, "directive", whole=True, spread=True)
-            return None
-
-        checks.append(paused if tenants else None)
+        gates: list[Gate] = [*self.gates, self.orders]
+        checks = [gate.at(group.limit_key, group.provider) for gate in gates]
         return together([check for check in checks if check is not None])
 
     def _blocked(self, group: Group) -> tuple[set[int], bool]:
@@ -412,7 +411,7 @@ class Queues:
                 source = self.settings.sources.get(order.source)
                 if source is not None:
                     slots.add(source.slot)
-            elif order.tenant is None:
+            else:
                 return slots, True
         return slots, False
 

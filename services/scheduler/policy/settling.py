@@ -15,9 +15,11 @@ from services.scheduler.policy.deliveries import Deliveries
 from services.scheduler.policy.lease import Verdict, counts_as_started
 from services.scheduler.policy.moving import Moving
 from services.scheduler.policy.opens import OpenGrants
+from services.scheduler.policy.orders import Order, Orders
 from services.scheduler.policy.pairs import Pairs
 from services.scheduler.policy.queues import Queues
 from services.scheduler.policy.unresolved import Unresolved
+from shared.records.control import Directive
 from shared.records.event import Event, EventType
 from shared.records.outcome import Handback, Outcome
 from shared.records.state import DeliveryState, Open
@@ -39,9 +41,11 @@ class Settling:
         pairs: Pairs,
         queues: Queues,
         moving: Moving,
+        orders: Orders,
     ) -> None:
         """Work on the ledger's own rooms."""
         self.now_ns = 0
+        self._orders = orders
         self.unresolved = Unresolved()
         self._settings, self._rng = settings, rng
         self._deliveries, self._opens, self._pairs, self._queues = deliveries, opens, pairs, queues
@@ -143,7 +147,7 @@ class Settling:
 
     def replan(self, entry: DeliveryState, due_ns: int) -> None:
         """Let the delivery wait until ``due_ns``, unless its time is over."""
-        entry.due_ns = due_ns
+        entry.due_ns, entry.back_ns = due_ns, self.now_ns
         self._deliveries.touch(entry)
         if retry.expired(entry.expires_ns, self.now_ns):
             self.end(entry, "expired", reason="its time was over")
@@ -151,6 +155,11 @@ class Settling:
             self.place(entry)
 
     def place(self, entry: DeliveryState) -> None:
+        """Let a delivery that comes, or comes back, wait where it belongs, unless an order ends it."""
+        if all(self._obey(entry, order) for order in self._orders.applicable(entry)):
+            self.put(entry)
+
+    def put(self, entry: DeliveryState) -> None:
         """Let the delivery wait where it belongs; for its way, if another partition decides about it."""
         if not self._moving.stays(entry) or entry.held:
             return
@@ -158,6 +167,47 @@ class Settling:
             self.unresolved.add(entry, self.now_ns)
         else:
             self._queues.add(entry)
+
+    def meet(self, entry: DeliveryState, order: Order) -> None:
+        """Do an order to a delivery that it is about, where that waits; one that is out is met when it is back."""
+        if not order.once:
+            self._orders.hit(order)
+        elif entry.open is None:
+            self._take_out(entry)
+            self.place(entry)
+        elif order.action == "rush":
+            # It is tried already: what comes of that is not to be hurried again.
+            entry.ordered = max(entry.ordered, order.offset)
+            self._deliveries.touch(entry)
+
+    def _obey(self, entry: DeliveryState, order: Order) -> bool:
+        """Do what was ordered once to a delivery that waits nowhere; False: it has ended."""
+        directive = order.directive
+        if directive.action == "reroute" and directive.pool not in self._settings.pools:
+            return True  # Another configuration is meant: better late than nowhere.
+        self._orders.hit(order)
+        if directive.action in ("cancel", "expire"):
+            kind: EventType = "cancelled" if directive.action == "cancel" else "expired"
+            self.end(entry, kind, reason=order.why, category="directive", by=directive)
+            return False
+        entry.ordered = order.offset
+        self._deliveries.touch(entry)
+        if directive.action == "reroute" and directive.pool is not None:
+            entry.pool, entry.pinned = directive.pool, None
+        elif directive.action == "rush":
+            self._rush(entry, by_id=directive.delivery is not None)
+        return True
+
+    def _rush(self, entry: DeliveryState, *, by_id: bool) -> None:
+        """Cut the wait for a retry short; never what the platform asked for, nor what greylisting does."""
+        if entry.held and by_id:
+            # Nobody knows whether it was delivered: only an order that means this very one may risk another copy.
+            entry.held, entry.due_ns = False, self.now_ns
+        if entry.n:
+            least = entry.not_before_ns
+            if entry.pinned is not None:
+                least = max(least, entry.back_ns + self._settings.timing.greylist_min_ns)
+            entry.due_ns = min(entry.due_ns, max(self.now_ns, least))
 
     def end(
         self,
@@ -167,9 +217,10 @@ class Settling:
         outcome: Outcome | None = None,
         reason: str = "",
         category: str = "",
+        by: Directive | None = None,
     ) -> None:
-        """Say the final event and forget the delivery."""
-        self._say(kind, entry, outcome=outcome, reason=reason, category=category, final=True)
+        """Say the final event and forget the delivery; ``by``: the order that ended it."""
+        self._say(kind, entry, outcome=outcome, reason=reason, category=category, final=True, by=by)
         self.drop(entry)
 
     def refuse(self, entry: DeliveryState, category: str, reason: str) -> None:
@@ -185,12 +236,16 @@ class Settling:
         self._deliveries.drop(entry)
 
     def place_anew(self, entry: DeliveryState) -> None:
-        """Take the delivery out of where it waits: it may belong somewhere else now."""
+        """Take the delivery out of where it waits: it may belong somewhere else now.
+
+        Orders are left to their sweep: there is no bound on how many are placed anew in a round.
+        """
         self._take_out(entry)
-        self.place(entry)
+        self.put(entry)
 
     def _take_out(self, entry: DeliveryState) -> None:
         self._queues.remove(entry)
+        self._orders.forget(entry)
         self.unresolved.remove(entry)
         self._moving.remove(entry)
 
@@ -208,6 +263,7 @@ class Settling:
         category: str = "",
         final: bool = False,
         next_ns: int | None = None,
+        by: Directive | None = None,
     ) -> None:
         self._events.append(
             event(
@@ -221,6 +277,7 @@ class Settling:
                 category=category,
                 relayed=self._settings.smarthost(entry.pool) is not None,
                 next_ns=next_ns,
+                by=by,
             )
         )
 

@@ -154,22 +154,52 @@ def test_a_pause_holds_until_it_is_resumed_by_the_same_names(ready: Operator) ->
         "--reason", "4.7.28 since ten", "--author", "ada", "--expires", "2h",
     )  # fmt: skip
     assert paused.exit_code == 0, paused.output
-    ready.types("pause", "--source", "ip-1", "--reason", "moving", "--author", "bob")
-    listed = ready.types("pauses").stdout.splitlines()
-    assert listed[0].startswith("tenant=acme,provider=gmail, until 2")
-    assert listed[0].endswith(", by ada: 4.7.28 since ten")
-    assert listed[1] == "source=ip-1, until resumed, by bob: moving"
-    order = ready.control().pause(tenant="acme", provider="gmail", source=None, now_ns=1)
-    assert order is not None
-    assert order.author == "ada"
+    ready.types(
+        "pause", "--source", "ip-1", "--reason", "moving", "--author", "bob", "--until-resumed"
+    )
+    ready.types("pause", "--tag", "sale", "--reason", "by default it ends", "--author", "bob")
+    listed = ready.types("directives").stdout.splitlines()
+    assert listed[0].startswith("pause tenant=acme,provider=gmail, until 2")
+    assert ", by ada: 4.7.28 since ten [pause-" in listed[0]
+    assert listed[1].startswith("pause source=ip-1, until resumed, by bob: moving [")
+    assert listed[2].startswith("pause tag=sale, until 2")
+    (order, *_) = ready.control().standing(1)
+    assert (order.author, order.tenant, order.provider) == ("ada", "acme", "gmail")
+    again = ready.types("pause", "--tag", "sale", "--reason", "anew", "--author", "eve")
+    assert again.exit_code == 0
+    assert len(ready.control().standing(1)) == 3, "it takes the place of the one before"
     wrong = ready.types("resume", "--tenant", "acme", "--reason", "done", "--author", "ada")
     assert wrong.exit_code == 1
-    assert "tenant=acme: no such pause; in force:\ntenant=acme,provider=gmail" in wrong.stderr
+    assert (
+        "tenant=acme: nothing to resume; what stands:\ntenant=acme,provider=gmail" in wrong.stderr
+    )
     right = ready.types(
         "resume", "--tenant", "acme", "--provider", "gmail", "--reason", "done", "--author", "ada"
     )
     assert right.exit_code == 0, right.output
-    assert ready.types("pauses").stdout == "source=ip-1, until resumed, by bob: moving\n"
+    id_ = ready.control().standing(1)[-1].id
+    by_id = ready.types("resume", "--id", id_, "--reason", "done", "--author", "ada")
+    assert by_id.stdout == "resumed paused tag=sale\n"
+    (last,) = ready.types("directives").stdout.splitlines()
+    assert "source=ip-1" in last
+
+
+def test_what_is_done_once_is_about_what_was_accepted_before(ready: Operator) -> None:
+    done = ready.types(
+        "cancel", "--tag", "sale", "--older-than", "2h", "--domain", "Bücher.example",
+        "--class", "bulk", "--reason", "wrong link", "--author", "ada",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    routed = ready.types(
+        "reroute", "--delivery", "b1-2-0", "--pool", "all", "--reason", "x", "--author", "ada"
+    )
+    assert routed.exit_code == 0, routed.output
+    cancel, reroute = (each.order for each in ready.control().in_force(1))
+    assert (cancel.tag, cancel.class_, cancel.domain) == ("sale", "bulk", "xn--bcher-kva.example")
+    assert cancel.accepted_before_ns is not None
+    assert cancel.expires_ns is not None
+    assert (reroute.delivery, reroute.pool) == ("b1-2-0", "all")
+    assert ready.control().standing(1) == []
 
 
 @pytest.mark.parametrize(
@@ -180,6 +210,13 @@ def test_a_pause_holds_until_it_is_resumed_by_the_same_names(ready: Operator) ->
         (("pause", "--tenant", "acme"), "Missing option '--reason'"),
         (("pause", "--tenant", "acme", "--reason", "x", "--expires", "2001-01-01T00:00:00Z"), "is not in the future"),
         (("resume", "--reason", "x"), "name at least one of"),
+        (("cancel", "--reason", "x"), "name at least one of"),
+        (("cancel", "--tag", "a", "--older-than", "soon", "--reason", "x"), "expected a duration"),
+        (("cancel", "--class", "fast", "--reason", "x"), "'transactional', 'bulk'"),
+        (("reroute", "--tenant", "acme", "--reason", "x"), "Missing option '--pool'"),
+        (("reroute", "--tenant", "acme", "--pool", "al", "--reason", "x"), "no such pool: al; did you mean all?"),
+        (("pause", "--source", "ip-1", "--tag", "a", "--reason", "x"), "a source is paused for all of its mail"),
+        (("pause", "--tag", "a", "--until-resumed", "--expires", "2h", "--reason", "x"), "either --expires or"),
     ],
 )  # fmt: skip
 def test_an_order_that_names_nothing_real_is_wrong_usage(
@@ -219,7 +256,7 @@ def test_a_key_that_is_not_there_is_found_by_the_check_alone(operator: Operator)
 
 
 def test_without_topics_every_order_says_what_to_do(operator: Operator) -> None:
-    for words in (("config", "apply"), ("pauses",)):
+    for words in (("config", "apply"), ("directives",)):
         found = operator.types(*words)
         assert found.exit_code == 78
         assert found.stderr.endswith("there is no such topic; run `postyard topics apply`\n")

@@ -13,7 +13,7 @@ from shared.records.body import BODY, Body
 from shared.records.codec import Codec, Unreadable, encode, split
 from shared.records.configuration import Configuration
 from shared.records.delivery import DELIVERY, Delivery, Handover, Late
-from shared.records.event import EVENT, Event
+from shared.records.event import EVENT, Event, Ordering
 from shared.records.grant import GRANT, Grant
 from shared.records.lanemap import LaneMap
 from shared.records.outcome import (
@@ -52,6 +52,7 @@ TYPES: dict[str, type[msgspec.Struct]] = {
     "message": Message,
     "attachment": Attachment,
     "event": Event,
+    "ordering": Ordering,
     "reply": Reply,
     "wire": Wire,
     "rejected": Rejected,
@@ -74,6 +75,7 @@ TYPES: dict[str, type[msgspec.Struct]] = {
     "state of a lane": state.LaneState,
     "state of a delivery that moved": state.MovedState,
     "state of a parked unit": state.ParkedState,
+    "state of an order": state.OrderState,
     "meta": state.Meta,
     "body": Body,
     "claim": control.Claim,
@@ -84,7 +86,9 @@ TYPES: dict[str, type[msgspec.Struct]] = {
     "source": control.SourceState,
     "lanemap": LaneMap,
     "configuration": Configuration,
+    "answering": control.Answering,
     "directive": control.Directive,
+    "rate": control.OrderedRate,
 }
 SECTIONS = {
     part.partition("\n")[0].strip(): part

@@ -130,6 +130,11 @@ class World:
             self.state[f"{pair.slot}/{pair.key}"] = encode(pair)
         for total in decided.totals:
             self.state[total.key] = encode(total)
+        for offset, order in decided.orders.items():
+            if order is None:
+                self.state.pop(f"o/{offset}", None)
+            else:
+                self.state[f"o/{offset}"] = encode(order)
         self.events += decided.events
         self.grants += [granted.grant for granted in decided.granted]
         return decided

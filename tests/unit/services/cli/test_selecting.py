@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cli.pause import Selector, moment_ns
+from services.cli.selecting import moment_ns
+from shared.records.selector import Selector
 
 NOW = 1_800_000_000_000_000_000
 NAME = st.none() | st.sampled_from(["a", "b"])
@@ -31,13 +32,19 @@ def test_a_moment_without_its_zone_is_refused(text: str) -> None:
 
 
 @given(NAME, NAME, NAME, NAME, NAME, NAME)
-def test_two_pauses_have_the_same_id_only_if_they_name_the_same(
+def test_two_selectors_are_written_alike_only_if_they_name_the_same(
     tenant: str | None,
-    provider: str | None,
-    source: str | None,
+    class_: str | None,
+    tag: str | None,
     tenant2: str | None,
-    provider2: str | None,
-    source2: str | None,
+    class2: str | None,
+    tag2: str | None,
 ) -> None:
-    one, other = Selector(tenant, provider, source), Selector(tenant2, provider2, source2)
-    assert (one.id == other.id) == (one == other)
+    one = Selector(tenant=tenant, class_=class_, tag=tag)
+    other = Selector(tenant=tenant2, class_=class2, tag=tag2)
+    assert (str(one) == str(other)) == (one == other)
+    assert bool(one) == (one != Selector())
+
+
+def test_an_age_counts_back_from_now() -> None:
+    assert moment_ns("90m", NOW, ago=True) == NOW - 5_400_000_000_000
