@@ -3,12 +3,16 @@
 import heapq
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from services.scheduler.policy.lease import LeaseTimes, Verdict, deadline_ns, judge
 from services.scheduler.policy.pairs import Pairs
 from services.scheduler.policy.queues import Queues
 from shared.protocol.control import ControlView
 from shared.records.state import DeliveryState, Open
+
+# Less garbage than this is not worth a sweep.
+_SWEEP: Final = 1_024
 
 
 class OpenGrants:
@@ -18,27 +22,42 @@ class OpenGrants:
         """Begin empty."""
         self._times, self._view, self._pairs, self._queues = times, view, pairs, queues
         self._ids: defaultdict[tuple[int, int], set[str]] = defaultdict(set)
+        self._count = 0
+        #: (log time, id, n), some of which are settled; swept when those outweigh the others.
         self._deadlines: list[tuple[int, str, int]] = []
 
     def __len__(self) -> int:
         """Count them."""
-        return sum(map(len, self._ids.values()))
+        return self._count
 
     def add(self, entry: DeliveryState, grant: Open) -> None:
         """Take a grant that was just made, or restored."""
-        self._ids[grant.slot, grant.epoch].add(entry.id)
+        ids = self._ids[grant.slot, grant.epoch]
+        if entry.id not in ids:
+            ids.add(entry.id)
+            self._count += 1
         self._pairs.opened(self._queues.limit_key(entry), grant, entry.size_bytes)
         self.await_answer(entry, grant)
 
     def await_answer(self, entry: DeliveryState, grant: Open) -> None:
         """Look at it again when its time, as it is known now, is over."""
         heapq.heappush(self._deadlines, (deadline_ns(grant, self._times), entry.id, grant.n))
+        if len(self._deadlines) > _SWEEP + 4 * self._count:
+            # A message that takes a second would else be held for the twenty minutes that its attempt might have taken.
+            self._sweep()
+
+    def _sweep(self) -> None:
+        there = set().union(*self._ids.values())
+        self._deadlines = [each for each in self._deadlines if each[1] in there]
+        heapq.heapify(self._deadlines)
 
     def close(self, entry: DeliveryState, grant: Open) -> None:
         """Forget a grant that is settled: its credit is free, and its key is looked at again."""
         entry.open = None
         ids = self._ids[grant.slot, grant.epoch]
-        ids.discard(entry.id)
+        if entry.id in ids:
+            ids.remove(entry.id)
+            self._count -= 1
         if not ids:
             del self._ids[grant.slot, grant.epoch]
         key = self._queues.limit_key(entry)
@@ -54,7 +73,7 @@ class OpenGrants:
             entry = entries.get(id_)
             if entry is not None and entry.open is not None and entry.open.n == n:
                 yield from self._judged(entry, entry.open, log_time_ns)
-        for slot, epoch in list(self._ids):
+        for slot, epoch in [each for each in self._ids if self._view.epoch(each[0]) > each[1]]:
             newer = self._view.newer_ready_ns(slot, epoch)
             if newer is not None and log_time_ns > newer + self._times.skew_ns:
                 for id_ in list(self._ids[slot, epoch]):
