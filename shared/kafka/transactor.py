@@ -1,6 +1,6 @@
 """One partition worker's transactions: a round is begun, written, every future checked, committed. Or it never happened.
 
-aiokafka commits although a send in the transaction failed, so nothing is committed before each record's own future said yes. After one
+aiokafka commits although a send in the transaction failed, so nothing is committed before the future of each batch said yes. After one
 failure, or any abort, the transactor is dead: its owner fences anew and reads its state back, since memory may be ahead of the log.
 
 A crash before the commit leaves an open transaction, which the next owner's start aborts, or the broker after ``transaction_timeout_ms``;
@@ -8,7 +8,7 @@ until then nobody reads past it. A crash after the commit was sent leaves a roun
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -25,23 +25,29 @@ from shared.kafka.errors import (
     TopicProblem,
     translate,
 )
+from shared.records.topics import MAX_RECORD_BYTES
 
 # The broker aborts a transaction that is open for 10 s; a commit that takes this long was aborted there anyhow.
 _COMMIT_S: Final = 15.0
 _ABORT_S: Final = 5.0
 # A request above the broker's socket.request.max.bytes (100 MiB) is not refused: the connection is cut, and the client tries for ever.
 ROUND_BYTES: Final = 64 << 20
+# The broker's ``max.message.bytes`` of every topic, less what a batch of one record adds.
+_RECORD_BYTES: Final = MAX_RECORD_BYTES - 1_000
 
 
 class Round:
     """What goes into one transaction."""
 
-    __slots__ = ("_bytes", "_producer", "failure", "futures", "group", "offsets")
+    __slots__ = ("_batches", "_bytes", "_producer", "failure", "futures", "group", "offsets")
 
     def __init__(self, producer: AIOKafkaProducer) -> None:
         """The transaction was begun."""
         self._producer = producer
         self._bytes = 0
+        #: What is not handed over to the producer yet. Records of their own would cost it a future, a look-up and a task's turn each.
+        self._batches: dict[tuple[str, int], Any] = {}
+        #: Of each batch, and of each record that went by itself.
         self.futures: list[asyncio.Future[Any]] = []
         self.group = ""
         self.offsets: dict[TopicPartition, int] = {}
@@ -51,34 +57,59 @@ class Round:
     async def send(
         self, topic: str, partition: int, value: bytes | None, key: bytes | None = None
     ) -> None:
-        """Add a record; raises Fenced or RoundFailed."""
-        await self._send(topic, partition, value, key)
+        """Add a record; raises Fenced or RoundFailed, here or when the round is committed."""
+        self._count(value, key)
+        place = (topic, partition)
+        batch = self._batches.get(place)
+        if batch is None or batch.append(timestamp=None, key=key, value=value) is None:
+            await self._hand_over(place)
+            batch = self._batches[place] = self._producer.create_batch()
+            # The first record always fits, whatever its size.
+            batch.append(timestamp=None, key=key, value=value)
 
     async def send_and_place(
         self, topic: str, partition: int, value: bytes, key: bytes | None = None
     ) -> int:
         """Add a record and wait for its offset, which only counts once the round is committed."""
-        future = await self._send(topic, partition, value, key)
+        self._count(value, key)
+        await self._hand_over((topic, partition))
+        future = await self._sent(
+            f"{topic}/{partition}",
+            self._producer.send(topic, value, key=key, partition=partition),
+        )
         try:
             return int((await future).offset)
         except THEIRS as error:
             raise self.fail(error) from error
 
-    async def _send(
-        self, topic: str, partition: int, value: bytes | None, key: bytes | None
-    ) -> "asyncio.Future[Any]":
-        self._bytes += len(value or b"")
+    def _count(self, value: bytes | None, key: bytes | None) -> None:
+        size = len(value or b"") + len(key or b"")
+        if size > _RECORD_BYTES:
+            raise self.fail(RecordTooLarge(f"a record of {size} bytes"))
+        self._bytes += size
         if self._bytes > ROUND_BYTES:
             raise self.fail(RecordTooLarge(f"a round of more than {ROUND_BYTES} bytes"))
-        try:
-            future: asyncio.Future[Any] = await self._producer.send(
-                topic, value, key=key, partition=partition
+
+    async def _hand_over(self, place: tuple[str, int]) -> None:
+        """Let the producer send what was added for ``place``, in its order."""
+        batch = self._batches.pop(place, None)
+        if batch is not None:
+            topic, partition = place
+            await self._sent(
+                f"{topic}/{partition}",
+                self._producer.send_batch(batch, topic, partition=partition),
             )
+
+    async def _sent(
+        self, where: str, sending: Awaitable["asyncio.Future[Any]"]
+    ) -> "asyncio.Future[Any]":
+        try:
+            future = await sending
         except THEIRS as error:
             raise self.fail(error) from error
         except AssertionError as error:
             # All that aiokafka says of a partition that is not there.
-            raise self.fail(TopicProblem(f"{topic}/{partition}: {error}")) from error
+            raise self.fail(TopicProblem(f"{where}: {error}")) from error
         self.futures.append(future)
         return future
 
@@ -102,6 +133,8 @@ class Round:
             raise self.failure
         try:
             async with asyncio.timeout(_COMMIT_S):
+                for place in list(self._batches):
+                    await self._hand_over(place)
                 if self.offsets:
                     await self._producer.send_offsets_to_transaction(self.offsets, self.group)
                 for future in self.futures:

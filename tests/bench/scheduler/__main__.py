@@ -8,15 +8,18 @@ Without a name all are run, one after the other. Every figure is printed and app
 import argparse
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final
 
 from tests.bench.figures import Figures
-from tests.bench.scheduler import memory, policy
+from tests.bench.scheduler import kafka, memory, policy
 
-BENCHES: Final[Mapping[str, Callable[[Figures], None]]] = {
+BENCHES: Final[Mapping[str, Callable[[Figures, Path], None]]] = {
     "policy": policy.run,
     "memory": memory.run,
+    "kafka": kafka.run,
 }
 
 
@@ -28,8 +31,9 @@ def main() -> None:
     # As Ctrl-C: whoever ends the benchmark ends all that it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     figures = Figures()
-    for name in wanted:
-        BENCHES[name](figures)
+    with tempfile.TemporaryDirectory(prefix="postyard-bench-") as directory:
+        for name in wanted:
+            BENCHES[name](figures, Path(directory) / name)
 
 
 if __name__ == "__main__":

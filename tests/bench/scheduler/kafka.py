@@ -1,7 +1,7 @@
 """scheduler.restore, scheduler.kafka: one scheduler process on a real Kafka, with a million deliveries that wait.
 
-It is started where another one ended: it reads back what waits (restore), then takes in what has come since, grants it to senders that answer
-at once, and settles it. A decision is a grant, or what its answer makes of the delivery; each is in a transaction with its state,
+It is started where another one ended: it reads back what waits (restore), then takes in what has come since, grants it to senders that
+answer at once, and settles it. A decision is a grant, or what its answer makes of the delivery; each is in a transaction with its state,
 its event and its place in the inputs. Senders, broker and scheduler share the machine: so the CPU of the scheduler is told as well.
 """
 
@@ -47,7 +47,9 @@ async def _run(figures: Figures, made: Stack, pending: int, fresh: int) -> None:
             restored = time.monotonic() - begun
             used = cpu_s(pids)["scheduler"]
         figures.add("scheduler.restore", f"seconds.{pending}", restored, "s", _RESTORED_S)
-        figures.add("scheduler.restore", f"cpu_us_per_delivery.{pending}", used / pending * 1e6, "us")
+        figures.add(
+            "scheduler.restore", f"cpu_us_per_delivery.{pending}", used / pending * 1e6, "us"
+        )
         figures.add("scheduler.restore", "peak_mib", memory.mib["scheduler"], "MiB")
         before = await _records(made)
         senders = Senders(made)
@@ -84,7 +86,9 @@ def runs(scheduler: Service) -> int:
 
 def delivered(scheduler: Service) -> float:
     """Count the deliveries that a scheduler has said to be delivered."""
-    found = re.findall(r'^postyard_events_total\{.*type="delivered".*\} (\S+)$', scheduler.metrics(), re.M)
+    found = re.findall(
+        r'^postyard_events_total\{.*type="delivered".*\} (\S+)$', scheduler.metrics(), re.MULTILINE
+    )
     return sum(map(float, found))
 
 
@@ -105,12 +109,9 @@ async def _records(made: Stack) -> dict[str, tuple[int, int]]:
             await consumer.seek_to_beginning(*places)
             ends = await consumer.end_offsets(places)
             count = size = 0
-            import collections; kinds=collections.Counter()
             while any([await consumer.position(place) < ends[place] for place in places]):
                 for records in (await consumer.getmany(timeout_ms=200)).values():
                     count += len(records)
-                    kinds.update((r.key or b"")[:2]+(b"-" if r.value is None else b"+") for r in records)
                     size += sum(len(each.value or b"") + len(each.key or b"") for each in records)
         found[name] = count, size
-        print(name, kinds)
     return found

@@ -1,7 +1,8 @@
 """A cluster with a backlog: what a scheduler wrote that took in a million deliveries, and mail that comes behind them.
 
-Written straight into mail.deliveries and mail.state, in large batches, byte for byte what the scheduler writes: to let it take them all in
-first would be most of a benchmark's time. All that waits is not due for a day. Eight providers, so that the lanes spread over the partitions.
+Written straight into mail.deliveries and mail.state, in large batches, byte for byte what the scheduler writes: to let it take them all
+in first would be most of a benchmark's time. All that waits is not due for a day. There are eight providers, so that the lanes spread over
+the partitions.
 """
 
 import time

@@ -43,9 +43,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
 
 
-def run(figures: Figures) -> None:
+def run(figures: Figures, _: Path) -> None:
     """Measure."""
-    ours, _ = cores()
+    ours = cores()[0]
     for count in PENDING:
         result = measured("tests.bench.scheduler.memory", [str(count)], ours, Result)
         each = result.bytes / result.pending

@@ -11,6 +11,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -53,9 +54,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     grants_s: float
 
 
-def run(figures: Figures, messages: int = MESSAGES, backlog: int = BACKLOG) -> None:
+def run(figures: Figures, _: Path, messages: int = MESSAGES, backlog: int = BACKLOG) -> None:
     """Measure the small case and the large one in turn; of several rounds the best of each counts."""
-    ours, _ = cores()
+    ours = cores()[0]
     rounds = [
         [
             measured("tests.bench.scheduler.policy", _words(size, messages, backlog), ours, Result)
