@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from shared.runtime import defaults, rows, urls, values
+from shared.runtime import defaults, rows, urls, values, windows
 from shared.runtime.settings import (
     RELAXED,
     SLOTS_PER_GROUP,
@@ -28,6 +28,7 @@ from shared.runtime.settings import (
 )
 from shared.runtime.table import Table
 from shared.runtime.warmups import LEAST_A_DAY, SHIPPED, Warmup, geometric
+from shared.runtime.windows import Window
 
 T = TypeVar("T")
 #: Of a tenant, or of a stream: a turn is as long, and everybody waits for all turns.
@@ -205,11 +206,21 @@ def _tenant(name: str, table: Table, base: Path) -> Tenant:
         tls=table.get("tls", rows.TLS, "opportunistic"),
         weight=table.get("weight", _WEIGHT, 1),
         streams={stream: _stream(row) for stream, row in table.tables("streams")},
+        windows=_windows(table.table("windows")),
     )
 
 
+def _windows(table: Table) -> dict[str, Window]:
+    found = {class_: table.get(class_, windows.window, None) for class_ in defaults.CLASSES}
+    table.done()
+    return {class_: window for class_, window in found.items() if window is not None}
+
+
 def _stream(table: Table) -> Stream:
-    found = Stream(weight=table.get("weight", _WEIGHT, 1))
+    found = Stream(
+        weight=table.get("weight", _WEIGHT, 1),
+        window=table.get("window", windows.window, None),
+    )
     table.done()
     return found
 
@@ -252,6 +263,7 @@ def _class(table: Table, base: ClassPolicy) -> ClassPolicy:
         unknown=policy,
         jitter=table.get("jitter", values.share, base.jitter),
         urgent_ns=table.get("urgent", values.duration, base.urgent_ns),
+        window=table.get("window", windows.window, base.window),
     )
     table.done()
     return found

@@ -12,6 +12,7 @@ from typing import Final, Literal, NamedTuple
 
 from shared.records.tlslevel import TlsLevel
 from shared.runtime.warmups import Warmup
+from shared.runtime.windows import Window
 
 _S: Final = 1_000_000_000
 _MIN: Final = 60 * _S
@@ -158,6 +159,8 @@ class Stream:
 
     #: So many deliveries has one of its turns among the tenant's streams.
     weight: int = 1
+    #: When it may be sent; None: as the tenant's windows say.
+    window: Window | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +180,8 @@ class Tenant:
     weight: int = 1
     #: The streams of which something is said, by name.
     streams: Mapping[str, Stream] = field(default_factory=dict)
+    #: class -> when its mail may be sent; where nothing is said, the class's window holds.
+    windows: Mapping[str, Window] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +205,8 @@ class ClassPolicy:
     jitter: float = 0.2
     #: What expires within this goes before others.
     urgent_ns: int = 10 * _MIN
+    #: When it may be sent; None: always.
+    window: Window | None = None
 
 
 @dataclass(frozen=True, slots=True)

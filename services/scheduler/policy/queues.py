@@ -21,6 +21,7 @@ from services.scheduler.policy.lines import FOREVER, Check, Gate, together
 from services.scheduler.policy.orders import LOOKED, Orders
 from services.scheduler.policy.pairs import Full, Pairs, Room
 from services.scheduler.policy.steering import Steering, first_tags, goes_first
+from services.scheduler.policy.windows import Windows
 from shared.protocol.control import ControlView
 from shared.records.control import Directive
 from shared.records.state import DeliveryState
@@ -113,9 +114,10 @@ class Queues:
     _first: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Read the order, and whose mail goes first, out of the settings."""
+        """Read the order, whose mail goes first, and send windows out of the settings."""
         self._order = Order.of(self.settings)
         self._first = first_tags(self.settings)
+        self.gates.append(Windows(self.settings))
 
     def __len__(self) -> int:
         """Count the groups."""
@@ -199,10 +201,11 @@ class Queues:
             if epoch is not None:
                 live[source.slot] = epoch
         changes = self.lanes.changes, self.orders.changes
-        if changes[1] != self._changes[1]:
+        was, self._changes = self._changes, changes
+        if changes[1] != was[1]:
             self._pauses = self.orders.pauses()
             self.reopen(now_ns)
-        if live != self._live or changes[0] != self._changes[0]:
+        if live != self._live or changes[0] != was[0]:
             self._live = live
             for key, group in self._groups.items():
                 if group.reason != "due":

@@ -4,6 +4,7 @@ import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC
 
 import msgspec
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from services.scheduler.policy.decisions import Decisions, Found, Gone, NoAnswer
 from services.scheduler.policy.ledger import Ledger
+from services.scheduler.policy.lines import Check, Line, Shut
 from shared.protocol.control import ControlView
 from shared.records.codec import Unreadable, encode
 from shared.records.control import Claim, Directive, Heartbeat
@@ -30,10 +32,12 @@ from shared.runtime.settings import (
     Rate,
     Settings,
     Source,
+    Stream,
     Tenant,
     Timing,
     UnknownPolicy,
 )
+from shared.runtime.windows import Window
 from tests.unit.services.scheduler.policy.making import delivery
 
 S = 1_000_000_000
@@ -201,6 +205,58 @@ def test_a_grant_says_when_its_delivery_expires_and_handed_back_then_it_ends() -
     world.turn()
     assert world.said() == ["expired"]
     assert world.events[0].attempt is None
+
+
+def test_a_line_that_is_shut_is_asked_about_once_however_many_rounds_pass() -> None:
+    asked: list[Line] = []
+
+    class Gate:
+        def at(self, limit_key: str, provider: str | None) -> Check:
+            return self.check
+
+        def check(self, line: Line, _now_ns: int) -> Shut:
+            asked.append(line)
+            return Shut(None, "directive")
+
+    world = World()
+    world.ledger._queues.gates.append(Gate())
+    for number in range(50):
+        world.deliver(f"d{number}")
+    for _ in range(20):
+        world.turn(1)
+    assert asked == [Line("bulk", "acme", "", "acme.example")]
+    world.ledger._queues.reopen(world.now, "big")
+    world.turn()
+    assert len(asked) == 2
+
+
+def test_what_has_a_send_window_waits_for_it_and_is_then_given_evenly() -> None:
+    """The stream's window holds, else the tenant's for the class; nobody else waits, and nothing uses an attempt."""
+    day = START // (86_400 * S) * 86_400 * S
+    nine, noon = (Window((True,) * 7, 60 * hour, 1440, UTC) for hour in (9, 12))
+    config = make_settings()
+    acme = replace(
+        config.tenants["acme"], windows={"bulk": nine}, streams={"news": Stream(window=noon)}
+    )
+    world = World(replace(config, tenants={"acme": acme}), now=day + 8 * 3600 * S)
+    for number in range(100):
+        world.deliver(f"d{number}")
+    world.deliver("news", stream="news")
+    world.deliver("receipt", class_="transactional")
+    world.turn()
+    world.answer(world.only(), "delivered")
+    assert {reason for entry, reason in world.ledger.reasons() if entry.open is None} == {"window"}
+    world.turn(3600)
+    assert world.said() == ["delivered"]
+    released = []
+    for _ in range(5):
+        world.turn(0.2)
+        released.append(len(world.grants))
+    assert [abs(count - 20 * (at + 1)) <= 2 for at, count in enumerate(released)] == [True] * 5
+    assert released[-1] == 100
+    world.grants.clear()
+    world.turn(3 * 3600)
+    assert "news" in {grant.id for grant in world.grants}
 
 
 def test_what_is_near_its_deadline_goes_before_what_waits_longer() -> None:
