@@ -140,8 +140,8 @@ def _rate(_: click.Context, __: click.Parameter, value: str | None) -> OrderedRa
 @selecting(*_LIMITS)
 @_signing
 @_standing
-@click.option("--rate", callback=_rate, help='At most so much from each source, as "100/min".')
-@click.option("--connections", type=click.IntRange(1), help="At most so many from each source.")
+@click.option("--rate", callback=_rate, help='So much from each source, as "100/min".')
+@click.option("--connections", type=click.IntRange(1), help="So many from each source.")
 @config_option
 def limit(
     path: Path,
@@ -153,7 +153,10 @@ def limit(
     expires: int | None,
     until_resumed: bool,  # noqa: FBT001 - click's
 ) -> None:
-    """Limit a provider, or a source, below what is allowed else; it never allows more.
+    """Say what a provider, or a source, may be sent at most, instead of what the configuration says.
+
+    It takes the place of the configured rate and connections, higher or lower; what a total allows, what a warm-up allows, and what a
+    destination has refused still hold. Of several such orders the strictest holds.
 
     Example: postyard limit --provider gmail --source ip-1 --rate 50/h --reason "a new address" --expires 2d
     """
@@ -393,4 +396,4 @@ def _period(ns: int) -> str:
     return named.get(ns, f"{ns // 1_000_000}ms")
 
 
-COMMANDS: Final = (pause, resume, cancel, reroute, rush, expire, directives)
+COMMANDS: Final = (pause, resume, slow, limit, cancel, reroute, rush, expire, directives)

@@ -141,7 +141,7 @@ class Directive(
     pool: str | None = None
     #: slow: so much of what is allowed else, in percent.
     percent: Annotated[int, msgspec.Meta(ge=1, le=99)] | None = None
-    #: limit: at most so much, where less is not allowed already.
+    #: limit: so much from each source, instead of what the configuration says.
     rate: OrderedRate | None = None
     connections: _Positive | None = None
     reason: str

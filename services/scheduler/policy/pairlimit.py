@@ -1,15 +1,18 @@
 """What holds for a (limit key, slot) pair: the layers of the settings, what a site has grown to, what warnings have left. Pure.
 
-    layers -> a total is divided or widened -> (a site that nobody knows: what it has grown to) -> (after warnings: what is left)
+    layers and orders -> a total is divided or widened -> (a site that nobody knows: what it has grown to) -> (after warnings: what is left)
 
 There may be thousands of sites times thousands of sources, so what holds for all keys of which the settings say nothing is kept once.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from services.scheduler.policy import growth, limits
+from services.scheduler.policy.overruling import NOTHING, overruled
 from shared.records.backoff import Backoff
+from shared.records.control import Directive
 from shared.runtime.layers import resolve
 from shared.runtime.settings import Limit, Rate, Settings, Timing
 
@@ -54,16 +57,29 @@ class PairLimits:
         self._listed |= settings.providers.keys()
         self._found: dict[tuple[str, int], PairLimit] = {}
         self._grown: dict[tuple[tuple[str, int], int], PairLimit] = {}
+        self._orders: Sequence[Directive] = ()
+
+    def overrule(self, orders: Sequence[Directive]) -> bool:
+        """Let these orders, and no others, stand above the settings; False: they do already."""
+        if list(orders) == list(self._orders):
+            return False
+        self._orders = orders
+        self._found.clear()
+        self._grown.clear()
+        return True
 
     def of(self, key: str, slot: int, good: int) -> PairLimit:
         """Give what the settings say of a pair; ``good``: messages that it has taken, see ``growth``."""
         # A smart host, and where a route leads to, have a colon in their name.
-        where = (key, slot) if key in self._listed or ":" in key else _UNLISTED
+        listed = key in self._listed or ":" in key or self._orders
+        where = (key, slot) if listed else _UNLISTED
         found = self._found.get(where)
         if found is None:
             source = self._settings.source_of(slot)
-            resolved = resolve(self._settings, key, source.name if source else "").limit()
-            found = self._found[where] = self._made(resolved)
+            name = source.name if source else ""
+            orders = overruled(self._orders, key, name) if self._orders else NOTHING
+            resolved = resolve(self._settings, key, name, order=orders.order).limit()
+            found = self._found[where] = self._made(orders.slowed(resolved))
         return found if found.growing is None else self._growing(where, found, found.growing, good)
 
     def _growing(

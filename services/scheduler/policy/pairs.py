@@ -6,7 +6,7 @@ changes, its pairs count as just used: what the older owner sent last is not kno
 """
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -26,6 +26,7 @@ from services.scheduler.policy.pairlimit import (
 from services.scheduler.policy.warmup import Spent, Token
 from shared.protocol.control import NO_EPOCH, ControlView
 from shared.records.backoff import Backoff
+from shared.records.control import Directive
 from shared.records.lanemap import LaneMap
 from shared.records.outcome import Outcome
 from shared.records.state import DeliveryState, Open, PairState, TotalState, WarmupState
@@ -185,6 +186,11 @@ class Pairs:
             self._dirty_totals.add(total.key)
 
     # -- limits
+
+    def overrule(self, orders: Sequence[Directive]) -> None:
+        """Let what operators have ordered stand above the settings."""
+        if self._configured.overrule(orders):
+            self._slowed.clear()
 
     def limit(self, provider: str | None, key: str, slot: int) -> PairLimit:
         """Give what holds for (key, slot) now."""

@@ -204,6 +204,7 @@ class Queues:
         was, self._changes = self._changes, changes
         if changes[1] != was[1]:
             self._pauses = self.orders.pauses()
+            self.pairs.overrule(self.orders.limiting())
             self.reopen(now_ns)
         if live != self._live or changes[0] != was[0]:
             self._live = live

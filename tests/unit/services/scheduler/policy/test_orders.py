@@ -11,9 +11,10 @@ from services.scheduler.policy.decisions import Forwarded
 from services.scheduler.policy.orders import DONE
 from services.scheduler.rewriting import forwarded_value
 from shared.records.codec import encode
-from shared.records.control import Directive
+from shared.records.control import Directive, OrderedRate
 from shared.records.delivery import DELIVERY, Delivery
 from shared.records.event import Event
+from shared.runtime.settings import LimitRow, Rate
 from tests.unit.services.scheduler.policy.test_ledger import START, S, World, make_settings
 
 _serial = itertools.count()
@@ -373,3 +374,40 @@ def test_whatever_happens_an_order_ends_what_it_is_about_and_counts_what_it_ende
     memory = {state.id: state.hits for state in world.ledger.orders._states.values()}
     by_order = Counter(by.id for by in cancelled.values() if by is not None)
     assert memory == {directive.id: by_order[directive.id] for directive, _ in orders}
+
+
+def spacing(world: World) -> set[tuple[int, int, int]]:
+    return {(grant.slot, grant.spacing_ns, grant.connections) for grant in world.grants}
+
+
+@settings(deadline=None)
+@given(st.integers(1, 99))
+def test_what_is_slowed_has_that_part_of_its_rate_and_connections_until_it_ends(
+    percent: int,
+) -> None:
+    world = World(make_settings(big=LimitRow(rate=Rate(60, 60 * S), connections=20)))
+    slow = order(world, "slow", provider="big", percent=percent, expires_ns=world.now + 600 * S)
+    order(world, "slow", provider="other", percent=1)
+    for at in range(4):
+        world.deliver(f"d{at}", pool="one")
+    world.turn()
+    world.turn(200)
+    ((_, interval, connections),) = spacing(world)
+    period = -(-60 * S * 100 // percent)
+    assert interval == -(-period // 60)
+    assert connections == max(1, 20 * percent // 100)
+    world.grants.clear()
+    order(world, "resume", id=slow.id)
+    world.turn(400)
+    assert {each[1:] for each in spacing(world)} == {(S, 20)}
+
+
+def test_a_limit_takes_the_configured_ones_place_and_of_two_the_strictest_holds() -> None:
+    world = World(make_settings(big=LimitRow(rate=Rate(60, 60 * S), connections=5)))
+    order(world, "limit", provider="big", connections=8)
+    order(world, "limit", source="ip-0", rate=OrderedRate(count=2, period_ns=S))
+    order(world, "limit", source="ip-0", rate=OrderedRate(count=4, period_ns=S))
+    for at in range(6):
+        world.deliver(f"d{at}")
+    world.turn()
+    assert spacing(world) == {(0, S // 2, 8), (1, S, 8)}

@@ -1,0 +1,78 @@
+"""What operators' orders make of limits: `limit` says what holds, `slow` leaves a part of what holds else. Pure.
+
+The layer above all others (``shared.runtime.layers``). Where several orders are about the same pair, the strictest of each field holds,
+and the smallest part.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from shared.records.control import Directive, OrderedRate
+from shared.runtime.layers import Order, stricter
+from shared.runtime.settings import Limit, LimitRow, Rate
+
+_ALL = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Overruled:
+    """What orders say of one pair."""
+
+    #: None: nothing is said.
+    order: Order | None = None
+    #: Of what holds else, in percent.
+    percent: int = _ALL
+
+    def __bool__(self) -> bool:
+        """Say whether they say anything."""
+        return self.order is not None or self.percent != _ALL
+
+    def slowed(self, limit: Limit) -> Limit:
+        """Leave the part of ``limit`` that is to be used: longer periods, fewer connections, one at least."""
+        if self.percent == _ALL:
+            return limit
+        total = limit.total_connections
+        return replace(
+            limit,
+            rate=self._part(limit.rate),
+            total_rate=self._part(limit.total_rate),
+            connection_rate=self._part(limit.connection_rate),
+            start_rate=self._part(limit.start_rate),
+            connections=max(1, limit.connections * self.percent // _ALL),
+            total_connections=None if total is None else max(1, total * self.percent // _ALL),
+        )
+
+    def _part(self, rate: Rate | None) -> Rate | None:
+        if rate is None:
+            return None
+        return replace(rate, period_ns=-(-rate.period_ns * _ALL // self.percent))
+
+
+NOTHING = Overruled()
+
+
+def overruled(orders: Sequence[Directive], key: str, source: str) -> Overruled:
+    """Say what ``orders`` make of the limits of a limit key from a source."""
+    row, ids, percent = LimitRow(), [], _ALL
+    for order in orders:
+        if order.provider not in (None, key) or order.source not in (None, source):
+            continue
+        if order.percent is not None:
+            percent = min(percent, order.percent)
+        if order.rate is not None:
+            row = replace(row, rate=_strictest(row.rate, _rate(order.rate)))
+        if order.connections is not None:
+            row = replace(
+                row, connections=min(row.connections or order.connections, order.connections)
+            )
+        if order.action == "limit":
+            ids.append(order.id)
+    return Overruled(Order(", ".join(ids), row) if ids else None, percent)
+
+
+def _rate(ordered: OrderedRate) -> Rate:
+    return Rate(ordered.count, ordered.period_ns, ordered.burst)
+
+
+def _strictest(one: Rate | None, other: Rate) -> Rate:
+    return other if one is None or stricter(other, one) else one
