@@ -268,7 +268,13 @@ def test_what_is_near_its_deadline_goes_before_what_waits_longer() -> None:
     for number in range(5):
         world.deliver(f"d{number}", pool="one", class_="transactional")
     life = 690 * S
-    world.deliver("soon", pool="one", class_="transactional", expires_ns=world.now + life)
+    world.deliver(
+        "soon",
+        pool="one",
+        class_="transactional",
+        not_before_ns=world.now + 1,
+        expires_ns=world.now + life,
+    )
     world.commit()
     world.restart()
     world.turn(60)
