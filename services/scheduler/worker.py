@@ -26,9 +26,11 @@ from services.scheduler import changelog
 from services.scheduler.bodies import Bodies, BodyLost, Place
 from services.scheduler.inputs import Inputs
 from services.scheduler.marks import Marks
+from services.scheduler.policy.announce import event_key
 from services.scheduler.policy.decisions import Decisions
 from services.scheduler.policy.ledger import Ledger
 from services.scheduler.refusing import Undigested, rejected_value, unfit
+from services.scheduler.reputation import tell_reputation
 from services.scheduler.resolving import Resolving
 from services.scheduler.rewriting import forwarded_value, grant_value, straggler_value
 from services.scheduler.trimming import Trimming
@@ -385,7 +387,7 @@ class Worker:
                 topics.events,
                 here,
                 encode(event),
-                key=(event.delivery or event.submission or _order_of(event)).encode(),
+                key=event_key(event),
             )
         for key, value_or_none in changelog.writes(
             decided, self.ledger.now_ns, self._inputs.positions
@@ -393,7 +395,7 @@ class Worker:
             await round_.send(topics.state, here, value_or_none, key=key)
 
     def _tell(self, decided: Decisions) -> None:
-        """Log the lanes that changed hands, and what became of warm-ups."""
+        """Log the lanes that changed hands, and what became of warm-ups and reputations."""
         log, here = self._shell.log, self.partition
         for handed in decided.handed_over:
             lane = handed.record
@@ -410,13 +412,10 @@ class Worker:
             if state.held:
                 log.info("lane_taken", partition=here, lane=state.lane, map=state.map)
         tell_warmups(log, self._shell.settings, decided.warmups)
+        tell_reputation(log, here, decided.events)
 
     def _forget(self, decided: Decisions) -> None:
         for granted in decided.granted:
             self._bodies.forget(*self._place(granted.delivery))
         for forwarded in decided.forwarded:
             self._bodies.forget(*self._place(forwarded.delivery))
-
-
-def _order_of(event: Event) -> str:
-    return event.order.id if event.order is not None else ""

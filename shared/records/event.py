@@ -3,6 +3,9 @@
 Key = delivery id (or the submission's, where there is no delivery), so that the events of a delivery keep their order. What operators
 order is here too: a ``directive`` event from each scheduler partition when it has done it, and when it has ended. Times are
 RFC 3339. Every event has ``final``: after a final one nothing more is said of the delivery except feedback.
+
+``slowed``, ``suspended`` and ``resumed`` are about no delivery: they tell operators what a destination made of a source, or of a sending
+domain, and their key names those.
 """
 
 from typing import Literal
@@ -24,6 +27,9 @@ EventType = Literal[
     "suppressed",
     "unknown",
     "directive",
+    "slowed",
+    "suspended",
+    "resumed",
 ]
 
 
@@ -78,6 +84,12 @@ class Event(Record, frozen=True, kw_only=True, omit_defaults=True):
     #: After an unknown outcome: the mailbox may have it twice.
     maybe_duplicate: bool = False
     order: Ordering | None = None
+    #: Of ``slowed`` and ``suspended``: nothing goes before.
+    until: str | None = None
+    #: Of ``suspended``: what to do about it.
+    fix: str = ""
+    #: Of ``suspended`` and ``resumed``: the sending domain, where it is not the source that waits.
+    domain: str = ""
 
 
 EVENT: Codec[Event] = Codec(Event)

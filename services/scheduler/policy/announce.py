@@ -1,7 +1,8 @@
-"""Events out of a delivery's state, and out of what was done of an order: pure, one function each."""
+"""Events out of a delivery's state, of what was done of an order, and of what a destination made of a source: pure, one function each."""
 
 from typing import Literal
 
+from services.scheduler.policy.learning import PairNews
 from shared.records.control import Directive
 from shared.records.event import Event, EventType, Ordering
 from shared.records.outcome import Outcome
@@ -9,6 +10,11 @@ from shared.records.state import DeliveryState, OrderState
 from shared.records.times import rfc3339
 
 _S = 1_000_000_000
+_SAID = {
+    "slowed": "the destination says that it is too much",
+    "suspended": "the destination refuses it",
+    "resumed": "its probes were taken",
+}
 
 
 def event(
@@ -86,3 +92,31 @@ def directive_event(
             partition=partition,
         ),
     )
+
+
+def pair_event(news: PairNews, source: str, now_ns: int) -> Event:
+    """Say what a destination made of a source, or of a sending domain; nothing of the delivery that it was answered to."""
+    outcome = news.outcome
+    return Event(
+        type=news.kind,
+        final=False,
+        time=rfc3339(now_ns),
+        submission="",
+        tenant=news.tenant,
+        provider=news.provider,
+        site=news.key if news.provider is None else None,
+        source=source,
+        reply=outcome.reply if news.kind != "resumed" else None,
+        category=outcome.category if news.kind != "resumed" else "",
+        scope=outcome.scope if news.kind != "resumed" else "",
+        reason=_SAID[news.kind],
+        until=rfc3339(news.until_ns) if news.until_ns is not None else None,
+        fix=news.fix,
+        domain=news.domain,
+    )
+
+
+def event_key(event: Event) -> bytes:
+    """Give the key under which the events of one thing keep their order: a delivery, a submission, an operator's order, a source."""
+    of = event.delivery or event.submission or (event.order.id if event.order else "")
+    return (of or f"{event.provider or event.site}/{event.domain or event.source}").encode()

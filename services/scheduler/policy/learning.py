@@ -57,6 +57,9 @@ class PairNews:
     until_ns: int | None = None
     #: What an operator can do about it.
     fix: str = ""
+    #: The sending domain, and whose it is, where it is not the source that waits.
+    domain: str = ""
+    tenant: str = ""
 
 
 @dataclass(slots=True)

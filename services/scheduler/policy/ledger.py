@@ -17,6 +17,7 @@ import random
 from collections.abc import Iterable
 
 from services.scheduler.policy import retry
+from services.scheduler.policy.announce import pair_event
 from services.scheduler.policy.decisions import (
     Decisions,
     Found,
@@ -40,6 +41,7 @@ from services.scheduler.policy.settling import Settling
 from services.scheduler.policy.warmup import Status
 from shared.protocol.control import ControlView
 from shared.records.delivery import Delivery, Handover, Late
+from shared.records.event import Event
 from shared.records.grant import Grant
 from shared.records.outcome import Handback, Mark, Outcome, Started
 from shared.records.state import (
@@ -296,7 +298,7 @@ class Ledger:
         orders, said = self.orders.take()
         decided = Decisions(
             granted=self._granted,
-            events=self._settling.take() + said,
+            events=self._settling.take() + said + self._pair_events(),
             deliveries=self._deliveries.take(),
             parked=self.intake.parking.take(),
             pairs=pairs,
@@ -366,6 +368,19 @@ class Ledger:
                 yield key, slot, status
 
     # -- the middle
+
+    def _pair_events(self) -> list[Event]:
+        return [
+            pair_event(news, self._source(news.slot), self.now_ns)
+            for news in self._pairs.take_news()
+        ]
+
+    def _source(self, slot: int | None) -> str:
+        """Name the source of a slot; none for what is not about one."""
+        if slot is None:
+            return ""
+        source = self._settings.source_of(slot)
+        return source.name if source else f"slot {slot}"
 
     def _pass_to(self, now_ns: int) -> None:
         self._settling.now_ns = max(self.now_ns, now_ns)

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.scheduler.policy.announce import event_key
 from shared.records.grant import Grant
 from shared.records.outcome import Outcome, Reply, Result
+from shared.records.times import rfc3339
 from shared.runtime.settings import LimitRow, Rate
 from tests.unit.services.scheduler.policy.test_ledger import START, S, World, make_settings
 
@@ -89,6 +91,31 @@ def test_grants_say_which_warning_was_heard() -> None:
     answer(world, world.grants.pop(), "delivered")
     world.turn(130)
     assert {grant.heard_ns for grant in world.grants} == {77}
+
+
+def test_operators_hear_once_of_a_suspension_and_of_its_end() -> None:
+    world = warned("ptr")
+    world.turn(0)
+    (said,) = [event for event in world.events if event.type == "suspended"]
+    assert (said.final, said.delivery, said.to, said.provider, said.source) == (
+        False,
+        None,
+        "",
+        "big",
+        "ip-0",
+    )
+    assert "PTR" in said.fix
+    assert said.reply is not None
+    assert said.until is not None
+    assert rfc3339(START + 15 * MINUTE) <= said.until <= rfc3339(START + 17 * MINUTE)
+    assert event_key(said) == b"big/ip-0"
+    world.events.clear()
+    world.turn(17 * 60)
+    for _ in range(3):
+        answer(world, world.only(), "delivered")
+        world.turn(1)
+    assert [event.type for event in world.events] == ["delivered"] * 3 + ["resumed"]
+    assert event_key(world.events[-1]) == b"big/ip-0"
 
 
 def test_a_suspended_source_is_probed_one_at_a_time_and_then_slowly() -> None:
