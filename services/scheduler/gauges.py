@@ -12,6 +12,7 @@ from typing import Final
 from prometheus_client import Counter
 from prometheus_client.core import GaugeMetricFamily
 
+from services.scheduler.reputation import reputation_gauges
 from services.scheduler.warming import warmup_gauges
 from services.scheduler.worker import Worker
 from shared.protocol.control import ControlView
@@ -54,6 +55,7 @@ class Gauges:
                 *self._deliveries(),
                 *self._partitions(),
                 self._pauses(),
+                *self._reputation(),
                 self._vacant(),
                 *self._warmups(),
             ]
@@ -136,6 +138,10 @@ class Gauges:
     def _warmups(self) -> Iterable[GaugeMetricFamily]:
         found = (each for worker in self.workers.values() for each in worker.ledger.warmups())
         return warmup_gauges(self.settings, found)
+
+    def _reputation(self) -> Iterable[GaugeMetricFamily]:
+        pairs = [worker.ledger.pairs for worker in self.workers.values()]
+        return reputation_gauges(self.settings, pairs, self.clock.now_ns())
 
     def _vacant(self) -> GaugeMetricFamily:
         vacant = family("slot_vacant", "1 where no sender is ready for the source", ("source",))

@@ -10,6 +10,7 @@ import msgspec
 from shared.records.action import Action
 from shared.records.backoff import Backoff
 from shared.records.codec import VERSION, Codec
+from shared.records.health import Health
 
 
 class Open(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
@@ -122,6 +123,7 @@ class PairState(
     backoff: Backoff | None = None
     #: (epoch, its clock) of the latest warning of a sender that was heard here.
     heard: tuple[int, int] = (-1, 0)
+    health: Health | None = None
     #: Messages taken by a destination that nobody knows, see policy.growth.
     good: int = 0
     #: None: it has never been warmed up.

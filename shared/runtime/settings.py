@@ -302,6 +302,8 @@ class Backoff:
     suspend_max_ns: int = 24 * _H
     #: So many must be taken, one at a time, before a suspended pair goes on.
     probes: int = 3
+    #: What a source's health is counted from fades by half in this time.
+    half_life_ns: int = 1 * _H
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,6 @@ from shared.records.backoff import Allowance, Backoff
 from shared.runtime.settings import Backoff as Rules
 
 NONE: Final = Backoff()
-#: From so many answers on a measured rate says something.
-_ENOUGH: Final = 20
 #: Each stop is up to this share longer, so that the pairs of a provider do not begin together.
 _JITTER: Final = 0.1
 _SLOWED: Final = 1
@@ -42,9 +40,9 @@ class Heard:
     now_ns: int
     #: Of the attempt that is answered.
     t0_ns: int
-    #: What it did lately, and how many answers say so.
+    #: What it did lately, and whether enough answers say so.
     did: int
-    answers: int
+    measured: bool
     #: What is in force; None: no rate.
     rate: int | None
     #: What the operator allows; None: any.
@@ -143,6 +141,11 @@ def until_ns(back: Backoff, now_ns: int) -> int | None:
             return None
 
 
+def stopped(back: Backoff, now_ns: int) -> bool:
+    """Say whether nothing is granted, or nothing but probes."""
+    return may_grant(back, now_ns, 1) != Allowed()
+
+
 def forgotten(back: Backoff, now_ns: int, rules: Rules) -> bool:
     """Say whether nothing of it counts any more."""
     suspension = back.suspension
@@ -211,7 +214,7 @@ def _suspended(
 def _cut(back: Backoff, heard: Heard, rules: Rules) -> Allowance:
     """Cut the rate: by what the pair did where that is known, else by what was allowed."""
     in_force = heard.rate
-    measured = heard.did if heard.answers >= _ENOUGH else None
+    measured = heard.did if heard.measured else None
     if measured is None and back.pace is not None and in_force is not None:
         return allowance.cut_again(
             replace(back.pace, level=min(back.pace.level, in_force)),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
-from services.scheduler.policy import backoff, limits, pauses, reactions
+from services.scheduler.policy import backoff, health, limits, pauses, reactions
 from shared.records.outcome import Outcome
 from shared.runtime.settings import Backoff as Rules
 from shared.runtime.settings import Timing
@@ -114,6 +114,9 @@ class Learning:
 
     def _reflect(self, pair: "Pair", outcome: Outcome, now_ns: int) -> None:
         """Count the answer; any to MAIL or later says that the pair can be reached."""
+        kind = health.kind_of(outcome)
+        if kind:
+            pair.health = health.after(pair.health, kind, now_ns, self.rules.half_life_ns)
         if outcome.result == "pair_failed":
             return
         if outcome.result != "unknown":
@@ -169,11 +172,12 @@ class Learning:
 
     def _heard(self, pair: "Pair", answer: Answer, now_ns: int) -> backoff.Heard:
         limit, allowed = answer.limits()
+        measured = pair.meter.measured(now_ns)
         return backoff.Heard(
             now_ns=now_ns,
             t0_ns=answer.t0_ns,
-            did=pair.meter.per_day(now_ns),
-            answers=pair.meter.answers(now_ns),
+            did=pair.meter.per_day(now_ns) if measured is None else measured,
+            measured=measured is not None,
             rate=None if limit.rate is None else limits.daily(limit.rate),
             limit=None if allowed.rate is None else limits.daily(allowed.rate),
             connections=limit.connections,

@@ -367,6 +367,11 @@ class Ledger:
             if self._lanes.decides(key):
                 yield key, slot, status
 
+    @property
+    def pairs(self) -> Pairs:
+        """What is known of the partition's pairs, to be shown."""
+        return self._pairs
+
     # -- the middle
 
     def _pair_events(self) -> list[Event]:

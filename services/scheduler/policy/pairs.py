@@ -6,13 +6,14 @@ changes, its pairs count as just used: what the older owner sent last is not kno
 """
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
-from services.scheduler.policy import backoff, growth, limits, pauses
+from services.scheduler.policy import backoff, growth, health, limits, pauses
 from services.scheduler.policy.budgets import Budgets
 from services.scheduler.policy.learning import Answer, Learning, PairNews
 from services.scheduler.policy.meter import Meter
@@ -27,6 +28,7 @@ from services.scheduler.policy.warmup import Spent, Token
 from shared.protocol.control import NO_EPOCH, ControlView
 from shared.records.backoff import Backoff
 from shared.records.control import Directive
+from shared.records.health import Health
 from shared.records.lanemap import LaneMap
 from shared.records.outcome import Outcome
 from shared.records.state import DeliveryState, Open, PairState, TotalState, WarmupState
@@ -52,7 +54,8 @@ class Pair:
     backoff: Backoff | None = None
     #: (epoch, its clock) of the latest warning of a sender that was heard.
     heard: tuple[int, int] = (NO_EPOCH, 0)
-    #: Of its answers; a restart forgets it, which makes the pair more careful.
+    health: Health | None = None
+    #: Of its answers; a restart knows the rate that was sure last.
     meter: Meter = field(default_factory=Meter)
     epoch: int = NO_EPOCH
     #: Open grants of ``epoch``.
@@ -129,6 +132,8 @@ class Pairs:
             _pause(record),
             record.backoff,
             record.heard,
+            record.health,
+            _meter(record),
             epoch=record.epoch,
             good=record.good,
         )
@@ -178,6 +183,9 @@ class Pairs:
             pair.heard = max(pair.heard, record.heard)
             if record.backoff is not None:
                 pair.backoff = backoff.stricter(pair.backoff or backoff.NONE, record.backoff)
+            pair.health = health.joined(
+                pair.health, record.health, self.settings.backoff.half_life_ns
+            )
             pair.good = growth.merged(pair.good, record.good)
             self.budgets.merge(record.key, record.slot, record.warmup)
             self._changed(pair)
@@ -315,10 +323,35 @@ class Pairs:
         if pair.backoff is None or grant.t0_ns > pair.backoff.mark_ns:
             # Of one burst of refusals only the first counts.
             self._grow(pair, outcome)
+        counted_ns = 0 if pair.health is None else pair.health.at_ns
         changed = self._learning.hear(pair, answer, now_ns, lambda: self._of_key(key))
         for each in changed:
             self._changed(each)
+        if pair.health is not None and pair.health.at_ns != counted_ns:
+            # What it counted since the last step of its half-life may be lost: it is not worth a record for each answer.
+            self._dirty.add((key, grant.slot))
         return bool(changed)
+
+    def complained(self, key: str, slot: int, now_ns: int) -> None:
+        """Count a recipient's complaint about mail from this source."""
+        pair = self._pair(key, slot, NO_EPOCH)
+        half_life = self.settings.backoff.half_life_ns
+        pair.health = health.after(pair.health, "complained", now_ns, half_life)
+        self._dirty.add((key, slot))
+
+    def weight(self, key: str, slot: int, now_ns: int) -> float:
+        """Give the part of its weight, above 0 up to 1, that the pair's health leaves its source in a rotation."""
+        pair = self._pairs.get((key, slot))
+        if pair is None or pair.health is None:
+            return 1.0
+        return health.weight(health.faded(pair.health, now_ns, self.settings.backoff.half_life_ns))
+
+    def healths(self, now_ns: int) -> Iterator[tuple[str, int, Health]]:
+        """Give (limit key, slot, health as it is now) of every pair that had answers."""
+        half_life = self.settings.backoff.half_life_ns
+        for pair in self._pairs.values():
+            if pair.health is not None:
+                yield pair.key, pair.slot, health.faded(pair.health, now_ns, half_life)
 
     def _grow(self, pair: Pair, outcome: Outcome) -> None:
         """Let a destination that nobody knows have more after a message that it took, and less after a refusal of the pair."""
@@ -365,6 +398,24 @@ class Pairs:
                 found.append((pair.key, pair.slot, until))
         return found
 
+    def suspended(self, now_ns: int) -> list[tuple[str, int, int]]:
+        """List (limit key, slot, until ns) of the pairs that a warning has stopped; one that is over and not probed yet is in it too."""
+        return [
+            (pair.key, pair.slot, backoff.until_ns(pair.backoff, now_ns) or now_ns)
+            for pair in self._pairs.values()
+            if pair.backoff is not None and backoff.stopped(pair.backoff, now_ns)
+        ]
+
+    def slowed(self) -> list[tuple[str, int, int | None, int]]:
+        """List (limit key, slot, messages a day or None, connections) of the pairs that warnings have left less than their limits."""
+        found = []
+        for pair in self._pairs.values():
+            if pair.backoff is not None:
+                limit = self.limit(None, pair.key, pair.slot)
+                rate = None if limit.rate is None else limits.daily(limit.rate)
+                found.append((pair.key, pair.slot, rate, limit.connections))
+        return found
+
     def _glance(self, key: str, slot: int, epoch: int, limit: PairLimit) -> Pair:
         """Give the pair as it is in ``epoch``, and keep nothing of one that was never used: what a new epoch means for it is said again."""
         pair = self._pairs.get((key, slot)) or self._glances.get((key, slot))
@@ -397,7 +448,8 @@ class Pairs:
     def _rests(self, pair: Pair, now_ns: int) -> bool:
         """Say whether the pair is as one that was never used: no pause, nothing learnt, no warm-up, and its last token long ago."""
         calm = pair.pause == pauses.CLEAR and pair.backoff is None and not pair.good
-        rested = pair.limiter < now_ns - _RESTED_NS
+        heard_ns = 0 if pair.health is None else pair.health.at_ns
+        rested = max(pair.limiter, heard_ns) < now_ns - _RESTED_NS
         return calm and rested and self.budgets.state(pair.key, pair.slot) is None
 
     def _load(self, slot: int, epoch: int) -> SlotLoad:
@@ -416,9 +468,21 @@ def _state(pair: Pair, warmup: WarmupState | None = None) -> PairState:
         epoch=pair.epoch,
         backoff=pair.backoff,
         heard=pair.heard,
+        health=_health(pair),
         good=pair.good,
         warmup=warmup,
     )
+
+
+def _health(pair: Pair) -> Health | None:
+    if pair.health is None:
+        return None
+    return replace(pair.health, did=pair.meter.known, did_ns=pair.meter.known_ns)
+
+
+def _meter(record: PairState) -> Meter:
+    known = record.health
+    return Meter() if known is None else Meter(known=known.did, known_ns=known.did_ns)
 
 
 def _pause(record: PairState) -> pauses.Pause:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from shared.records import backoff, control, state
+from shared.records import backoff, control, health, state
 from shared.records.body import BODY, Body
 from shared.records.codec import Codec, Unreadable, encode, split
 from shared.records.configuration import Configuration
@@ -67,6 +67,7 @@ TYPES: dict[str, type[msgspec.Struct]] = {
     "state of a delivery": state.DeliveryState,
     "open": state.Open,
     "state of a pair": state.PairState,
+    "health": health.Health,
     "back-off": backoff.Backoff,
     "allowance": backoff.Allowance,
     "suspension": backoff.Suspension,

@@ -64,12 +64,12 @@ class World:
         few = self.back.connections
         return min(CONNECTIONS, few.level) if few else CONNECTIONS
 
-    def heard(self, t0: int, did: int = 0, answers: int = 0) -> Heard:
+    def heard(self, t0: int, did: int, *, measured: bool) -> Heard:
         return Heard(
             now_ns=self.now,
             t0_ns=t0,
             did=did,
-            answers=answers,
+            measured=measured,
             rate=self.rate,
             limit=self.limit,
             connections=self.connections,
@@ -77,8 +77,10 @@ class World:
             horizon_ns=HORIZON,
         )
 
-    def warn(self, caution: Caution, t0: int | None = None, **more: int) -> str:
-        heard = self.heard(self.now if t0 is None else t0, **more)
+    def warn(
+        self, caution: Caution, t0: int | None = None, *, did: int = 0, measured: bool = False
+    ) -> str:
+        heard = self.heard(self.now if t0 is None else t0, did, measured=measured)
         self.back, news = backoff.on_warning(self.back, caution, heard, RULES, self.rng)
         return news
 
@@ -132,20 +134,20 @@ def test_it_never_resumes_before_what_a_warning_asks_for(
     assert first >= world.back.mark_ns or first >= heard + HORIZON
 
 
-@given(Events, Cautions, st.booleans(), st.integers(1, 10**8), st.integers(0, 100))
+@given(Events, Cautions, st.booleans(), st.integers(1, 10**8), st.booleans())
 def test_a_warning_never_gives_a_higher_rate_or_more_connections(
     events: list[tuple[Caution | None, int, bool]],
     caution: Caution,
     old: bool,
     did: int,
-    answers: int,
+    measured: bool,
 ) -> None:
     for limit in (None, 10_000):
         world = World(limit)
         world.play(events)
         rate, connections = world.rate, world.connections
         t0 = world.back.mark_ns if old else world.now + DAY
-        world.warn(caution, t0, did=did, answers=answers)
+        world.warn(caution, t0, did=did, measured=measured)
         assert rate is None or (world.rate is not None and world.rate <= rate)
         assert world.connections <= connections
 
@@ -260,14 +262,14 @@ def test_the_rate_is_cut_by_what_the_pair_did_and_without_a_limit_too() -> None:
         (10_000, 86_400, 5_000),
     ):
         world = World(limit)
-        world.warn(Slow(), did=did, answers=100)
+        world.warn(Slow(), did=did, measured=True)
         assert world.rate == left
     # Few answers say nothing about the rate: then what was allowed is cut.
     world = World(10_000)
-    world.warn(Slow(), did=8_640, answers=1)
+    world.warn(Slow(), did=8_640, measured=False)
     assert world.rate == 5_000
     world = World(None)
-    world.warn(Slow(), did=8_640, answers=1)
+    world.warn(Slow(), did=8_640, measured=False)
     assert world.rate == 4_320
 
 

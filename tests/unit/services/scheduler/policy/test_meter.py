@@ -16,25 +16,28 @@ def test_a_steady_rate_is_told_to_a_tenth() -> None:
         assert 0.9 * per_second * DAY <= told <= 1.1 * per_second * DAY
 
 
-def test_a_few_answers_at_once_are_spread_over_ten_seconds() -> None:
+def test_a_few_answers_at_once_are_spread_over_ten_seconds_and_say_little() -> None:
     meter = Meter()
     for _ in range(5):
         meter.add(10**18)
-    assert meter.answers(10**18) == 5
     assert meter.per_day(10**18) == 5 * DAY // 10
+    assert meter.measured(10**18) is None
 
 
-def test_what_was_long_ago_counts_no_more() -> None:
+def test_what_was_sure_is_known_for_ten_minutes() -> None:
     meter = Meter()
     for _ in range(500):
         meter.add(10**18)
-    assert meter.answers(10**18 + 15 * S) == 500
-    assert meter.answers(10**18 + 30 * S) == 0
+    assert meter.measured(10**18) == 50 * DAY
+    assert meter.measured(10**18 + 30 * S) == 50 * DAY
     assert meter.per_day(10**18 + 30 * S) == 0
+    assert meter.measured(10**18 + 700 * S) is None
 
 
 def test_reset_begins_anew() -> None:
     meter = Meter()
-    meter.add(10**18)
-    meter.reset(10**18 + S)
-    assert meter.answers(10**18 + S) == 0
+    for at in range(100):
+        meter.add(10**18 + at * S)
+    meter.reset(10**18 + 100 * S)
+    assert meter.measured(10**18 + 100 * S) is None
+    assert meter.per_day(10**18 + 100 * S) == 0
