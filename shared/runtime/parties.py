@@ -131,7 +131,7 @@ def warmups(top: Table) -> dict[str, Warmup]:
         return Warmup(
             name=name,
             days=days,
-            hours=table.get("hours", values.number(1, 24), base.hours),
+            hours=table.get("hours", values.number(0, 24), base.hours),
             first=table.get("first", values.texts, base.first),
         )
 
@@ -175,7 +175,10 @@ def _pool(name: str, table: Table) -> Pool:
     weights = {source: inner.get(source, values.number(1, 1000), 1) for source in inner.raw}
     if given and not weights and table.problems.sound(inner.path):
         table.say("sources", "expected at least one source, such as { ip-1 = 1 }")
-    return Pool(name, weights)
+    sticky: Any = table.get(
+        "sticky", values.one_of("none", "tenant", "domain", "recipient"), "none"
+    )
+    return Pool(name, weights, sticky)
 
 
 # -- tenants and classes

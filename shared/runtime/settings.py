@@ -124,6 +124,8 @@ class Pool:
 
     name: str
     sources: Mapping[str, int]
+    #: What ties a delivery to one of the sources.
+    sticky: Literal["none", "tenant", "domain", "recipient"] = "none"
 
 
 class Canonicalization(NamedTuple):

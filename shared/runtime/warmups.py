@@ -22,7 +22,7 @@ class Warmup:
     name: str
     #: Messages a day, for each day that counts in turn; after the last the source is warm.
     days: tuple[int, ...]
-    #: A day's budget is spread over at least so many hours.
+    #: A day's budget is spread over at least so many hours; 0: it may go as fast as the limits allow.
     hours: int = 12
     #: Mail with one of these tags goes first, as transactional mail does: those who read it.
     first: tuple[str, ...] = ("engaged",)

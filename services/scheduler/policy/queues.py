@@ -1,4 +1,4 @@
-"""What waits for a grant, in groups: (limit key, pool, pinned slot). Pure.
+"""What waits for a grant, in groups: (limit key, pool, pinned slot, own slot). Pure.
 
 A group holds the deliveries that the same slots could send under the same limits. It is looked at only when something can have
 changed for it: its time came, an outcome of its key freed credit, or slots and pauses changed. Groups are served in turns of a few
@@ -21,6 +21,7 @@ from services.scheduler.policy.lines import FOREVER, Check, Gate, together
 from services.scheduler.policy.orders import LOOKED, Orders
 from services.scheduler.policy.pairs import Full, Pairs, Room
 from services.scheduler.policy.steering import Steering, first_tags, goes_first
+from services.scheduler.policy.stickiness import Homes
 from services.scheduler.policy.windows import Windows
 from shared.protocol.control import ControlView
 from shared.records.control import Directive
@@ -34,10 +35,14 @@ _FAMILIES: Final = ("v4",)
 _LOOK_AGAIN_NS: Final = 50_000_000
 # What was stopped as a whole for so long is released evenly.
 _RELEASED_AFTER_NS: Final = 10_000_000_000
+# Parts of a weight: a source that fares badly keeps a few.
+_PARTS: Final = 64
+# A delivery's own slot is waited for while it is only busy; others stand in for one that cannot send.
+_STOOD_IN_FOR: Final = frozenset({"no_source", "paused", "suspended", "warmup"})
 # Greylisting's slot is waited for so long after the retry was due; then another may try.
 _PIN_PATIENCE_NS: Final = 300_000_000_000
 
-GroupKey = tuple[str, str, int | None]
+GroupKey = tuple[str, str, int | None, int | None]
 
 
 @dataclass(slots=True)
@@ -47,6 +52,8 @@ class Group:
     limit_key: str
     pool: str
     pinned: int | None
+    #: In a sticky pool, the slot that its deliveries are tied to.
+    home: int | None
     provider: str | None
     queue: DueQueue
     turns: rotation.State = rotation.START
@@ -80,7 +87,9 @@ class Over:
 @dataclass(slots=True)
 class _Candidate:
     slot: int
+    #: In its pool, and what its health leaves of it.
     weight: int
+    turns: int
     epoch: int
     room: Room
 
@@ -110,6 +119,9 @@ class Queues:
     _keep: int = 0
     _now_ns: int = 0
     _order: Order = field(init=False)
+    _homes: Homes = field(init=False)
+    #: (pool, provider) -> (slot, weight)
+    _reach: dict[tuple[str, str | None], tuple[tuple[int, int], ...]] = field(default_factory=dict)
     #: Tags of mail that goes first from a source that is being warmed up.
     _first: frozenset[str] = field(init=False)
 
@@ -117,6 +129,7 @@ class Queues:
         """Read the order, whose mail goes first, and send windows out of the settings."""
         self._order = Order.of(self.settings)
         self._first = first_tags(self.settings)
+        self._homes = Homes(self.settings.pools)
         self.gates.append(Windows(self.settings))
 
     def __len__(self) -> int:
@@ -133,7 +146,27 @@ class Queues:
         return entry.provider or entry.site or entry.domain
 
     def _key(self, entry: DeliveryState) -> GroupKey:
-        return self.limit_key(entry), entry.pool, entry.pinned
+        home = self._home(entry) if entry.pinned is None else None
+        return self.limit_key(entry), entry.pool, entry.pinned, home
+
+    def _home(self, entry: DeliveryState) -> int | None:
+        pool = self.settings.pools.get(entry.pool)
+        if pool is None or pool.sticky == "none":
+            return None
+        return self._homes.of(entry, self._reachable(entry.pool, entry.provider))
+
+    def _reachable(self, pool: str, provider: str | None) -> tuple[tuple[int, int], ...]:
+        """Give (slot, weight) of a pool's sources that can reach a destination at all."""
+        known = self._reach.get((pool, provider))
+        if known is None:
+            named = self.settings.pools[pool].sources if pool in self.settings.pools else {}
+            sources = [(self.settings.sources[name], weight) for name, weight in named.items()]
+            known = self._reach[pool, provider] = tuple(
+                (source.slot, weight)
+                for source, weight in sources
+                if self._reaches(source, provider)
+            )
+        return known
 
     def add(self, entry: DeliveryState) -> None:
         """Let a delivery wait until it is due and may go."""
@@ -141,7 +174,7 @@ class Queues:
         group = self._groups.get(key)
         if group is None:
             queue = DueQueue(self._order, self.rng)
-            group = self._groups[key] = Group(key[0], key[1], key[2], entry.provider, queue)
+            group = self._groups[key] = Group(*key, entry.provider, queue)
             self._by_key.setdefault(key[0], set()).add(key)
         group.queue.push(entry.id, entry.due_ns, line_of(entry), now_ns=self._now_ns)
         if entry.expires_ns - self.urgent_ns(entry) <= self._now_ns:
@@ -291,12 +324,8 @@ class Queues:
             if not able:
                 yield Over(entry)
                 continue
-            first = goes_first(entry, self._first)
-            fit = group.steering.among(able, first=first, now_ns=now_ns)
-            slot, group.turns = rotation.choose(
-                [(c.slot, c.weight) for c in fit], group.turns, self.rng
-            )
-            chosen = next(c for c in candidates if c.slot == slot)
+            chosen = self._pick(group, entry, able, now_ns)
+            slot = chosen.slot
             t0 = chosen.room.t0_ns
             self.pairs.spend(group.provider, group.limit_key, slot, t0)
             window = self.pairs.window_ns(group.provider, group.limit_key, slot)
@@ -331,26 +360,59 @@ class Queues:
                 return left
         return self._candidates(group, blocked, now_ns)
 
+    def _pick(
+        self, group: Group, entry: DeliveryState, able: list[_Candidate], now_ns: int
+    ) -> _Candidate:
+        """Choose among the slots that may take ``entry``."""
+        if len(able) == 1:
+            return able[0]
+        if group.home is not None:
+            slots = tuple((each.slot, each.weight) for each in able)
+            slot = self._homes.of(entry, slots)
+        else:
+            first = goes_first(entry, self._first)
+            fit = group.steering.among(able, first=first, now_ns=now_ns)
+            turns = [(each.slot, each.turns) for each in fit]
+            slot, group.turns = rotation.choose(turns, group.turns, self.rng)
+        return next(each for each in able if each.slot == slot)
+
     def _candidates(self, group: Group, blocked: set[int], now_ns: int) -> list[_Candidate]:
         """List the slots that may take a grant now; where none may, the group's reason and wake time say why and until when."""
-        found: list[_Candidate] = []
-        why, wake = "no_source", FOREVER
-        for slot, weight in self._slots(group, blocked):
-            epoch = self._live.get(slot)
-            if epoch is None:
-                continue
-            match self.pairs.room(group.provider, group.limit_key, slot, epoch, now_ns):
-                case Room() as room:
-                    found.append(_Candidate(slot, weight, epoch, room))
-                case Full(until_ns=until, why=reason):
-                    until = now_ns + _LOOK_AGAIN_NS if until is None else until
-                    if until < wake:
-                        why, wake = reason, until
+        slots = list(self._slots(group, blocked))
+        own = [each for each in slots if each[0] == group.home]
+        found, why, wake = self._look(group, own, now_ns) if own else ([], "no_source", FOREVER)
+        if not found and why in _STOOD_IN_FOR:
+            found, why, wake = self._look(group, slots, now_ns)
         if not found and why == "no_source":
             self._stop(group, why, now_ns)
         elif not found:
             group.reason, group.wake_ns = why, wake
         return found
+
+    def _look(
+        self, group: Group, slots: list[tuple[int, int]], now_ns: int
+    ) -> tuple[list[_Candidate], str, int]:
+        """Give those of ``slots`` that may take a grant now; else why not, and when to look again."""
+        found: list[_Candidate] = []
+        why, wake = "no_source", FOREVER
+        for slot, weight in slots:
+            epoch = self._live.get(slot)
+            if epoch is None:
+                continue
+            match self.pairs.room(group.provider, group.limit_key, slot, epoch, now_ns):
+                case Room() as room:
+                    turns = self._turns(group, slot, weight, now_ns)
+                    found.append(_Candidate(slot, weight, turns, epoch, room))
+                case Full(until_ns=until, why=reason):
+                    until = now_ns + _LOOK_AGAIN_NS if until is None else until
+                    if until < wake:
+                        why, wake = reason, until
+        return found, why, wake
+
+    def _turns(self, group: Group, slot: int, weight: int, now_ns: int) -> int:
+        """Give the weight that a slot's health leaves it, in parts."""
+        left = self.pairs.weight(group.limit_key, slot, now_ns)
+        return max(1, int(weight * _PARTS * left))
 
     def _stop(self, group: Group, why: str, now_ns: int) -> None:
         """Let a group wait for something that is not a matter of time."""
@@ -365,22 +427,17 @@ class Queues:
             group.queue.release(now_ns, stopped[1])
 
     def _slots(self, group: Group, blocked: set[int]) -> Iterator[tuple[int, int]]:
-        pool = self.settings.pools.get(group.pool)
-        if pool is None:
-            # An operator took it out, or another configuration is meant: what waits for it has until it expires.
-            return
-        for name, weight in pool.sources.items():
-            source = self.settings.sources[name]
-            usable = source.slot not in blocked and group.pinned in (None, source.slot)
-            if usable and self._reaches(source, group):
-                yield source.slot, weight
+        # A pool that is not there was taken out, or another configuration is meant: what waits for it has until it expires.
+        for slot, weight in self._reachable(group.pool, group.provider):
+            if slot not in blocked and group.pinned in (None, slot):
+                yield slot, weight
 
-    def _reaches(self, source: Source, group: Group) -> bool:
+    def _reaches(self, source: Source, provider: str | None) -> bool:
         """Say whether the destination takes mail over the source's address family (IPv6 only where its row says so)."""
         if source.kind == "smarthost":
             return True
-        provider = self.settings.providers.get(group.provider or "")
-        families = provider.families if provider is not None else _FAMILIES
+        known = self.settings.providers.get(provider or "")
+        families = known.families if known is not None else _FAMILIES
         return source.family in families
 
     def stale_pins(self, entries: Mapping[str, DeliveryState], now_ns: int) -> list[DeliveryState]:

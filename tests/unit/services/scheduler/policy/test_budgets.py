@@ -301,3 +301,29 @@ def test_a_retry_that_greylisting_ties_to_a_source_is_let_go_when_that_is_away()
     assert entry.open is None
     world.turn(seconds=110)
     assert world.grants[-1][1].slot == 1
+
+
+def test_a_source_that_fares_badly_at_a_destination_gets_less_of_its_mail() -> None:
+    world = Warming(replace(warming(warm_too=True), warmups={}))
+    for part in world.parts:
+        part.own(1)
+    world.mail(40)
+    world.turn()
+    for number, grant in world.grants:
+        said = Outcome(
+            id=grant.id,
+            n=grant.n,
+            slot=grant.slot,
+            epoch=grant.epoch,
+            result="delivered" if grant.slot == 1 else "deferred",
+            category="" if grant.slot == 1 else "other",
+            scope="" if grant.slot == 1 else "pair",
+        )
+        world.parts[number].ledger.on_outcome(world.now, said)
+    world.turn()
+    world.grants.clear()
+    world.mail(300)
+    world.turn()
+    by_slot = Counter(grant.slot for _, grant in world.grants)
+    assert by_slot[0] + by_slot[1] >= 300
+    assert 0 < by_slot[0] < by_slot[1]
