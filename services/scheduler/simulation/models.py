@@ -63,8 +63,8 @@ MODELS: Final[Mapping[str, Model]] = {
         connections=20,
         crowded=answers.GMAIL_CONNECTIONS,
         quotas=(
-            Quota(36_000, _H, answers.GMAIL_SOURCE, stop_ns=10 * _MIN),
-            Quota(200_000, _H, answers.GMAIL_DOMAIN, scope="domain", stop_ns=10 * _MIN),
+            Quota(6_000, 10 * _MIN, answers.GMAIL_SOURCE, stop_ns=10 * _MIN),
+            Quota(34_000, 10 * _MIN, answers.GMAIL_DOMAIN, scope="domain", stop_ns=10 * _MIN),
         ),
     ),
     "yahoo": Model(
@@ -81,20 +81,20 @@ MODELS: Final[Mapping[str, Model]] = {
         answer_ns=500 * _MS,
         connections=20,
         crowded=answers.MICROSOFT_CONNECTIONS,
-        quotas=(Quota(18_000, _H, answers.MICROSOFT_RATE, floor_permille=125),),
+        quotas=(Quota(300, _MIN, answers.MICROSOFT_RATE, floor_permille=125),),
     ),
     "apple": Model(
         source="support.apple.com/102322",
         connections=10,
         messages_per_connection=5,
-        quotas=(Quota(10_000, _H, answers.APPLE_VOLUME, stop_ns=15 * _MIN),),
+        quotas=(Quota(2_500, 15 * _MIN, answers.APPLE_VOLUME, stop_ns=15 * _MIN),),
     ),
     "comcast": Model(
         # 25 connections of one address; a throttled one waits for 5 to 120 minutes, as practised.
         source="postmaster.comcast.net",
         connections=25,
         crowded=answers.COMCAST_CONNECTIONS,
-        quotas=(Quota(20_000, _H, answers.COMCAST_RATE, stop_ns=5 * _MIN),),
+        quotas=(Quota(1_700, 5 * _MIN, answers.COMCAST_RATE, stop_ns=5 * _MIN),),
     ),
     "greylister": Model(source="RFC 6647", connections=10, greylist_ns=5 * _MIN),
     "plain": Model(source="a host without rules", answer_ns=100 * _MS),

@@ -63,8 +63,8 @@ def test_a_quota_of_a_domain_counts_all_sources() -> None:
     assert here.answer(3, "a@z", "b@y", 0, 3)[0] is answers.ACCEPTED
 
 
-def test_a_throttle_is_lowered_once_a_minute_and_comes_back_within_a_day() -> None:
-    here = receiver(quotas=(quota(8, floor_permille=125),))
+def test_a_throttle_is_lowered_once_and_comes_back_within_a_day() -> None:
+    here = receiver(quotas=(quota(8, floor_permille=250),))
     for at in range(20):
         here.answer(0, "a@x", "b@y", 0, at)
     after = [here.answer(0, "a@x", "b@y", 0, 2 * MIN + at)[0] for at in range(8)]
