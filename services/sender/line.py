@@ -8,8 +8,8 @@ goes on beside MAIL, and the gate lets the dot through.
 
 Whose fault is the first question. A connection that fails, or a peer that refuses before RCPT, is the pair's: that grant ends
 as ``pair_failed``. After any no that is not about the one delivery (``Outcome.warns``) what waits at the pair is handed back, using no
-attempt, and what was granted before the scheduler heard of it does not begin (``pair.Warned``). Lost before the dot is a deferral, after
-it ``unknown``. A crash here loses nothing: what had `started` and no outcome becomes ``unknown`` by the scheduler's judgement,
+attempt, and what was granted before the scheduler heard of it does not begin (``protocol.warned``). Lost before the dot is a deferral,
+after it ``unknown``. A crash here loses nothing: what had `started` and no outcome becomes ``unknown`` by the scheduler's judgement,
 the rest is granted again.
 """
 
@@ -300,7 +300,9 @@ class Line:
         """Say how an attempt ended; after a no that was not about it, nothing more that was granted before begins at the pair."""
         if isinstance(outcome, Outcome) and outcome.warns:
             timing = self._tools.settings.timing
-            name = pair.warning.take(self._now(), timing.lease_ns + 2 * timing.skew_ns)
+            now = self._now()
+            longest = timing.lease_ns + 2 * timing.skew_ns
+            name = pair.warning.take(now.wall_ns, now.mono_ns, longest)
             outcome = replace(outcome, warned_ns=name)
             for queue in pair.sites.values():
                 self._hand_back_queue(queue, "pair")

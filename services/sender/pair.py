@@ -16,6 +16,7 @@ from services.sender.attempt import AttemptGate
 from services.sender.ownership import Now
 from shared.protocol.slowstart import SlowStart
 from shared.protocol.spacing import WireLimiter
+from shared.protocol.warned import Warned
 from shared.records.grant import Grant
 from shared.runtime.clock import Clock
 
@@ -67,28 +68,6 @@ class Turns:
     def rested(self, mono_ns: int) -> bool:
         """Say whether nothing was spent for long, and a whole burst could be."""
         return not self.lock.locked() and self.limiter.rested_ns + _FORGET_NS <= mono_ns
-
-
-@dataclass(slots=True)
-class Warned:
-    """The destination said no, and not about one delivery: what was granted before the scheduler heard of it must not begin.
-
-    A warning is named by this sender's wall clock, and grants say which one they know. Were one never heard (its outcome came too late
-    to count), the leases of all that was granted before end this by themselves.
-    """
-
-    at_ns: int = 0
-    over_mono_ns: int = 0
-
-    def take(self, now: Now, longest_ns: int) -> int:
-        """Take a warning; gives its name, which is later than that of every one before."""
-        self.at_ns = max(self.at_ns + 1, now.wall_ns)
-        self.over_mono_ns = now.mono_ns + longest_ns
-        return self.at_ns
-
-    def lets(self, grant: Grant, mono_ns: int) -> bool:
-        """Say whether ``grant`` may begin as far as warnings go."""
-        return grant.heard_ns >= self.at_ns or mono_ns >= self.over_mono_ns
 
 
 @dataclass(slots=True)

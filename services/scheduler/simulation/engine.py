@@ -81,11 +81,13 @@ class Engine:
         self._next = next(self._arrivals, None)
         self._offset = 0
         self._said: list[tuple[int, Said, Window | None]] = []
+        timing = self.settings.timing
         world = World(
             agenda=self._agenda,
             say=self._say,
             began=self._began,
             idle_ns=self.settings.sender.idle_ns,
+            longest_ns=timing.lease_ns + 2 * timing.skew_ns,
         )
         self._senders = Senders(world, self._receiver, traffic.start_ns)
         for name in traffic.models:

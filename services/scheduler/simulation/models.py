@@ -81,7 +81,7 @@ MODELS: Final[Mapping[str, Model]] = {
         answer_ns=500 * _MS,
         connections=20,
         crowded=answers.MICROSOFT_CONNECTIONS,
-        quotas=(Quota(300, _MIN, answers.MICROSOFT_RATE, floor_permille=125),),
+        quotas=(Quota(300, _MIN, answers.MICROSOFT_RATE, floor_permille=250),),
     ),
     "apple": Model(
         source="support.apple.com/102322",

@@ -19,7 +19,7 @@ from services.scheduler.simulation.models import Model, Quota
 _TIMEOUT_NS: Final = 30_000_000_000
 _DAY_NS: Final = 86_400_000_000_000
 #: A quota that worsens is lowered by a quarter, once in this time.
-_WORSENS_NS: Final = 60_000_000_000
+_WORSENS_NS: Final = 600_000_000_000
 #: Refusals without a waiting time are one warning while they come closer together than this.
 _ANEW_NS: Final = 60_000_000_000
 

@@ -2,20 +2,24 @@
 
     offer -> queue -> connection: (turn to connect) -> t0 and the pair's turn -> `started`, the message -> outcome -> the next one
 
-A connection takes a grant when it is free, waits for t0 and for the pair's turn, and hands back what would begin after t1. A pair has at
-most the connections that its grants carry, of which it gets more as mail is taken (``shared.protocol.slowstart``); one that fails lets
-what waits behind it be handed back. Nothing is caught up, because turns are spaced from the last one.
+A connection takes a grant when it is free, waits for t0 and for the pair's turn, and hands back what would begin too late. A pair has at
+most the connections that its grants carry, of which it gets more as mail is taken (``shared.protocol.slowstart``). After a no that is not
+about one delivery nothing begins that was granted before the scheduler heard of it (``shared.protocol.warned``). Nothing is caught up,
+because turns are spaced from the last one.
 """
 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from services.scheduler.simulation.agenda import Agenda
 from services.scheduler.simulation.answers import Answer
 from services.scheduler.simulation.receiving import Receiver, Window
 from shared.protocol.slowstart import SlowStart
 from shared.protocol.spacing import WireLimiter
+from shared.protocol.warned import Warned
 from shared.records.grant import Grant
 from shared.records.outcome import Handback, Outcome, Started
 
@@ -43,6 +47,8 @@ class World:
     say: Say
     began: Began
     idle_ns: int
+    #: No grant lives longer, whatever the clocks say: so long a warning holds that the scheduler never hears of.
+    longest_ns: int
 
 
 @dataclass(slots=True)
@@ -60,10 +66,14 @@ class Wire:
     idle: list[Connection] = field(default_factory=list)
     open: int = 0
     start: SlowStart = field(default_factory=SlowStart)
+    warning: Warned = field(default_factory=Warned)
 
-    def offer(self, job: Job) -> None:
+    def offer(self, job: Job, now_ns: int) -> None:
         """Queue a grant; ``staff`` follows."""
         grant = job[0]
+        if not self.warning.lets(grant, now_ns):
+            self._hand_back(now_ns, job, "pair")
+            return
         self.connects.change(grant.connect_spacing_ns, grant.connect_burst)
         self.begins.change(grant.spacing_ns, grant.burst)
         self.most, self.per_connection = grant.connections, grant.messages_per_connection
@@ -100,8 +110,8 @@ class Wire:
     def _connect(self, job: Job, now_ns: int) -> None:
         self.open += 1
         at = self.connects.earliest(now_ns)
-        if at > job[0].t1_ns:
-            self.world.agenda.at(job[0].t1_ns, self._missed, job)
+        if at > (last := _last(job[0])):
+            self.world.agenda.at(max(now_ns, last), self._missed, job)
             return
         self.connects.spend(at)
         self.world.agenda.at(at + self.receiver.connect_takes_ns(at), self._connected, job)
@@ -119,8 +129,6 @@ class Wire:
         self.open -= 1
         self.start.bad()
         self._settle(now_ns, job, refused, None)
-        while self.queue:
-            self._hand_back(now_ns, self.queue.popleft(), "pair")
 
     # -- one message
 
@@ -133,8 +141,8 @@ class Wire:
             return
         grant = job[0]
         at = self.begins.earliest(max(now_ns, grant.t0_ns))
-        if at > grant.t1_ns:
-            self.world.agenda.at(grant.t1_ns, self._late, connection, job)
+        if at > (last := _last(grant)):
+            self.world.agenda.at(max(now_ns, last), self._late, connection, job)
             return
         self.begins.spend(at)
         if at > now_ns:
@@ -148,6 +156,10 @@ class Wire:
 
     def _begin(self, now_ns: int, connection: Connection, job: Job) -> None:
         grant, decided_ns = job
+        if not self.warning.lets(grant, now_ns):
+            self._hand_back(now_ns, job, "pair")
+            self._rest(now_ns, connection)
+            return
         self.world.began(now_ns, self.receiver, grant)
         started = Started(id=grant.id, n=grant.n, slot=grant.slot, epoch=grant.epoch)
         self.world.say(now_ns, started, None)
@@ -174,6 +186,10 @@ class Wire:
         self.staff(now_ns)
 
     def _rest(self, now_ns: int, connection: Connection) -> None:
+        if self.open > self.most:
+            # The limit has become less.
+            self._close(connection)
+            return
         connection.idle_ns = now_ns
         self.idle.append(connection)
         self.staff(now_ns)
@@ -192,12 +208,22 @@ class Wire:
             scope=answer.scope,
             reply=answer.reply,
         )
+        if outcome.warns:
+            name = self.warning.take(now_ns, now_ns, self.world.longest_ns)
+            outcome = replace(outcome, warned_ns=name)
+            while self.queue:
+                self._hand_back(now_ns, self.queue.popleft(), "pair")
         self.world.say(now_ns, outcome, window)
 
     def _hand_back(self, now_ns: int, job: Job, reason: str) -> None:
         grant = job[0]
         record = Handback(id=grant.id, n=grant.n, slot=grant.slot, epoch=grant.epoch, reason=reason)
         self.world.say(now_ns, record, None)
+
+
+def _last(grant: Grant) -> int:
+    """Say when it may begin at the latest: it has a lease, and the delivery an end."""
+    return min(grant.t1_ns, grant.expires_ns - 1) if grant.expires_ns else grant.t1_ns
 
 
 class Senders:
@@ -216,7 +242,7 @@ class Senders:
             wire = self._wires.get((grant.limit_key, grant.slot))
             if wire is None:
                 wire = self._wires[grant.limit_key, grant.slot] = self._wire(grant)
-            wire.offer(job)
+            wire.offer(job, now_ns)
             touched[id(wire)] = wire
         for wire in touched.values():
             wire.staff(now_ns)

@@ -6,8 +6,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.scheduler.simulation import answers
 from services.scheduler.simulation.agenda import Agenda
-from services.scheduler.simulation.models import Model
+from services.scheduler.simulation.models import Model, Quota
 from services.scheduler.simulation.receiving import Receiver, Window
 from services.scheduler.simulation.senders import Said, Senders, World
 from shared.records.grant import Grant
@@ -47,7 +48,7 @@ class Stage:
         self.begun: list[tuple[int, Grant]] = []
         self.most = 0
         self.receiver = Receiver("mx.y", Model(source="test", **model), 0, random.Random(3))
-        world = World(self.agenda, self._say, self._began, 10 * S)
+        world = World(self.agenda, self._say, self._began, 10 * S, 64 * S)
         self.senders = Senders(world, lambda _: self.receiver, 0)
 
     def _say(self, now_ns: int, said: Said, window: Window | None) -> None:
@@ -92,6 +93,25 @@ def test_obeys_what_grants_carry(starts: list[int], spacing: int, connections: i
     for _, said in stage.said:
         settled[said.id] += not isinstance(said, Started)
     assert dict(settled) == {f"d{number}": 1 for number in range(len(starts))}
+
+
+def test_what_a_warning_leaves_behind_goes_back_until_the_scheduler_has_heard_it() -> None:
+    stage = Stage(quotas=(Quota(1, 3600 * S, answers.GMAIL_SOURCE, stop_ns=600 * S),))
+    stage.run([grant(number, connections=1) for number in range(5)])
+    outcomes = [said for _, said in stage.said if isinstance(said, Outcome)]
+    assert [said.category for said in outcomes] == ["", "rate"]
+    assert len([said for _, said in stage.said if isinstance(said, Handback)]) == 3
+    warned_ns = outcomes[-1].warned_ns
+    stage.senders.offer(stage.agenda.now_ns, [(grant(5), 0), (grant(6, heard_ns=warned_ns), 0)])
+    back = [said.id for _, said in stage.said if isinstance(said, Handback)]
+    assert back[3:] == ["d5"]
+
+
+def test_nothing_begins_after_its_delivery_has_expired() -> None:
+    stage = Stage()
+    stage.run([grant(number, spacing_ns=S, expires_ns=5 * S) for number in range(20)])
+    assert stage.begun
+    assert all(at < 5 * S for at, _ in stage.begun)
 
 
 def test_connections_begin_with_two_and_grow_as_mail_is_taken() -> None:
