@@ -136,20 +136,6 @@ def test_a_connection_that_waits_for_mail_is_used_before_another_is_opened() -> 
     assert pair.may_have_another("one")
 
 
-def test_after_a_warning_only_grants_that_know_it_begin() -> None:
-    pair = Pair.of(grant(), 0, Sleeper())
-    assert pair.warning.lets(grant(), 0)
-    first = pair.warning.take(Now(5 * S, 1_000), 60 * S)
-    # The wall clock went back, and still the second is later than the first.
-    second = pair.warning.take(Now(6 * S, 900), 60 * S)
-    assert first < second
-    assert not pair.warning.lets(grant(), 6 * S)
-    assert not pair.warning.lets(grant(heard_ns=first), 6 * S)
-    assert pair.warning.lets(grant(heard_ns=second), 6 * S)
-    # By then every lease that was granted before is over.
-    assert pair.warning.lets(grant(), 66 * S)
-
-
 def test_a_pair_whose_limit_became_less_has_too_many_connections() -> None:
     pair = Pair.of(grant(connections=4), 0, Sleeper())
     pair.tasks = {"one": 2, "two": 1}

@@ -13,30 +13,14 @@ from services.scheduler.simulation.receiving import Receiver, Window
 from services.scheduler.simulation.senders import Said, Senders, World
 from shared.records.grant import Grant
 from shared.records.outcome import Handback, Outcome, Started
+from tests.support.grants import grant as made
 
 S = 1_000_000_000
 
 
 def grant(number: int, **more: Any) -> Grant:
-    said: dict[str, Any] = {
-        "id": f"d{number}",
-        "n": 1,
-        "slot": 0,
-        "epoch": 1,
-        "part": 0,
-        "t0_ns": 0,
-        "t1_ns": 60 * S,
-        "tenant": "acme",
-        "class_": "bulk",
-        "from_": "a@x",
-        "to": f"{number}@y",
-        "domain": "y",
-        "site": "mx.y",
-        "limit_key": "mx.y",
-        "size_bytes": 1,
-        "header_domain": "x",
-    }
-    return Grant(**said | more)
+    said: dict[str, Any] = {"id": f"d{number}", "t1_ns": 60 * S, "limit_key": "mx.y"}
+    return made(**said | more)
 
 
 class Stage:
