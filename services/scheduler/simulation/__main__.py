@@ -73,7 +73,8 @@ def simulate(
 ) -> None:
     """Run the scheduler's policy against models of mailbox providers, in virtual time.
 
-    Nothing is sent and no Kafka is needed. Exit code 1 if a provider's warning was not heeded, 78 if a file is wrong.
+    Nothing is sent and no Kafka is needed. Exit code 1 if a provider's warning was not heeded or a warm-up budget was
+    passed, 78 if a file is wrong.
     """
     if picture is not None and picture.suffix != ".svg":
         raise click.BadParameter("expected a file that ends with .svg", param_hint="--plot")
@@ -108,7 +109,7 @@ def simulate(
     if picture is not None:
         title = f"{found.messages:,} messages in {found.hours} h: delivered (blue), waiting (red)"
         picture.write_text(plot.svg(plot.series(result), found.hours, title), encoding="utf-8")
-    sys.exit(1 if found.violations else 0)
+    sys.exit(1 if found.violations or found.above_warmup else 0)
 
 
 def _timed(engine: Engine, clock: Clock) -> tuple[Result, Spent]:

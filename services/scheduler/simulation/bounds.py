@@ -51,7 +51,7 @@ class Drain:
 def tap(settings: Settings, key: str, pool: Pool, model: Model, domains: int) -> Tap:
     """Open the tap of ``pool`` at ``key``, for mail of so many sending domains."""
     per_s, windows = 0.0, []
-    for name in pool.sources:
+    for name in _warm(settings, pool):
         limit = resolve(settings, key, name).limit()
         most = min(
             model.messages_per_connection or limit.messages_per_connection,
@@ -62,8 +62,14 @@ def tap(settings: Settings, key: str, pool: Pool, model: Model, domains: int) ->
         per_s += rate if limit.rate is None else min(rate, _per_s(limit.rate))
         if limit.total_rate is not None:
             windows = [(limit.total_rate.count, limit.total_rate.period_ns)]
-    windows += [_window(quota, len(pool.sources), domains) for quota in model.quotas]
+    windows += [_window(quota, len(_warm(settings, pool)), domains) for quota in model.quotas]
     return Tap(_S / per_s, tuple(windows))
+
+
+def _warm(settings: Settings, pool: Pool) -> list[str]:
+    """Name the sources that send all they may; what those bring that are being warmed up is little, or all there is."""
+    warm = [name for name in pool.sources if settings.sources[name].warmup not in settings.warmups]
+    return warm or list(pool.sources)
 
 
 def _per_s(rate: Rate) -> float:

@@ -10,6 +10,7 @@ from rich.table import Table
 from services.scheduler.simulation.bounds import Drain, drain, tap
 from services.scheduler.simulation.engine import Result
 from services.scheduler.simulation.measures import Served
+from services.scheduler.simulation.warming import Warming, warmings
 
 _S: Final = 1_000_000_000
 
@@ -73,11 +74,17 @@ class Report:
     #: Jain's index between tenants that waited for the same: weighted mean and worst minute; None: none did.
     jain: float | None
     jain_worst: float | None
+    warmings: tuple[Warming, ...] = ()
 
     @property
     def violations(self) -> int:
         """Count them over all providers."""
         return sum(line.violations for line in self.lines)
+
+    @property
+    def above_warmup(self) -> int:
+        """Count what was sent above a day's warm-up budget."""
+        return sum(each.passed for each in self.warmings)
 
     @property
     def messages_per_s(self) -> float:
@@ -86,8 +93,11 @@ class Report:
 
     def figures(self) -> dict[str, Any]:
         """Give what ``--json`` prints."""
-        more = {"violations": self.violations, "messages_per_s": round(self.messages_per_s)}
-        return asdict(self) | more
+        return asdict(self) | {
+            "violations": self.violations,
+            "above_warmup": self.above_warmup,
+            "messages_per_s": round(self.messages_per_s),
+        }
 
 
 def report(result: Result, seed: int, spent: Spent, compared: Result | None = None) -> Report:
@@ -101,9 +111,16 @@ def report(result: Result, seed: int, spent: Spent, compared: Result | None = No
     lines = tuple(
         _line(result, key, measures.served[key], compared) for key in sorted(measures.served)
     )
-    messages = sum(line.arrived for line in lines)
     return Report(
-        seed, messages, result.traffic.hours, spent.wall_s, spent.cpu_s, lines, jain, worst
+        seed=seed,
+        messages=sum(line.arrived for line in lines),
+        hours=result.traffic.hours,
+        wall_s=spent.wall_s,
+        cpu_s=spent.cpu_s,
+        lines=lines,
+        jain=jain,
+        jain_worst=worst,
+        warmings=tuple(warmings(measures.begun, result.settings)),
     )
 
 
@@ -172,7 +189,7 @@ def _behind(served: Served, alone: Served) -> float:
 
 def tables(report_: Report) -> list[Table]:
     """Lay the figures out."""
-    return [_ended(report_), _warned(report_)]
+    return [_ended(report_), _warned(report_), *([_warming(report_)] if report_.warmings else [])]
 
 
 def _table(title: str, *names: str) -> Table:
@@ -223,6 +240,14 @@ def _warned(report_: Report) -> Table:
     return table
 
 
+def _warming(report_: Report) -> Table:
+    table = _table("Warming up: sent of the day's budget at most", "source", "schedule", "days")
+    for line in report_.warmings:
+        days = (f"{sent:,}/{most:,}" for sent, most in zip(line.sent, line.budgets, strict=True))
+        table.add_row(line.provider, line.source, line.schedule, "  ".join(days))
+    return table
+
+
 def sentences(report_: Report) -> list[str]:
     """Say the rest."""
     said = [
@@ -232,6 +257,8 @@ def sentences(report_: Report) -> list[str]:
         ),
         f"violations after a warning: {report_.violations}",
     ]
+    if report_.warmings:
+        said.append(f"sent above a warm-up budget: {report_.above_warmup}")
     if report_.jain is not None and report_.jain_worst is not None:
         said.append(
             f"Jain's index between tenants: {report_.jain:.3f}, worst minute {report_.jain_worst:.3f}"
