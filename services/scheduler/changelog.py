@@ -15,6 +15,7 @@ from shared.records.state import (
     STATE,
     Meta,
     delivery_key,
+    domain_key,
     moved_key,
     order_key,
     parked_key,
@@ -69,6 +70,8 @@ def writes(
         yield state_key(pair), encode(pair)
     for total in decided.totals:
         yield state_key(total), encode(total)
+    for which, domain in decided.domains.items():
+        yield domain_key(*which), None if domain is None else encode(domain)
     for lane in decided.lanes:
         yield state_key(lane), encode(lane)
     for id_, moved in decided.moved.items():

@@ -69,7 +69,14 @@ def _back_off(
     connections = family(
         "pair_slowed_connections", "Connections that a warned pair may have", labels
     )
+    domains = family(
+        "domain_suspended_until_seconds",
+        "When a suspended sending domain is probed, epoch seconds",
+        ("limit_key", "domain"),
+    )
     for pairs in several:
+        for key, domain, until_ns in pairs.domains.suspended(now_ns):
+            domains.add_metric((key, domain), until_ns / _S)
         for key, slot, until_ns in pairs.suspended(now_ns):
             until.add_metric((key, _source(settings, slot)), until_ns / _S)
         for key, slot, per_day, most in pairs.slowed():
@@ -77,7 +84,7 @@ def _back_off(
             if per_day is not None:
                 rate.add_metric(which, per_day / _MINUTES_A_DAY)
             connections.add_metric(which, most)
-    return until, rate, connections
+    return until, domains, rate, connections
 
 
 def _health(

@@ -13,7 +13,7 @@ import msgspec
 from shared.records.body import BodyRef
 from shared.records.codec import Codec, Natural, Record
 from shared.records.outcome import Outcome
-from shared.records.state import PairState, TotalState
+from shared.records.state import DomainState, PairState, TotalState
 
 
 class Delivery(
@@ -80,6 +80,7 @@ class Handover(
     #: Its limiters, as they are written in mail.state.
     pairs: tuple[PairState, ...] = ()
     totals: tuple[TotalState, ...] = ()
+    domains: tuple[DomainState, ...] = ()
     #: More of its limiters follow in another record: the lane is handed over by the last.
     more: bool = False
 

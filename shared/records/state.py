@@ -1,14 +1,15 @@
 """state: the scheduler's memory in mail.state (compacted), written in the same transaction as what it decided.
 
 ``DeliveryState`` is the one record that is not frozen: it is the scheduler's working memory and its changelog at once, so that what is
-restored cannot differ from what was. Keys: ``d/<delivery id>``, ``p/<slot>/<limit key>``, ``t/<limit key>``, ``l/<lane>``,
-``m/<delivery id>``, ``x/<class>/<pool>/<tenant>/<destination>``, ``o/<offset>``, ``meta``; a delivery that ended is a tombstone.
+restored cannot differ from what was. Keys: ``d/<delivery id>``, ``p/<slot>/<limit key>``, ``s/<sending domain>/<limit key>``,
+``t/<limit key>``, ``l/<lane>``, ``m/<delivery id>``, ``x/<class>/<pool>/<tenant>/<destination>``, ``o/<offset>``, ``meta``; a delivery
+that ended is a tombstone.
 """
 
 import msgspec
 
 from shared.records.action import Action
-from shared.records.backoff import Backoff
+from shared.records.backoff import Backoff, Suspension
 from shared.records.codec import VERSION, Codec
 from shared.records.health import Health
 
@@ -140,6 +141,24 @@ class TotalState(
     limiter: int = 0
 
 
+class DomainState(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="s"
+):
+    """What a destination thinks of a sending domain, see policy.sendingdomains."""
+
+    v: int = VERSION
+    #: The limit key, and the sending domain.
+    key: str
+    domain: str
+    tenant: str
+    provider: str | None = None
+    #: Such replies in a row, with nothing taken between.
+    hits: int = 0
+    #: Answers to attempts with a t0 up to here say nothing new.
+    mark_ns: int = 0
+    suspension: Suspension | None = None
+
+
 class LaneState(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="l"
 ):
@@ -215,6 +234,7 @@ State = (
     DeliveryState
     | PairState
     | TotalState
+    | DomainState
     | LaneState
     | MovedState
     | ParkedState
@@ -234,6 +254,8 @@ def state_key(record: State) -> bytes:  # noqa: PLR0911 - one for each kind
             return b"p/%d/%b" % (slot, key.encode())
         case TotalState(key=key):
             return b"t/" + key.encode()
+        case DomainState(key=key, domain=domain):
+            return domain_key(key, domain)
         case LaneState(lane=lane):
             return b"l/" + lane.encode()
         case MovedState(id=id_):
@@ -249,6 +271,11 @@ def state_key(record: State) -> bytes:  # noqa: PLR0911 - one for each kind
 def delivery_key(id_: str) -> bytes:
     """Name a delivery's record; with no value it says that the delivery ended."""
     return b"d/" + id_.encode()
+
+
+def domain_key(key: str, domain: str) -> bytes:
+    """Name what a destination thinks of a sending domain; with no value it says that nothing is known."""
+    return f"s/{domain}/{key}".encode()
 
 
 def moved_key(id_: str) -> bytes:

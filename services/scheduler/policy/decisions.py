@@ -9,6 +9,7 @@ from shared.records.event import Event
 from shared.records.grant import Grant
 from shared.records.state import (
     DeliveryState,
+    DomainState,
     LaneState,
     MovedState,
     OrderState,
@@ -66,6 +67,8 @@ class Decisions:
     deliveries: dict[str, DeliveryState | None] = field(default_factory=dict)
     pairs: list[PairState] = field(default_factory=list)
     totals: list[TotalState] = field(default_factory=list)
+    #: (limit key, sending domain) -> what is known of it there, or None where nothing is any more.
+    domains: dict[tuple[str, str], DomainState | None] = field(default_factory=dict)
     lanes: list[LaneState] = field(default_factory=list)
     #: Delivery id -> where it went, or None where that need not be known any more.
     moved: dict[str, MovedState | None] = field(default_factory=dict)
@@ -87,6 +90,7 @@ class Decisions:
             or self.deliveries
             or self.pairs
             or self.totals
+            or self.domains
             or self.lanes
             or self.moved
             or self.parked

@@ -49,7 +49,7 @@ class PairNews:
 
     kind: Kind
     key: str
-    slot: int
+    slot: int | None
     provider: str | None
     #: What it is about; of ``resumed`` the last probe.
     outcome: Outcome

@@ -27,7 +27,7 @@ from services.scheduler.policy.decisions import (
     Resolution,
 )
 from services.scheduler.policy.deliveries import Deliveries
-from services.scheduler.policy.entries import granted, waiting
+from services.scheduler.policy.entries import granted, line_of, waiting
 from services.scheduler.policy.intake import Intake
 from services.scheduler.policy.lanes import Lanes
 from services.scheduler.policy.lease import LeaseTimes
@@ -46,6 +46,7 @@ from shared.records.grant import Grant
 from shared.records.outcome import Handback, Mark, Outcome, Started
 from shared.records.state import (
     DeliveryState,
+    DomainState,
     LaneState,
     Meta,
     MovedState,
@@ -124,6 +125,8 @@ class Ledger:
                 self._pairs.restore(record)
             case TotalState():
                 self._pairs.restore_total(record)
+            case DomainState():
+                self._pairs.domains.restore(record)
             case LaneState():
                 self._lanes.restore(record)
             case MovedState():
@@ -303,6 +306,7 @@ class Ledger:
             parked=self.intake.parking.take(),
             pairs=pairs,
             totals=totals,
+            domains=self._pairs.domains.take(),
             warmups=self._pairs.budgets.take_news(),
             orders=orders,
         )
@@ -400,6 +404,7 @@ class Ledger:
             t1_ns=choice.t1_ns,
         )
         self._opens.add(entry, entry.open)
+        self._pairs.domains.granted(choice.group.limit_key, line_of(entry), self.now_ns)
         self._deliveries.touch(entry)
         self._granted.append(Granted(entry, self._grant(entry, entry.open, choice.group)))
 

@@ -99,14 +99,16 @@ class Moving:
 
     def _hand_over(self, lane: str, now_ns: int) -> None:
         pairs, totals = self._pairs.of_lane(lane, self._lanes.map, now_ns)
+        domains = self._pairs.domains.of_lane(lane, self._lanes.map)
         partition, version = self._lanes.hand_over(lane), self._lanes.map.version
-        most = max(len(pairs), len(totals), 1)
+        most = max(len(pairs), len(totals), len(domains), 1)
         for at in range(0, most, _LIMITERS):
             record = Handover(
                 lane=lane,
                 map=version,
                 pairs=pairs[at : at + _LIMITERS],
                 totals=totals[at : at + _LIMITERS],
+                domains=domains[at : at + _LIMITERS],
                 more=at + _LIMITERS < most,
             )
             self._handed_over.append(HandedOver(partition, record))
@@ -124,5 +126,6 @@ class Moving:
     def receive(self, record: Handover) -> None:
         """Take a lane, and what its limiters have spent."""
         self._pairs.merge(record.pairs, record.totals)
+        self._pairs.domains.merge(record.domains)
         if not record.more:
             self._lanes.receive(record)

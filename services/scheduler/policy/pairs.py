@@ -24,6 +24,7 @@ from services.scheduler.policy.pairlimit import (
     PairLimits,
     slowed,
 )
+from services.scheduler.policy.sendingdomains import SendingDomains
 from services.scheduler.policy.warmup import Spent, Token
 from shared.protocol.control import NO_EPOCH, ControlView
 from shared.records.backoff import Backoff
@@ -113,12 +114,15 @@ class Pairs:
     _dirty_totals: set[str] = field(default_factory=set)
     _configured: PairLimits = field(init=False)
     _learning: Learning = field(init=False)
+    #: What destinations think of sending domains.
+    domains: SendingDomains = field(init=False)
     budgets: Budgets = field(init=False)
 
     def __post_init__(self) -> None:
         """Resolve by these settings, and learn by their rules."""
         self._configured = PairLimits(self.settings)
         self._learning = Learning(self.settings.backoff, self.settings.timing, self.rng)
+        self.domains = SendingDomains(self.settings.backoff, self.rng, HORIZON_NS)
         self.budgets = Budgets(self.settings, self.view)
 
     # -- changelog
@@ -154,7 +158,7 @@ class Pairs:
 
     def take_news(self) -> list[PairNews]:
         """Give what operators should know of since the last call."""
-        return self._learning.take()
+        return self._learning.take() + self.domains.take_news()
 
     # -- lanes that change hands
 

@@ -130,7 +130,7 @@ class Queues:
         self._order = Order.of(self.settings)
         self._first = first_tags(self.settings)
         self._homes = Homes(self.settings.pools)
-        self.gates.append(Windows(self.settings))
+        self.gates += [Windows(self.settings), self.pairs.domains]
 
     def __len__(self) -> int:
         """Count the groups."""

@@ -72,6 +72,8 @@ class Settling:
         self._close(entry, grant)
         if self._pairs.hear(entry, key, grant, outcome, self.now_ns):
             self._queues.wake(key)
+        if self._pairs.domains.hear(entry, key, grant, outcome, self.now_ns):
+            self._queues.reopen(self.now_ns, key)
         match outcome.result:
             case "delivered" | "bounced":
                 self.end(entry, outcome.result, outcome=outcome)

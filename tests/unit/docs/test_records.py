@@ -73,6 +73,7 @@ TYPES: dict[str, type[msgspec.Struct]] = {
     "suspension": backoff.Suspension,
     "warm-up": state.WarmupState,
     "state of a total": state.TotalState,
+    "state of a sending domain": state.DomainState,
     "state of a lane": state.LaneState,
     "state of a delivery that moved": state.MovedState,
     "state of a parked unit": state.ParkedState,

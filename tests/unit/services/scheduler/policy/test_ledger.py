@@ -134,6 +134,11 @@ class World:
             self.state[f"{pair.slot}/{pair.key}"] = encode(pair)
         for total in decided.totals:
             self.state[total.key] = encode(total)
+        for which, domain in decided.domains.items():
+            if domain is None:
+                self.state.pop(f"s/{which}", None)
+            else:
+                self.state[f"s/{which}"] = encode(domain)
         for offset, order in decided.orders.items():
             if order is None:
                 self.state.pop(f"o/{offset}", None)
