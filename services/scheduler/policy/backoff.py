@@ -215,7 +215,8 @@ def _cut(back: Backoff, heard: Heard, rules: Rules) -> Allowance:
     """Cut the rate: by what the pair did where that is known, else by what was allowed."""
     in_force = heard.rate
     measured = heard.did if heard.measured else None
-    if measured is None and back.pace is not None and in_force is not None:
+    if measured is None and back.pace is not None and in_force is not None and not back.taken:
+        # Nothing went well since the last cut, so nothing is learnt about the level. Where something did, the level in force is what hurt.
         return allowance.cut_again(
             replace(back.pace, level=min(back.pace.level, in_force)),
             _floor(heard, rules),

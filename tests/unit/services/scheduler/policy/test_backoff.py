@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass, field
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.scheduler.policy import backoff
@@ -333,3 +333,24 @@ def test_every_state_survives_its_record(events: list[tuple[Caution | None, int,
     world = World()
     world.play(events)
     assert msgspec.json.decode(msgspec.json.encode(world.back), type=Backoff) == world.back
+
+
+@settings(max_examples=30)
+@given(st.integers(2, 400))
+def test_a_fixed_limit_is_found_with_few_warnings_however_low_it_is(limit: int) -> None:
+    """Rates below what the meter can measure too: what hurts is then the level that was in force."""
+    world, warnings, below = World(), 0, 0
+    world.warn(Slow(), did=600 * 1_440, measured=True)
+    for _ in range(1_000):
+        world.go_on()
+        world.now += MINUTE
+        world.good()
+        level = world.rate
+        assert level is not None
+        if level > limit * 1_440:
+            warnings += 1
+            world.warn(Slow())
+        elif level < limit * 1_440 // 2:
+            below += 1
+    assert warnings <= 16
+    assert below <= 200
