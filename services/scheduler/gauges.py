@@ -13,7 +13,7 @@ from prometheus_client import Counter
 from prometheus_client.core import GaugeMetricFamily
 
 from services.scheduler.reputation import reputation_gauges
-from services.scheduler.warming import warmup_gauges
+from services.scheduler.warming import spill_gauge, warmup_gauges
 from services.scheduler.worker import Worker
 from shared.protocol.control import ControlView
 from shared.records.event import Event
@@ -137,7 +137,8 @@ class Gauges:
 
     def _warmups(self) -> Iterable[GaugeMetricFamily]:
         found = (each for worker in self.workers.values() for each in worker.ledger.warmups())
-        return warmup_gauges(self.settings, found)
+        spills = (each for worker in self.workers.values() for each in worker.ledger.spills())
+        return *warmup_gauges(self.settings, found), spill_gauge(spills)
 
     def _reputation(self) -> Iterable[GaugeMetricFamily]:
         pairs = [worker.ledger.pairs for worker in self.workers.values()]

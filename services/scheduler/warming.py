@@ -1,4 +1,4 @@
-"""What people hear and see of warm-ups: a line in the log when one is held, stepped back or goes on, and the gauges."""
+"""What people hear and see of warm-ups and of mail that spills over: lines in the log, and the gauges."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -7,8 +7,11 @@ from typing import Final
 from prometheus_client.core import GaugeMetricFamily
 from structlog.typing import FilteringBoundLogger
 
-from services.scheduler.policy.budgets import BUCKET, WarmupNews
+from services.scheduler.policy.budgets import WarmupNews
+from services.scheduler.policy.spilling import Spilled
 from services.scheduler.policy.warmup import Stage, Status
+from services.scheduler.policy.whose import BUCKET
+from shared.records.state import SpillState
 from shared.runtime.metrics import family
 from shared.runtime.settings import Settings
 
@@ -35,6 +38,25 @@ def tell_warmups(log: FilteringBoundLogger, settings: Settings, news: Iterable[W
                 log.info("warmup_done", **fields)
             case "begun_again":
                 log.warning("warmup_begun_again", **fields)
+
+
+def tell_spilled(log: FilteringBoundLogger, spilled: Iterable[Spilled]) -> None:
+    """Log how much went from which pool to which, for each destination."""
+    for (key, pool, to), count in Counter(
+        (each.key, each.pool, each.to) for each in spilled
+    ).items():
+        log.warning("spilled_over", limit_key=key, pool=pool, to_pool=to, deliveries=count)
+
+
+def spill_gauge(found: Iterable[tuple[str, str, SpillState]]) -> GaugeMetricFamily:
+    """Show what spilled today; the buckets of sites are shown together, as ``other``."""
+    gauge = family("spilled_today", "Deliveries that spilled over today", ("provider", "pool"))
+    sums: Counter[tuple[str, str]] = Counter()
+    for key, pool, counts in found:
+        sums["other" if key.startswith(BUCKET) else key, pool] += counts.spilled
+    for labels, count in sums.items():
+        gauge.add_metric(labels, count)
+    return gauge
 
 
 def warmup_gauges(

@@ -34,7 +34,7 @@ from services.scheduler.reputation import tell_reputation
 from services.scheduler.resolving import Resolving
 from services.scheduler.rewriting import forwarded_value, grant_value, straggler_value
 from services.scheduler.trimming import Trimming
-from services.scheduler.warming import tell_warmups
+from services.scheduler.warming import tell_spilled, tell_warmups
 from shared.kafka.cluster import Cluster
 from shared.kafka.errors import KafkaTrouble
 from shared.kafka.reader import Received
@@ -412,6 +412,7 @@ class Worker:
             if state.held:
                 log.info("lane_taken", partition=here, lane=state.lane, map=state.map)
         tell_warmups(log, self._shell.settings, decided.warmups)
+        tell_spilled(log, decided.spilled)
         tell_reputation(log, here, decided.events)
 
     def _forget(self, decided: Decisions) -> None:

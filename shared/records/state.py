@@ -131,14 +131,26 @@ class PairState(
     warmup: WarmupState | None = None
 
 
+class SpillState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a pool sent to a destination on a day, and what of its mail spilled over to another pool, see policy.spilling."""
+
+    #: Days since the epoch (UTC).
+    day: int
+    sent: int = 0
+    spilled: int = 0
+
+
 class TotalState(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="t"
 ):
-    """The limiter over all slots of one limit key."""
+    """What counts over all slots of one limit key, or of a bucket of sites (``site:N``)."""
 
     v: int = VERSION
     key: str
+    #: Of the total rate.
     limiter: int = 0
+    #: Pool -> what it sent there, and what spilled.
+    spills: dict[str, SpillState] = msgspec.field(default_factory=dict)
 
 
 class DomainState(

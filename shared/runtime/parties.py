@@ -22,6 +22,7 @@ from shared.runtime.settings import (
     Proxy,
     Route,
     Source,
+    Spill,
     Stream,
     Tenant,
     UnknownPolicy,
@@ -178,7 +179,20 @@ def _pool(name: str, table: Table) -> Pool:
     sticky: Any = table.get(
         "sticky", values.one_of("none", "tenant", "domain", "recipient"), "none"
     )
-    return Pool(name, weights, sticky)
+    return Pool(name, weights, sticky, _spill(table.table("spill")))
+
+
+def _spill(table: Table) -> Spill | None:
+    if not table.raw:
+        return None
+    found = Spill(
+        to=table.need("to", values.text, ""),
+        after_ns=table.need("after", values.some_time, 0),
+        daily=table.need("daily", values.number(1, 100_000_000), 0),
+        share=table.get("share", values.part_or_all, 1.0),
+    )
+    table.done()
+    return found
 
 
 # -- tenants and classes
@@ -210,6 +224,7 @@ def _tenant(name: str, table: Table, base: Path) -> Tenant:
         weight=table.get("weight", _WEIGHT, 1),
         streams={stream: _stream(row) for stream, row in table.tables("streams")},
         windows=_windows(table.table("windows")),
+        spill_to=table.get("spill_to", values.texts, ()),
     )
 
 

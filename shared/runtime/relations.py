@@ -7,7 +7,17 @@ from typing import Final
 
 from shared.runtime.files import shown
 from shared.runtime.limitrules import limit_rows
-from shared.runtime.settings import Backoff, DkimKey, Ingest, Settings, Source, Tenant, Timing
+from shared.runtime.settings import (
+    Backoff,
+    DkimKey,
+    Ingest,
+    Pool,
+    Settings,
+    Source,
+    Spill,
+    Tenant,
+    Timing,
+)
 from shared.runtime.table import Problems, exists
 
 _DAY_NS: Final = 24 * 3600 * 1_000_000_000
@@ -126,6 +136,23 @@ def _pools(settings: Settings, problems: Problems) -> None:
                     path,
                     "a smart host is a lane of its own: a pool that has one has no other source",
                 )
+        if pool.spill is not None and problems.sound(f"pools.{shown(name)}.spill"):
+            _spill(f"pools.{shown(name)}.spill.to", pool, pool.spill, settings, problems)
+
+
+def _spill(path: str, pool: Pool, spill: Spill, settings: Settings, problems: Problems) -> None:
+    exists(path, "pool", spill.to, settings.pools, problems)
+    other = settings.pools.get(spill.to)
+    if other is None or not problems.sound(path):
+        return
+    users = [tenant for tenant in settings.tenants.values() if pool.name in tenant.pools.values()]
+    if spill.to == pool.name:
+        problems.say(path, "expected another pool")
+    elif other.spill is not None:
+        problems.say(path, f"{spill.to} spills over itself: mail must not go round")
+    elif users and not any(tenant.may_use(spill.to) for tenant in users):
+        said = f"no tenant of {pool.name} may use {spill.to}: name it in tenants.NAME.spill_to"
+        problems.say(path, said)
 
 
 # -- tenants and classes
@@ -134,6 +161,8 @@ def _pools(settings: Settings, problems: Problems) -> None:
 def _tenant(path: str, tenant: Tenant, settings: Settings, problems: Problems) -> None:
     for class_, pool in tenant.pools.items():
         exists(f"{path}.pools.{class_}", "pool", pool, settings.pools, problems)
+    for pool in tenant.spill_to:
+        exists(f"{path}.spill_to", "pool", pool, settings.pools, problems)
     rows: dict[str, list[tuple[str, DkimKey]]] = {}
     for number, key in enumerate(tenant.dkim):
         row = f"{path}.dkim[{number}]"

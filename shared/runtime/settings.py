@@ -119,6 +119,19 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Spill:
+    """Where mail goes that its pool does not get away."""
+
+    #: Another pool.
+    to: str
+    #: How long a delivery has been ready.
+    after_ns: int
+    #: At most so many a day at each destination, and this share of the day's mail for it.
+    daily: int
+    share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Pool:
     """A weighted set of sources."""
 
@@ -126,6 +139,7 @@ class Pool:
     sources: Mapping[str, int]
     #: What ties a delivery to one of the sources.
     sticky: Literal["none", "tenant", "domain", "recipient"] = "none"
+    spill: Spill | None = None
 
 
 class Canonicalization(NamedTuple):
@@ -184,6 +198,12 @@ class Tenant:
     streams: Mapping[str, Stream] = field(default_factory=dict)
     #: class -> when its mail may be sent; where nothing is said, the class's window holds.
     windows: Mapping[str, Window] = field(default_factory=dict)
+    #: Pools that its mail may go by when it spills over, beside its own.
+    spill_to: tuple[str, ...] = ()
+
+    def may_use(self, pool: str) -> bool:
+        """Say whether its mail may go by ``pool``."""
+        return pool in self.spill_to or pool in self.pools.values()
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,13 @@ def half(value: Any) -> float:
     return found
 
 
+def part_or_all(value: Any) -> float:
+    """Read a part of a whole: above 0, at most 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise ValueError(f"expected a part above 0 and at most 1, got {shown(value)}")
+    return float(value)
+
+
 def one_of(*words: str) -> Callable[[Any], Any]:
     """Read one of these words."""
 

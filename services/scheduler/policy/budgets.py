@@ -1,21 +1,18 @@
 """The warm-up budgets of one partition: whose they are, and what is remembered of them. Pure.
 
 A budget belongs to (limit key, slot), the pair, where the key is a provider or a smart host: it has one deciding partition, so its count is
-exact. All other sites share one budget for each source, and their lanes are the buckets of the lane map, each decided about somewhere
-else. So the day's budget is divided: every bucket has its part, ``site:N`` at the slot, which is counted where the bucket is decided about
-and goes with it when its lane moves. The parts add up to the day's budget and nobody must ask anybody. What one bucket leaves another
-does not get; a bucket that is blocked goes back alone.
+exact. All other sites share one budget for each source, and it is divided between their buckets (``whose``): ``site:N`` at the slot is
+counted where the bucket is decided about and goes with it when its lane moves. A bucket that is blocked goes back alone.
 
 What is remembered lies in the pair's record (``PairState.warmup``), written in the transaction of the grants that it allowed.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
 
 from services.scheduler.policy import warmup
 from services.scheduler.policy.warmup import News, Plan, Spent, Status, Token
-from shared.protocol.control import ControlView
+from services.scheduler.policy.whose import Whose
 from shared.records.outcome import Outcome
 from shared.records.state import WarmupState
 from shared.runtime.settings import Settings
@@ -23,8 +20,6 @@ from shared.runtime.warmups import Warmup
 
 #: Whose budget: a provider, a smart host or a bucket of sites, and the slot.
 Which = tuple[str, int]
-#: How the buckets of sites are named.
-BUCKET: Final = "site:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +37,9 @@ class Budgets:
     """All budgets that this partition counts."""
 
     settings: Settings
-    view: ControlView
+    whose: Whose
     _states: dict[Which, WarmupState] = field(default_factory=dict)
     _schedules: dict[int, Warmup | None] = field(default_factory=dict)
-    #: limit key -> whose budgets it spends, and which part of them that is.
-    _keys: dict[str, tuple[str, int, int]] = field(default_factory=dict)
     _plans: dict[Which, Plan] = field(default_factory=dict)
     _dirty: set[Which] = field(default_factory=set)
     _news: list[WarmupNews] = field(default_factory=list)
@@ -152,22 +145,8 @@ class Budgets:
             self._schedules[slot] = schedule
         if schedule is None:
             return None
-        known = self._keys.get(key)
-        if known is None:
-            known = self._keys[key] = self._whose(key)
-        whose, part, parts = known
+        whose, part, parts = self.whose.of(key)
         plan = self._plans.get((whose, slot))
         if plan is None:
             plan = self._plans[whose, slot] = Plan(schedule, part, parts)
         return (whose, slot), plan
-
-    def _whose(self, key: str) -> tuple[str, int, int]:
-        lane_map = self.view.lane_map
-        if lane_map is None:
-            raise LookupError(
-                "no lane map has been read; the worker waits for one before it starts"
-            )
-        lane = lane_map.lane_of(key)
-        if key in self.settings.providers or not lane.startswith(BUCKET):
-            return key, 0, 1
-        return lane, int(lane.removeprefix(BUCKET)), lane_map.buckets

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from services.scheduler.policy.budgets import WarmupNews
 from services.scheduler.policy.parking import Unit
+from services.scheduler.policy.spilling import Spilled
 from shared.records.delivery import Handover, Late
 from shared.records.event import Event
 from shared.records.grant import Grant
@@ -76,6 +77,7 @@ class Decisions:
     parked: dict[Unit, ParkedState | None] = field(default_factory=dict)
     #: To be told; what it follows from is in ``pairs``.
     warmups: list[WarmupNews] = field(default_factory=list)
+    spilled: list[Spilled] = field(default_factory=list)
     #: Offset of an order -> what was done of it, or None where it has ended.
     orders: dict[int, OrderState | None] = field(default_factory=dict)
 

@@ -32,6 +32,7 @@ gathered evenly over a while: 10 ms for each delivery that was held back by the 
 import heapq
 import math
 import random
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -223,6 +224,28 @@ class DueQueue:
             (head[0] for head in heads if head is not None and head[0] <= now_ns),
             default=None,
         )
+
+    def overdue(self, before_ns: int, lets: Callable[[Line], bool]) -> Iterator[tuple[int, str]]:
+        """Give (due ns, id) of those that have been due since ``before_ns``, the longest first, of the lines that ``lets`` lets.
+
+        Each must be removed, or be the last that is asked for.
+        """
+        heads: list[tuple[int, int, Waiting]] = []
+        for line in [line for line in self._lines.values() if lets(line.key)]:
+            self._push_head(heads, line, before_ns)
+        while heads:
+            due, _, line = heapq.heappop(heads)
+            head = self._head(line)
+            if head is not None:
+                yield due, head[2]
+                self._push_head(heads, line, before_ns)
+
+    def _push_head(
+        self, heads: list[tuple[int, int, Waiting]], line: Waiting, before_ns: int
+    ) -> None:
+        head = self._head(line)
+        if head is not None and head[0] <= before_ns:
+            heapq.heappush(heads, (head[0], head[1], line))
 
     # -- choosing
 

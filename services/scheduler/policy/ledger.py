@@ -54,6 +54,7 @@ from shared.records.state import (
     OrderState,
     PairState,
     ParkedState,
+    SpillState,
     State,
     TotalState,
 )
@@ -288,6 +289,8 @@ class Ledger:
                 entry.pinned = None
                 self._deliveries.touch(entry)
                 self._settling.place(entry)
+        for spilled in self._pairs.spilling.go(self._queues, self.now_ns):
+            self._settling.reroute(self.entries[spilled.id], spilled.to)
         for choice in self._queues.choose(self.entries, self.now_ns, max_grants, max_bytes):
             match choice:
                 case Choice(entry=entry):
@@ -308,6 +311,7 @@ class Ledger:
             totals=totals,
             domains=self._pairs.domains.take(),
             warmups=self._pairs.budgets.take_news(),
+            spilled=self._pairs.spilling.take_news(),
             orders=orders,
         )
         self._moving.take(decided)
@@ -364,6 +368,12 @@ class Ledger:
     def pauses(self) -> list[tuple[str, int, int]]:
         """List (limit key, slot, until ns) of every pair that is paused."""
         return self._pairs.paused(self.now_ns)
+
+    def spills(self) -> Iterable[tuple[str, str, SpillState]]:
+        """Give (limit key or bucket of sites, pool, the day's counts) of every pool that spills over."""
+        for key, pool, counts in self._pairs.spilling.counts(self.now_ns):
+            if self._lanes.decides(key):
+                yield key, pool, counts
 
     def warmups(self) -> Iterable[tuple[str, int, Status]]:
         """Give (limit key or bucket of sites, slot, status) of every warm-up that is decided about here."""

@@ -25,7 +25,9 @@ from services.scheduler.policy.pairlimit import (
     slowed,
 )
 from services.scheduler.policy.sendingdomains import SendingDomains
+from services.scheduler.policy.spilling import Spilling
 from services.scheduler.policy.warmup import Spent, Token
+from services.scheduler.policy.whose import Whose
 from shared.protocol.control import NO_EPOCH, ControlView
 from shared.records.backoff import Backoff
 from shared.records.control import Directive
@@ -117,13 +119,16 @@ class Pairs:
     #: What destinations think of sending domains.
     domains: SendingDomains = field(init=False)
     budgets: Budgets = field(init=False)
+    spilling: Spilling = field(init=False)
 
     def __post_init__(self) -> None:
         """Resolve by these settings, and learn by their rules."""
         self._configured = PairLimits(self.settings)
         self._learning = Learning(self.settings.backoff, self.settings.timing, self.rng)
         self.domains = SendingDomains(self.settings.backoff, self.rng, HORIZON_NS)
-        self.budgets = Budgets(self.settings, self.view)
+        whose = Whose(self.settings, self.view)
+        self.budgets = Budgets(self.settings, whose)
+        self.spilling = Spilling(self.settings, whose)
 
     # -- changelog
 
@@ -146,13 +151,14 @@ class Pairs:
     def restore_total(self, record: TotalState) -> None:
         """Take the limiter over all slots of a key."""
         self._totals[record.key] = record.limiter
+        self.spilling.restore(record.key, record.spills)
 
     def take(self) -> tuple[list[PairState], list[TotalState]]:
         """Give what changed since the last call."""
         # A bucket of sites has a budget and nothing else of a pair.
         dirty = self._dirty | self.budgets.take()
         pairs = [self._record(self._pair(key, slot, NO_EPOCH)) for key, slot in dirty]
-        totals = [TotalState(key=key, limiter=self._totals[key]) for key in self._dirty_totals]
+        totals = [self._total(key) for key in self._dirty_totals | self.spilling.take()]
         self._dirty, self._dirty_totals, self._glances = set(), set(), {}
         return pairs, totals
 
@@ -172,8 +178,8 @@ class Pairs:
             if not self._rests(pair, now_ns) and lane_map.lane_of(pair.key) == lane
         )
         totals = (
-            TotalState(key=key, limiter=limiter)
-            for key, limiter in self._totals.items()
+            self._total(key)
+            for key in self._totals.keys() | self.spilling.keys()
             if lane_map.lane_of(key) == lane
         )
         return tuple(pairs), tuple(totals)
@@ -195,6 +201,7 @@ class Pairs:
             self._changed(pair)
         for total in totals:
             self._totals[total.key] = max(self._totals.get(total.key, 0), total.limiter)
+            self.spilling.merge(total.key, total.spills)
             self._dirty_totals.add(total.key)
 
     # -- limits
@@ -445,6 +452,11 @@ class Pairs:
             pair.epoch, pair.open = epoch, 0
             self._dirty.add((key, slot))
         return pair
+
+    def _total(self, key: str) -> TotalState:
+        return TotalState(
+            key=key, limiter=self._totals.get(key, 0), spills=self.spilling.state(key)
+        )
 
     def _record(self, pair: Pair) -> PairState:
         return _state(pair, self.budgets.state(pair.key, pair.slot))

@@ -9,15 +9,16 @@ lines that a gate keeps back (``lines``): gates are asked here, by limit key, an
 import heapq
 import random
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Final
 
 from services.scheduler.policy import rotation
 from services.scheduler.policy.entries import line_of
 from services.scheduler.policy.fairness import DueQueue, Order
 from services.scheduler.policy.lanes import Lanes
-from services.scheduler.policy.lines import FOREVER, Check, Gate, together
+from services.scheduler.policy.lines import FOREVER, Check, Gate, Line, together
 from services.scheduler.policy.orders import LOOKED, Orders
 from services.scheduler.policy.pairs import Full, Pairs, Room
 from services.scheduler.policy.steering import Steering, first_tags, goes_first
@@ -220,6 +221,27 @@ class Queues:
         groups = (self._groups[key] for key in self._by_key.get(limit_key, ()))
         return sum(group.queue.waiting(class_, tenant) for group in groups)
 
+    def groups(self) -> list[Group]:
+        """Give all groups."""
+        return list(self._groups.values())
+
+    def overdue(
+        self, groups: Sequence[Group], before_ns: int, tenants: Container[str], now_ns: int
+    ) -> Iterator[str]:
+        """Take out those of ``tenants`` that have been due since ``before_ns``, the longest first, and wait for a slot alone."""
+
+        def of(group: Group) -> Iterator[tuple[int, str, Group]]:
+            check = self._check(group)
+
+            def lets(line: Line) -> bool:
+                return line.tenant in tenants and (check is None or check(line, now_ns) is None)
+
+            return ((due, id_, group) for due, id_ in group.queue.overdue(before_ns, lets))
+
+        for _, id_, group in heapq.merge(*map(of, groups), key=itemgetter(0)):
+            group.queue.remove(id_)
+            yield id_
+
     def next_ns(self) -> int:
         """Say when a group is due to be looked at."""
         return self._wakes[0][0] if self._wakes else FOREVER
@@ -333,6 +355,7 @@ class Queues:
             if chosen.room.warming is not None:
                 # What begins later would be of another day's budget.
                 t1 = min(t1, chosen.room.warming.end_ns)
+            self.pairs.spilling.granted(group.limit_key, group.pool, now_ns)
             yield Choice(entry, slot, chosen.epoch, t0, t1, group)
             candidates = self._left(group, chosen, candidates, slots, now_ns)
 

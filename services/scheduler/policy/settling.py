@@ -237,6 +237,13 @@ class Settling:
         self._take_out(entry)
         self._deliveries.drop(entry)
 
+    def reroute(self, entry: DeliveryState, pool: str) -> None:
+        """Let a delivery that was just taken out of its queue go by another pool from now on."""
+        self._take_out(entry)
+        entry.pool, entry.pinned = pool, None
+        self._deliveries.touch(entry)
+        self.place(entry)
+
     def place_anew(self, entry: DeliveryState) -> None:
         """Take the delivery out of where it waits: it may belong somewhere else now.
 

@@ -73,6 +73,7 @@ TYPES: dict[str, type[msgspec.Struct]] = {
     "suspension": backoff.Suspension,
     "warm-up": state.WarmupState,
     "state of a total": state.TotalState,
+    "spill-over": state.SpillState,
     "state of a sending domain": state.DomainState,
     "state of a lane": state.LaneState,
     "state of a delivery that moved": state.MovedState,
@@ -133,6 +134,9 @@ def test_every_field_is_in_some_example() -> None:
             shown.setdefault(type(value), set()).update(raw)
             for field in msgspec.structs.fields(type(value)):
                 look(getattr(value, field.name), raw.get(field.encode_name))
+        elif isinstance(value, dict) and isinstance(raw, dict):
+            for name, one in value.items():
+                look(one, raw[name])
         elif isinstance(value, tuple | list) and isinstance(raw, list):
             for one, other in zip(value, raw, strict=True):
                 look(one, other)
