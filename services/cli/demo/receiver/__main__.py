@@ -31,6 +31,12 @@ def _user(text: str) -> tuple[str, str]:
     return _pair(text, ":")
 
 
+def _script(text: str) -> tuple[int, int, str]:
+    which, reply = _pair(text, "=")
+    first, count = _pair(which, "+")
+    return int(first), int(count), reply
+
+
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -52,6 +58,14 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     ):
         add(option, type=float, default=0.0, metavar="SECONDS", help=what)
     add("--rate", type=int, default=0, metavar="PER_SECOND", help="421 above it, instead of 250")
+    add(
+        "--script",
+        type=_script,
+        action="append",
+        default=[],
+        metavar="FIRST+COUNT=REPLY",
+        help="refuse so many of all recipients that are tried with this reply",
+    )
     add("--delay-at", type=_delay, action="append", default=[], metavar="VERB=SECONDS")
     add("--banner", default="", help='say this and close, for example "554 5.7.1 go away"')
     add("--mute", action="store_true", help="accept connections and never answer")
@@ -75,6 +89,7 @@ def manners(given: argparse.Namespace) -> Manners:
         mute=given.mute,
         pipelining=not given.no_pipelining,
         wordy=given.wordy,
+        script=tuple(given.script),
         users=dict(given.user),
     )
 

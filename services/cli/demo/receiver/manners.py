@@ -40,6 +40,8 @@ class Manners:
     pipelining: bool = True
     #: Every reply has two lines.
     wordy: bool = False
+    #: (first, how many, reply): of all recipients that are tried, counted from 1, those are refused with it.
+    script: tuple[tuple[int, int, str], ...] = ()
     #: Who may send, with which password; empty: everybody, and every password is right.
     users: Mapping[str, str] = field(default_factory=dict)
 
@@ -71,6 +73,7 @@ class Doorman:
     _first_ns: dict[tuple[str, str, str], int] = field(default_factory=dict)
     _tries: dict[str, int] = field(default_factory=dict)
     _recent_ns: deque[int] = field(default_factory=deque)
+    _rcpts: int = 0
 
     def too_many(self, now_ns: int) -> bool:
         """Count a message that begins, unless there were too many in the last second."""
@@ -85,6 +88,10 @@ class Doorman:
 
     def at_rcpt(self, peer: str, sender: str, rcpt: str, now_ns: int) -> str | None:
         """Give the refusal of a recipient; None: welcome."""
+        self._rcpts += 1
+        for first, count, reply in self.manners.script:
+            if first <= self._rcpts < first + count:
+                return reply
         if rcpt.startswith("unknown."):
             return "550 5.1.1 no such user here"
         if rcpt.startswith("full."):
