@@ -9,6 +9,7 @@ from typing import Final
 
 import click
 
+from services.cli.forecast import warmup_lines
 from services.cli.lanes import AsItIs, Grown, Refused, grow
 from services.cli.session import (
     Failed,
@@ -41,7 +42,12 @@ def config() -> None:
 
 @config.command()
 @config_argument
-def check(path: Path) -> None:
+@click.option(
+    "--daily",
+    type=click.IntRange(1, 1_000_000_000),
+    help="Messages a day to one provider: says how many would expire while sources are warmed up.",
+)
+def check(path: Path, daily: int | None) -> None:
     """Check FILE (a TOML file, or a directory of them) and say everything that is wrong with it.
 
     Each line begins with the path of the setting. The keys and passwords that it names are read too, so run this where
@@ -51,7 +57,7 @@ def check(path: Path) -> None:
     problems = unusable(settings)
     if problems:
         raise Misconfigured("\n".join(problems))
-    click.echo(summary(settings))
+    click.echo("\n".join([summary(settings), *warmup_lines(settings, daily)]))
 
 
 def summary(settings: Settings) -> str:
@@ -62,10 +68,12 @@ def summary(settings: Settings) -> str:
         where = source.address or f"{source.host}:{source.port}"
         if source.via:
             where += f" via {', '.join(map(str, source.via))}"
-        lines.append(f"source     {source.name}: slot {source.slot}, {source.kind} {where}")
+        warmed = "" if source.warmup == "none" else f", warmed up as {source.warmup}"
+        lines.append(f"source     {source.name}: slot {source.slot}, {source.kind} {where}{warmed}")
     for pool in settings.pools.values():
         parts = ", ".join(f"{name} x{weight}" for name, weight in pool.sources.items())
-        lines.append(f"pool       {pool.name}: {parts}")
+        spills = "" if pool.spill is None else f"; spills over to {pool.spill.to}"
+        lines.append(f"pool       {pool.name}: {parts}{spills}")
     for tenant in settings.tenants.values():
         signed = "unsigned where no key fits" if tenant.unsigned else f"{len(tenant.dkim)} keys"
         lines.append(f"tenant     {tenant.name}: {', '.join(tenant.domains)}; {signed}")

@@ -348,6 +348,7 @@ class Pairs:
         pair = self._pair(key, slot, NO_EPOCH)
         half_life = self.settings.backoff.half_life_ns
         pair.health = health.after(pair.health, "complained", now_ns, half_life)
+        self.budgets.complained(key, slot, now_ns)
         self._dirty.add((key, slot))
 
     def weight(self, key: str, slot: int, now_ns: int) -> float:

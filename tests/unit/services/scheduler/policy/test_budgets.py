@@ -327,3 +327,14 @@ def test_a_source_that_fares_badly_at_a_destination_gets_less_of_its_mail() -> N
     by_slot = Counter(grant.slot for _, grant in world.grants)
     assert by_slot[0] + by_slot[1] >= 300
     assert 0 < by_slot[0] < by_slot[1]
+
+
+def test_complaints_hold_a_warm_up() -> None:
+    world = Warming(warming())
+    world.mail(5)
+    world.turn()
+    world.answer()
+    for _ in range(3):
+        world.parts[0].ledger._pairs.complained("big", 0, world.now)
+    [(_, _, status)] = world.parts[0].ledger.warmups()
+    assert status.stage == "held"
