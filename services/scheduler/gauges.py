@@ -23,6 +23,9 @@ from shared.runtime.settings import Settings
 
 _S: Final = 1_000_000_000
 _KEEP_NS: Final = 2 * _S
+#: What more senders would help: their turn has come, what is out is not answered for, or no sender has a source of the pool. Mail that a
+#: limit, a pause or a warm-up holds back waits for addresses or for time, and more senders would only idle.
+GRANTABLE: Final = frozenset({"due", "credit", "no_source"})
 
 
 @dataclass(slots=True)
@@ -67,12 +70,15 @@ class Gauges:
         oldest: defaultdict[tuple[str, str, str], int] = defaultdict(lambda: 1 << 62)
         out: collections.Counter[tuple[str, str]] = collections.Counter()
         unknown, providers = 0, self.settings.providers
+        # A pool without any is said, too: an autoscaler must not take "none" for "not known".
+        grantable = collections.Counter(dict.fromkeys(self.settings.pools, 0))
         for worker in self.workers.values():
             for entry, reason in worker.ledger.reasons():
                 which = entry.class_, entry.provider or "other", reason
                 counts[which] += 1
                 oldest[which] = min(oldest[which], entry.accepted_ns)
                 unknown += entry.unknowns > 0
+                grantable[entry.pool] += reason in GRANTABLE
                 if entry.open is not None:
                     source = self.settings.source_of(entry.open.slot)
                     out[
@@ -100,7 +106,12 @@ class Gauges:
             (),
         )
         unknowns.add_metric((), unknown)
-        return waiting, ages, grants, unknowns
+        ready = family(
+            "grantable", "Deliveries that only lack a sender with room for them", ("pool",)
+        )
+        for pool, count in grantable.items():
+            ready.add_metric((pool,), count)
+        return waiting, ages, grants, unknowns, ready
 
     def _partitions(self) -> Iterable[GaugeMetricFamily]:
         age = family("commit_age_seconds", "Time since the partition's last commit", ("partition",))

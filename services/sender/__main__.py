@@ -26,7 +26,7 @@ async def run(process: Process) -> None:
         locks=Path(locks) if locks else None,
     )
     try:
-        await process.serve(sender.not_ready)
+        await process.serve(sender.not_ready, what=sender.owned)
         await process.work(sender.run(process.stop), HOT, sender.renew)
     finally:
         await cluster.close()

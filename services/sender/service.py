@@ -75,6 +75,11 @@ class Sender:
         satisfied = self._slots.owned() or self._slots.idle_by_share()
         return [] if satisfied else ["no slot owned yet"]
 
+    def owned(self) -> list[str]:
+        """Say which sources this process has; one that is idle has none and is ready all the same."""
+        names = self._slots.owned() if self._slots is not None else []
+        return [f"slots {len(names)}{':' if names else ''} {', '.join(names)}".strip()]
+
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set, then drain."""
         topics = Topics(self.settings.kafka.prefix)

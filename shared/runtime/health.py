@@ -18,13 +18,14 @@ class CannotListen(Exception):
 
 @dataclass(slots=True)
 class Health:
-    """One HTTP server; ``not_ready`` gives the reasons, none when ready."""
+    """One HTTP server; ``not_ready`` gives the reasons, none when ready; ``what`` says more about a service that is."""
 
     host: str
     port: int
     metrics: Metrics
     not_ready: Callable[[], list[str]]
     routes: Sequence[web.RouteDef] = ()
+    what: Callable[[], list[str]] = list
     _runner: web.AppRunner | None = None
 
     async def start(self) -> int:
@@ -56,7 +57,8 @@ class Health:
     async def _readyz(self, _: web.Request) -> web.Response:
         reasons = self.not_ready()
         return web.Response(
-            text="\n".join(reasons or ["ready"]) + "\n", status=503 if reasons else 200
+            text="\n".join(reasons or ["ready", *self.what()]) + "\n",
+            status=503 if reasons else 200,
         )
 
     async def stop(self) -> None:

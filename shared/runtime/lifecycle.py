@@ -73,9 +73,12 @@ class Serve(Protocol):
     """Answer /metrics, /healthz and /readyz, and the service's own routes, until the process ends."""
 
     def __call__(
-        self, not_ready: Callable[[], list[str]], routes: Sequence[web.RouteDef] = ()
+        self,
+        not_ready: Callable[[], list[str]],
+        routes: Sequence[web.RouteDef] = (),
+        what: Callable[[], list[str]] = list,
     ) -> Awaitable[Health]:
-        """``not_ready`` gives the reasons why the service is not; none when it is."""
+        """``not_ready`` gives the reasons why the service is not; none when it is; ``what`` says more about one that is."""
         ...
 
 
@@ -160,9 +163,11 @@ async def _run(
     served: list[Health] = []
 
     async def serve(
-        not_ready: Callable[[], list[str]], routes: Sequence[web.RouteDef] = ()
+        not_ready: Callable[[], list[str]],
+        routes: Sequence[web.RouteDef] = (),
+        what: Callable[[], list[str]] = list,
     ) -> Health:
-        health = Health(settings.http.host, settings.http.port, metrics, not_ready, routes)
+        health = Health(settings.http.host, settings.http.port, metrics, not_ready, routes, what)
         port = await health.start()
         log.info("listening", host=settings.http.host, port=port)
         served.append(health)

@@ -29,6 +29,15 @@ async def test_readiness_tells_its_reasons_and_liveness_does_not_care() -> None:
         await health.stop()
 
 
+async def test_one_that_is_ready_says_what_it_does() -> None:
+    health = Health("127.0.0.1", 0, Metrics(), list, what=lambda: ["slots 2: ip-1, ip-2"])
+    port = await health.start()
+    try:
+        assert await fetch(port, "/readyz") == (200, "ready\nslots 2: ip-1, ip-2\n")
+    finally:
+        await health.stop()
+
+
 async def test_a_scrape_asks_for_what_is_counted_by_looking() -> None:
     metrics, waiting = Metrics(), [3]
     metrics.counter("sent", "Mail sent", ["source"]).labels("ip-1").inc(2)
