@@ -3,8 +3,8 @@
 import msgspec
 
 
-class Health(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Counts of answers as they are at ``at_ns``, in 65,536ths of an answer."""
+class Health(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Counts of answers as they are at ``at_ns``, in 65,536ths of an answer; counted in place, since there is one of each answer."""
 
     at_ns: int
     answers: int = 0

@@ -57,21 +57,26 @@ def kind_of(outcome: Outcome) -> Kind:
 
 
 def after(was: Health | None, kind: Kind, now_ns: int, half_life_ns: int) -> Health:
-    """Count one answer, or a complaint, at ``now_ns``."""
-    health = faded(was, now_ns, half_life_ns) if was is not None else Health(at_ns=now_ns)
+    """Count one answer, or a complaint, at ``now_ns``; in ``was`` itself, unless it is time to let that fade."""
+    health = Health(at_ns=now_ns) if was is None else was
+    if now_ns - health.at_ns >= half_life_ns // _STEPS:
+        health = faded(health, now_ns, half_life_ns)
     match kind:
+        case "delivered":
+            health.delivered += _ONE
+        case "deferred":
+            health.deferred += _ONE
+        case "blocked":
+            health.blocked += _ONE
+        case "complained":
+            health.complained += _ONE
+            return health
+        case "answer":
+            pass
         case "":
             return health
-        case "complained":
-            return replace(health, complained=health.complained + _ONE)
-        case "answer":
-            return replace(health, answers=health.answers + _ONE)
-        case _:
-            return replace(
-                health,
-                answers=health.answers + _ONE,
-                **{kind: getattr(health, kind) + _ONE},
-            )
+    health.answers += _ONE
+    return health
 
 
 def faded(health: Health, now_ns: int, half_life_ns: int) -> Health:

@@ -105,6 +105,13 @@ class Learning:
                 pass
         return [pair] if (pair.pause, pair.backoff) != before else []
 
+    def fine(self, pair: "Pair", now_ns: int) -> None:
+        """Take the answer that most are: delivered, by a pair that nothing is held against."""
+        pair.health = health.after(pair.health, "delivered", now_ns, self.rules.half_life_ns)
+        pair.troubles = 0
+        pair.meter.add(now_ns)
+        self._count(pair, now_ns, unknown=False)
+
     def forgets(self, pair: "Pair", now_ns: int) -> bool:
         """Let a back-off end that counts no more; True where one did."""
         if pair.backoff is None or not backoff.forgotten(pair.backoff, now_ns, self.rules):

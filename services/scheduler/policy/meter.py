@@ -24,7 +24,8 @@ class Meter:
 
     def add(self, now_ns: int) -> None:
         """Count an answer."""
-        self._pass_to(now_ns)
+        if now_ns - self.began_ns >= _SPAN_NS:
+            self._pass_to(now_ns)
         self.count += 1
 
     def reset(self, now_ns: int) -> None:

@@ -321,8 +321,25 @@ class Pairs:
     ) -> bool:
         """Let the pair learn from the answer to ``grant``, which is settled; True where it may now do other than before."""
         pair = self._pair(key, grant.slot, NO_EPOCH)
-        self.heard(key, grant.slot, outcome)
         self.budgets.hear(key, grant.slot, outcome, now_ns)
+        counted_ns = 0 if pair.health is None else pair.health.at_ns
+        calm = pair.backoff is None and type(pair.pause) is pauses.Clear
+        if calm and outcome.result == "delivered":
+            self._grow(pair, outcome)
+            self._learning.fine(pair, now_ns)
+            changed: list[Pair] = []
+        else:
+            self.heard(key, grant.slot, outcome)
+            changed = self._learn(pair, entry, grant, outcome, now_ns)
+        if pair.health is not None and pair.health.at_ns != counted_ns:
+            # What it counted since the last step of its half-life may be lost: it is not worth a record for each answer.
+            self._dirty.add((key, grant.slot))
+        return bool(changed)
+
+    def _learn(
+        self, pair: Pair, entry: DeliveryState, grant: Open, outcome: Outcome, now_ns: int
+    ) -> list[Pair]:
+        key = pair.key
         which = entry.provider, key, grant.slot
         answer = Answer(
             entry.provider,
@@ -334,14 +351,10 @@ class Pairs:
         if pair.backoff is None or grant.t0_ns > pair.backoff.mark_ns:
             # Of one burst of refusals only the first counts.
             self._grow(pair, outcome)
-        counted_ns = 0 if pair.health is None else pair.health.at_ns
         changed = self._learning.hear(pair, answer, now_ns, lambda: self._of_key(key))
         for each in changed:
             self._changed(each)
-        if pair.health is not None and pair.health.at_ns != counted_ns:
-            # What it counted since the last step of its half-life may be lost: it is not worth a record for each answer.
-            self._dirty.add((key, grant.slot))
-        return bool(changed)
+        return changed
 
     def complained(self, key: str, slot: int, now_ns: int) -> None:
         """Count a recipient's complaint about mail from this source."""

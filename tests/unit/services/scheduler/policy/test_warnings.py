@@ -1,16 +1,20 @@
 """Claims of the partition about warnings: who waits for them, for how long, and that waiting costs nothing."""
 
 import itertools
+import random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.scheduler.policy.announce import event_key
+from services.scheduler.policy.learning import Answer, Learning
+from services.scheduler.policy.pairlimit import PairLimits
+from services.scheduler.policy.pairs import Pair
 from shared.records.grant import Grant
 from shared.records.outcome import Outcome, Reply, Result
 from shared.records.times import rfc3339
-from shared.runtime.settings import LimitRow, Rate
+from shared.runtime.settings import Backoff, LimitRow, Rate, Timing
 from tests.unit.services.scheduler.policy.test_ledger import START, S, World, make_settings
 
 MINUTE = 60 * S
@@ -91,6 +95,20 @@ def test_grants_say_which_warning_was_heard() -> None:
     answer(world, world.grants.pop(), "delivered")
     world.turn(130)
     assert {grant.heard_ns for grant in world.grants} == {77}
+
+
+def test_the_short_way_of_a_good_answer_teaches_what_the_long_one_does() -> None:
+    one, other = Pair("big", 0), Pair("big", 0)
+    learning = Learning(Backoff(), Timing(), random.Random(1))
+    limit = PairLimits(make_settings()).of("big", 0, 0)
+    said = Outcome(id="d", n=1, slot=0, epoch=1, result="delivered")
+    for at in range(500):
+        now = START + at * 7 * S
+        one.troubles = other.troubles = at % 3
+        learning.fine(one, now)
+        answered = Answer("big", now, said, lambda: (limit, limit), 2 * S)
+        assert learning.hear(other, answered, now, list) == []
+        assert one == other
 
 
 def test_operators_hear_once_of_a_suspension_and_of_its_end() -> None:
