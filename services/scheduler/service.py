@@ -17,6 +17,7 @@ from structlog.typing import FilteringBoundLogger
 from services.scheduler.gauges import Gauges
 from services.scheduler.marks import Marks
 from services.scheduler.resolving import Resolving
+from services.scheduler.saying import Saying
 from services.scheduler.worker import GROUP, MAX_RECORDS, Shell, Worker
 from shared.kafka.cluster import Cluster
 from shared.kafka.controlfeed import ControlFeed, Listener
@@ -84,6 +85,7 @@ class Scheduler:
         destinations = self._destinations = Destinations(self.settings, self.clock)
         resolving = Resolving(destinations)
         marks = Marks(self.cluster, topics.outcomes, self.owner)
+        saying = Saying(self.cluster, topics.control, self.log)
         gauges = self._gauges = Gauges(
             self.metrics, self.settings, self.clock, self.workers, self.view
         )
@@ -92,6 +94,7 @@ class Scheduler:
             topics=topics,
             cluster=self.cluster,
             marks=marks,
+            saying=saying,
             view=self.view,
             resolving=resolving,
             clock=self.clock,
@@ -102,6 +105,7 @@ class Scheduler:
         try:
             async with asyncio.TaskGroup() as tasks:
                 feeding = tasks.create_task(feed.run())
+                talking = tasks.create_task(saying.run())
                 await self._lane_map(feed, stop)
                 membership = await self.cluster.membership(topics.prefix + GROUP, topics.members)
                 self._ready.add("kafka")
@@ -113,6 +117,7 @@ class Scheduler:
                 await asyncio.gather(working, return_exceptions=True)
                 await membership.stop()
                 feeding.cancel()
+                talking.cancel()
         finally:
             await resolving.close()
             await marks.close()

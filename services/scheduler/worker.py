@@ -33,6 +33,7 @@ from services.scheduler.refusing import Undigested, rejected_value, unfit
 from services.scheduler.reputation import tell_reputation
 from services.scheduler.resolving import Resolving
 from services.scheduler.rewriting import forwarded_value, grant_value, straggler_value
+from services.scheduler.saying import Saying
 from services.scheduler.trimming import Trimming
 from services.scheduler.warming import tell_spilled, tell_warmups
 from shared.kafka.cluster import Cluster
@@ -72,6 +73,7 @@ class Shell:
     topics: Topics
     cluster: Cluster
     marks: Marks
+    saying: Saying
     view: ControlView
     resolving: Resolving
     clock: Clock
@@ -224,6 +226,8 @@ class Worker:
         ledger.judge()
         ledger.plan(_MAX_GRANTS, _ROUND_BYTES)
         decided = ledger.take()
+        if (want := ledger.want()) is not None:
+            shell.saying.say(want)
         refused = [record for record in rejected if record is not None]
         if not (batch or decided or refused):
             return
@@ -243,6 +247,9 @@ class Worker:
                 await round_.send(shell.topics.rejected, self.partition, value)
             self._tell_group(round_)
         self.committed_ns = shell.clock.now_ns()
+        if decided.shares is not None:
+            # Only what is committed: the next owner must know that it was given.
+            shell.saying.say(decided.shares)
         for event in decided.events:
             shell.count(event)
         self._tell(decided)

@@ -26,8 +26,11 @@ from shared.records.control import (
     present_pod,
 )
 from shared.records.lanemap import LaneMap
+from shared.records.shares import Shares, Want
 
 NO_EPOCH: Final = -1
+# What was given and not looked at among so many is lost, as it is when its time is over.
+_SHARES: Final = 256
 # Epochs remembered for each slot. An epoch that is forgotten is judged by the next newer one's ``ready``: later, never earlier.
 _REMEMBERED: Final = 64
 
@@ -114,6 +117,12 @@ class ControlView:
         self.schedulers: dict[str, Member] = {}
         #: pod -> its sender, dead ones too.
         self.senders: dict[str, Sender] = {}
+        #: Partition -> what it asks for, and when it was read to.
+        self.wants: dict[int, tuple[int, Want]] = {}
+        #: The latest of what was given, in the order of the log.
+        self.shares: deque[Shares] = deque(maxlen=_SHARES)
+        #: So many were read in all.
+        self.shares_read = 0
         self._slots: dict[int, SlotView] = {}
 
     def __repr__(self) -> str:
@@ -141,6 +150,8 @@ class ControlView:
                 self._ordered(offset, stamp_ns, record)
             case Answering() | Present() | Hello():
                 self._member(record, stamp_ns)
+            case Want() | Shares():
+                self._share(record, stamp_ns)
 
     def bury(self, offset: int, key: bytes) -> None:
         """Take a tombstone, the next record."""
@@ -160,6 +171,13 @@ class ControlView:
                 self._present(record, stamp_ns)
             case Hello():
                 pass
+
+    def _share(self, record: Want | Shares, stamp_ns: int) -> None:
+        if isinstance(record, Want):
+            self.wants[record.partition] = stamp_ns, record
+        else:
+            self.shares.append(record)
+            self.shares_read += 1
 
     def _present(self, record: Present, stamp_ns: int) -> None:
         before = self.senders.get(record.pod)

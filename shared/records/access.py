@@ -69,7 +69,8 @@ def access(service: str, topics: Topics) -> Access:
         "scheduler": Access(
             reads=deliveries | {topics.outcomes, topics.state, topics.control, topics.members},
             writes=deliveries
-            | {topics.dispatch, topics.outcomes, topics.events, topics.state, topics.rejected},
+            | {topics.dispatch, topics.outcomes, topics.events, topics.state}
+            | {topics.control, topics.rejected},
             trims=deliveries,
             group=topics.prefix + group("scheduler"),
         ),

@@ -2,9 +2,10 @@
 
 Slots: ``claim`` (its offset is the slot's epoch), ``heartbeat`` (the first ready one of an epoch is its `ready`), ``released``, ``hello``
 (a round trip of one's own). Cluster: ``present`` (a sender lives), ``answering`` (a scheduler does, and where it can be asked),
-``lanemap``, ``directive``. Keys keep what must survive compaction: the last claim, the last heartbeat and the last release of each slot,
-each pod's last ``present`` or ``answering``, the lane map, each directive. A pod's key ends with the pod: a tombstone is written when it
-leaves, or by the others when it has long been silent. A directive's ends an hour after it has expired.
+``lanemap``, ``directive``, ``want`` and ``shares`` (limits that several scheduler partitions keep together). Keys keep what must survive
+compaction: the last claim, the last heartbeat and the last release of each slot, each pod's last ``present`` or ``answering``, the lane
+map, each directive. A pod's key ends with the pod: a tombstone is written when it leaves, or by the others when it has long been silent.
+A directive's ends an hour after it has expired.
 """
 
 from typing import Annotated, Final
@@ -16,6 +17,7 @@ from shared.records.codec import Codec, Natural, Record
 from shared.records.configuration import Configuration
 from shared.records.lanemap import LaneMap
 from shared.records.selector import Selector
+from shared.records.shares import Shares, Want
 
 _Positive = Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
 
@@ -166,6 +168,8 @@ Control = (
     | LaneMap
     | Configuration
     | Directive
+    | Want
+    | Shares
 )
 CONTROL: Codec[Control] = Codec(Control)
 
@@ -194,6 +198,11 @@ def control_key(record: Control) -> bytes:  # noqa: C901, PLR0911 - one for each
             return b"configuration"
         case Directive(id=id_):
             return directive_key(id_)
+        case Want(partition=partition):
+            return b"want/%d" % partition
+        case Shares():
+            # Older ones are void soon: whoever missed them has lost them.
+            return b"shares"
 
 
 _PRESENT: Final = b"present/"

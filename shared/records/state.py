@@ -143,12 +143,16 @@ class SpillState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class TotalState(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="t"
 ):
-    """What counts over all slots of one limit key, or of a bucket of sites (``site:N``)."""
+    """What counts over several slots: all of a limit key, a tenant, a sending domain, a bucket of sites (``site:N``)."""
 
     v: int = VERSION
+    #: The name of its row in the settings.
     key: str
     #: Of the total rate.
     limiter: int = 0
+    #: Of a limit that crosses partitions: the newest shares that were taken, and what is left: (until ns, tokens).
+    given_ns: int = 0
+    lots: tuple[tuple[int, int], ...] = ()
     #: Pool -> what it sent there, and what spilled.
     spills: dict[str, SpillState] = msgspec.field(default_factory=dict)
 

@@ -14,6 +14,8 @@ from shared.runtime.settings import LimitRow, Settings
 from shared.runtime.table import Problems, exists
 
 _MIN_NS: Final = 60 * 1_000_000_000
+# A grant may lie two seconds ahead of its tenant's token, and must start within the window of it.
+_WINDOW_LEAST_NS: Final = 3 * 1_000_000_000
 _TOTALS: Final = ("total_rate", "total_connections")
 
 
@@ -35,7 +37,7 @@ def _row(path: str, name: str, row: LimitRow, settings: Settings, problems: Prob
     kind, colon, which = rest.partition(":")
     if name.startswith("tenant:"):
         exists(path, "tenant", name.removeprefix("tenant:"), settings.tenants, problems)
-        _part(path, row, problems)
+        _part(path, row, settings, problems)
         return
     if not slash:
         _key(path, key, settings, problems)
@@ -48,11 +50,11 @@ def _row(path: str, name: str, row: LimitRow, settings: Settings, problems: Prob
     match kind if colon else "":
         case "tenant":
             exists(path, "tenant", which, settings.tenants, problems)
-            _part(path, row, problems)
+            _part(path, row, settings, problems)
         case "domain":
             known = {domain: 0 for each in settings.tenants.values() for domain in each.domains}
             exists(path, "domain of a tenant", which, known, problems)
-            _part(path, row, problems)
+            _part(path, row, settings, problems)
         case "pool":
             exists(path, "pool", which, settings.pools, problems)
             _pair(path, key, row, problems)
@@ -87,14 +89,16 @@ def _pair(path: str, key: str, row: LimitRow, problems: Problems) -> None:
         problems.say(f"{path}.start_rate", f"it belongs to limits.{key}")
 
 
-def _part(path: str, row: LimitRow, problems: Problems) -> None:
-    problems.say(path, "limits of tenants and of sending domains come with a later version")
+def _part(path: str, row: LimitRow, settings: Settings, problems: Problems) -> None:
     for name in FIELDS:
         if name != "total_rate" and getattr(row, name) is not None:
             problems.say(
                 f"{path}.{name}",
                 "a tenant's or a domain's mail is counted over all sources: expected total_rate alone",
             )
+    window = "timing.total_window"
+    if settings.timing.total_window_ns < _WINDOW_LEAST_NS and problems.sound(window):
+        problems.say(window, f"expected at least 3s, since there is {path}")
     if row.total_rate is not None and row.total_rate.period_ns < _MIN_NS:
         # It is kept by a start window of seconds, see services.scheduler.policy.limits.
         problems.say(f"{path}.total_rate", "expected a rate per min, h or d, got one per s")

@@ -20,7 +20,7 @@ from shared.records.codec import Unreadable, encode
 from shared.records.control import CONTROL as CONTROL_CODEC
 from shared.records.delivery import DELIVERY, Delivery, Handover, Late
 from shared.records.outcome import OUTCOME, Mark
-from shared.records.state import STATE, Meta, State, TotalState, delivery_key, state_key
+from shared.records.state import STATE, Meta, State, delivery_key, state_key
 from shared.runtime.settings import Settings
 from tests.protocol.checker import Checker
 from tests.protocol.engine import CONTROL, MS, Commit, Proc, Sim, Task
@@ -236,7 +236,7 @@ def snapshot(ledger: Ledger) -> dict[bytes, bytes]:
         if _state(pair) != _state(Pair(pair.key, pair.slot)):
             found[state_key(_state(pair))] = encode(_state(pair))
     records: list[State] = [
-        *(TotalState(key=key, limiter=limiter) for key, limiter in pairs._totals.items()),
+        *map(pairs.totals.state, pairs.totals.names()),
         *ledger._lanes._states.values(),
         *ledger._moving.departed._moved.values(),
     ]

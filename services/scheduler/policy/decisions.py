@@ -8,6 +8,7 @@ from services.scheduler.policy.spilling import Spilled
 from shared.records.delivery import Handover, Late
 from shared.records.event import Event
 from shared.records.grant import Grant
+from shared.records.shares import Shares
 from shared.records.state import (
     DeliveryState,
     DomainState,
@@ -70,6 +71,8 @@ class Decisions:
     totals: list[TotalState] = field(default_factory=list)
     #: (limit key, sending domain) -> what is known of it there, or None where nothing is any more.
     domains: dict[tuple[str, str], DomainState | None] = field(default_factory=dict)
+    #: What was dealt of the limits that cross partitions, to be said once it is committed.
+    shares: Shares | None = None
     lanes: list[LaneState] = field(default_factory=list)
     #: Delivery id -> where it went, or None where that need not be known any more.
     moved: dict[str, MovedState | None] = field(default_factory=dict)
@@ -93,6 +96,7 @@ class Decisions:
             or self.pairs
             or self.totals
             or self.domains
+            or self.shares
             or self.lanes
             or self.moved
             or self.parked

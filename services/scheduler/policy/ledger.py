@@ -35,15 +35,18 @@ from services.scheduler.policy.moving import Moving
 from services.scheduler.policy.opens import OpenGrants
 from services.scheduler.policy.orders import Orders
 from services.scheduler.policy.pairs import Pairs
+from services.scheduler.policy.parts import Parts
 from services.scheduler.policy.queues import Choice, Group, Over, Queues
 from services.scheduler.policy.resting import Entries
 from services.scheduler.policy.settling import Settling
+from services.scheduler.policy.shares import DEALER, Dealer, Hand
 from services.scheduler.policy.warmup import Status
 from shared.protocol.control import ControlView
 from shared.records.delivery import Delivery, Handover, Late
 from shared.records.event import Event
 from shared.records.grant import Grant
 from shared.records.outcome import Handback, Mark, Outcome, Started
+from shared.records.shares import Want
 from shared.records.state import (
     DeliveryState,
     DomainState,
@@ -77,8 +80,11 @@ class Ledger:
         times = LeaseTimes(timing.lease_ns, timing.skew_ns, timing.attempt_max_ns)
         self._pairs = Pairs(settings, view, rng)
         self._lanes = Lanes(partition, view)
+        self._hand = Hand(partition, view, self._pairs.totals)
+        self._dealer = Dealer(settings, view, self._pairs.totals) if partition == DEALER else None
+        parts = Parts(settings, self._pairs.totals, self._hand, rng)
         self.orders = Orders(partition, settings, view)
-        self._queues = Queues(settings, view, self._pairs, self._lanes, self.orders, rng)
+        self._queues = Queues(settings, view, self._pairs, self._lanes, self.orders, rng, parts)
         self._deliveries = Deliveries(self._queues.urgent_ns)
         self._opens = OpenGrants(times, view, self._pairs, self._queues)
         self._moving = Moving(settings, self._lanes, self._deliveries, self._pairs)
@@ -162,6 +168,7 @@ class Ledger:
         self.orders.sweep(self.entries, self._settling.meet)
         for id_ in self.orders.free():
             self._settling.place_anew(self.entries[id_])
+        self._hand.receive(self.now_ns)
         self._queues.refresh(self.now_ns)
         for entry in self._deliveries.over(self.now_ns):
             # An open one is looked at again when it is settled.
@@ -300,6 +307,7 @@ class Ledger:
 
     def take(self) -> Decisions:
         """Give everything that was decided since the last call; it must be committed, or this ledger thrown away."""
+        dealt = None if self._dealer is None else self._dealer.deal(self.now_ns)
         pairs, totals = self._pairs.take()
         orders, said = self.orders.take()
         decided = Decisions(
@@ -313,10 +321,15 @@ class Ledger:
             warmups=self._pairs.budgets.take_news(),
             spilled=self._pairs.spilling.take_news(),
             orders=orders,
+            shares=dealt,
         )
         self._moving.take(decided)
         self._granted = []
         return decided
+
+    def want(self) -> Want | None:
+        """Give what is to be asked for of the limits that cross partitions, when it is time to."""
+        return self._hand.want(self.now_ns)
 
     def next_ns(self) -> int:
         """Say when the next round is due although nothing arrives."""

@@ -26,6 +26,7 @@ from services.scheduler.policy.pairlimit import (
 )
 from services.scheduler.policy.sendingdomains import SendingDomains
 from services.scheduler.policy.spilling import Spilling
+from services.scheduler.policy.totals import Totals
 from services.scheduler.policy.warmup import Spent, Token
 from services.scheduler.policy.whose import Whose
 from shared.protocol.control import NO_EPOCH, ControlView
@@ -108,12 +109,11 @@ class Pairs:
     _pairs: dict[tuple[str, int], Pair] = field(default_factory=dict)
     #: Pairs that were looked at and have nothing to remember: until the round is over. There are sites times slots of them.
     _glances: dict[tuple[str, int], Pair] = field(default_factory=dict)
-    _totals: dict[str, int] = field(default_factory=dict)
+    totals: Totals = field(default_factory=Totals)
     _loads: dict[int, SlotLoad] = field(default_factory=dict)
     #: What is left of the limits of pairs that were warned.
     _slowed: dict[tuple[str, int], PairLimit] = field(default_factory=dict)
     _dirty: set[tuple[str, int]] = field(default_factory=set)
-    _dirty_totals: set[str] = field(default_factory=set)
     _configured: PairLimits = field(init=False)
     _learning: Learning = field(init=False)
     #: What destinations think of sending domains.
@@ -149,8 +149,8 @@ class Pairs:
         self.budgets.restore(record.key, record.slot, record.warmup)
 
     def restore_total(self, record: TotalState) -> None:
-        """Take the limiter over all slots of a key."""
-        self._totals[record.key] = record.limiter
+        """Take what counts over several slots."""
+        self.totals.restore(record)
         self.spilling.restore(record.key, record.spills)
 
     def take(self) -> tuple[list[PairState], list[TotalState]]:
@@ -158,8 +158,8 @@ class Pairs:
         # A bucket of sites has a budget and nothing else of a pair.
         dirty = self._dirty | self.budgets.take()
         pairs = [self._record(self._pair(key, slot, NO_EPOCH)) for key, slot in dirty]
-        totals = [self._total(key) for key in self._dirty_totals | self.spilling.take()]
-        self._dirty, self._dirty_totals, self._glances = set(), set(), {}
+        totals = [self._total(name) for name in self.totals.take() | self.spilling.take()]
+        self._dirty, self._glances = set(), {}
         return pairs, totals
 
     def take_news(self) -> list[PairNews]:
@@ -177,12 +177,9 @@ class Pairs:
             for pair in self._pairs.values()
             if not self._rests(pair, now_ns) and lane_map.lane_of(pair.key) == lane
         )
-        totals = (
-            self._total(key)
-            for key in self._totals.keys() | self.spilling.keys()
-            if lane_map.lane_of(key) == lane
-        )
-        return tuple(pairs), tuple(totals)
+        keys = (key for key in self.spilling.keys() if lane_map.lane_of(key) == lane)  # noqa: SIM118 - a method of ours
+        names = {*self.totals.of_lane(lane, lane_map), *keys}
+        return tuple(pairs), tuple(map(self._total, names))
 
     def merge(self, pairs: Iterable[PairState], totals: Iterable[TotalState]) -> None:
         """Take what the decider before has spent, and the pauses that it knew; what was spent here before counts as well."""
@@ -200,9 +197,8 @@ class Pairs:
             self.budgets.merge(record.key, record.slot, record.warmup)
             self._changed(pair)
         for total in totals:
-            self._totals[total.key] = max(self._totals.get(total.key, 0), total.limiter)
+            self.totals.merge(total)
             self.spilling.merge(total.key, total.spills)
-            self._dirty_totals.add(total.key)
 
     # -- limits
 
@@ -245,18 +241,22 @@ class Pairs:
                     pass
         if pair.open >= limit.credit:
             return Full(None, "credit")
-        t0 = now_ns
+        return self._spaced(pair, limit, now_ns)
+
+    def _spaced(self, pair: Pair, limit: PairLimit, now_ns: int) -> Room | Full:
+        """Say what the pair's rates, and its warm-up, allow."""
+        t0, why = now_ns, "rate"
         if limit.rate is not None:
-            t0 = max(t0, limits.earliest(pair.limiter, limit.rate, now_ns))
+            t0 = limits.earliest(pair.limiter, limit.rate, now_ns)
         if limit.total_rate is not None:
-            total = self._totals.get(key, 0)
-            t0 = max(t0, limits.earliest(total, limit.total_rate, now_ns))
-        return self._warmed(key, slot, now_ns, t0)
+            total = self.totals.earliest(pair.key, limit.total_rate, now_ns)
+            t0, why = (total, "total_rate") if total > t0 else (t0, why)
+        if t0 > now_ns + HORIZON_NS:
+            return Full(t0 - HORIZON_NS, why)
+        return self._warmed(pair.key, pair.slot, now_ns, t0)
 
     def _warmed(self, key: str, slot: int, now_ns: int, t0_ns: int) -> Room | Full:
         """Say whether the warm-up lets a grant start at ``t0_ns``, which its rates allow, or a little later."""
-        if t0_ns > now_ns + HORIZON_NS:
-            return Full(t0_ns - HORIZON_NS, "rate")
         match self.budgets.token(key, slot, now_ns, t0_ns):
             case None:
                 return Room(t0_ns)
@@ -280,8 +280,7 @@ class Pairs:
             pair.limiter = t0_ns
             self._dirty.add((key, slot))
         if limit.total_rate is not None:
-            self._totals[key] = limits.spend(self._totals.get(key, 0), limit.total_rate, t0_ns)
-            self._dirty_totals.add(key)
+            self.totals.spend(key, limit.total_rate, t0_ns)
         self.budgets.spend(key, slot, t0_ns)
 
     def window_ns(self, provider: str | None, key: str, slot: int) -> int | None:
@@ -468,9 +467,8 @@ class Pairs:
         return pair
 
     def _total(self, key: str) -> TotalState:
-        return TotalState(
-            key=key, limiter=self._totals.get(key, 0), spills=self.spilling.state(key)
-        )
+        spills = self.spilling.state(key)
+        return msgspec.structs.replace(self.totals.state(key), spills=spills)
 
     def _record(self, pair: Pair) -> PairState:
         return _state(pair, self.budgets.state(pair.key, pair.slot))

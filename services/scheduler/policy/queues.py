@@ -21,6 +21,7 @@ from services.scheduler.policy.lanes import Lanes
 from services.scheduler.policy.lines import FOREVER, Check, Gate, Line, together
 from services.scheduler.policy.orders import LOOKED, Orders
 from services.scheduler.policy.pairs import Full, Pairs, Room
+from services.scheduler.policy.parts import Parts
 from services.scheduler.policy.steering import Steering, first_tags, goes_first
 from services.scheduler.policy.stickiness import Homes
 from services.scheduler.policy.windows import Windows
@@ -105,7 +106,9 @@ class Queues:
     lanes: Lanes
     orders: Orders
     rng: random.Random
-    #: What keeps lines back.
+    #: Limits of parts of the mail.
+    parts: Parts
+    #: What else keeps lines back.
     gates: list[Gate] = field(default_factory=list)
     _groups: dict[GroupKey, Group] = field(default_factory=dict)
     _by_key: dict[str, set[GroupKey]] = field(default_factory=dict)
@@ -347,17 +350,26 @@ class Queues:
                 yield Over(entry)
                 continue
             chosen = self._pick(group, entry, able, now_ns)
-            slot = chosen.slot
-            t0 = chosen.room.t0_ns
-            self.pairs.spend(group.provider, group.limit_key, slot, t0)
-            window = self.pairs.window_ns(group.provider, group.limit_key, slot)
-            t1 = t0 + (self.settings.timing.lease_ns if window is None else window)
-            if chosen.room.warming is not None:
-                # What begins later would be of another day's budget.
-                t1 = min(t1, chosen.room.warming.end_ns)
-            self.pairs.spilling.granted(group.limit_key, group.pool, now_ns)
-            yield Choice(entry, slot, chosen.epoch, t0, t1, group)
+            t0, t1 = self._spend(group, chosen, entry, now_ns)
+            yield Choice(entry, chosen.slot, chosen.epoch, t0, t1, group)
             candidates = self._left(group, chosen, candidates, slots, now_ns)
+
+    def _spend(
+        self, group: Group, chosen: _Candidate, entry: DeliveryState, now_ns: int
+    ) -> tuple[int, int]:
+        """Spend what a grant costs; gives its t0 and t1."""
+        t0, slot = chosen.room.t0_ns, chosen.slot
+        self.pairs.spend(group.provider, group.limit_key, slot, t0)
+        window = self.pairs.window_ns(group.provider, group.limit_key, slot)
+        t1 = t0 + (self.settings.timing.lease_ns if window is None else window)
+        if chosen.room.warming is not None:
+            # What begins later would be of another day's budget.
+            t1 = min(t1, chosen.room.warming.end_ns)
+        self.pairs.spilling.granted(group.limit_key, group.pool, now_ns)
+        if not self.parts.concern(group.limit_key):
+            return t0, t1
+        start = self.parts.spend(group.limit_key, line_of(entry), now_ns)
+        return (t0, t1) if start is None else (max(t0, start.first_ns), min(t1, start.last_ns))
 
     def _left(
         self,
@@ -481,7 +493,7 @@ class Queues:
 
     def _check(self, group: Group) -> Check | None:
         """Give what is asked of each line of this group before it may go."""
-        gates: list[Gate] = [*self.gates, self.orders]
+        gates: list[Gate] = [self.parts, *self.gates, self.orders]
         checks = [gate.at(group.limit_key, group.provider) for gate in gates]
         return together([check for check in checks if check is not None])
 

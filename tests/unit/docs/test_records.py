@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from shared.records import backoff, control, health, state
+from shared.records import backoff, control, health, shares, state
 from shared.records.body import BODY, Body
 from shared.records.codec import Codec, Unreadable, encode, split
 from shared.records.configuration import Configuration
@@ -92,6 +92,9 @@ TYPES: dict[str, type[msgspec.Struct]] = {
     "answering": control.Answering,
     "directive": control.Directive,
     "rate": control.OrderedRate,
+    "want": shares.Want,
+    "shares": shares.Shares,
+    "share": shares.Share,
 }
 SECTIONS = {
     part.partition("\n")[0].strip(): part
@@ -136,7 +139,7 @@ def test_every_field_is_in_some_example() -> None:
                 look(getattr(value, field.name), raw.get(field.encode_name))
         elif isinstance(value, dict) and isinstance(raw, dict):
             for name, one in value.items():
-                look(one, raw[name])
+                look(one, raw[str(name)])
         elif isinstance(value, tuple | list) and isinstance(raw, list):
             for one, other in zip(value, raw, strict=True):
                 look(one, other)
