@@ -8,6 +8,7 @@ from services.cli.cluster.commands import cluster
 from services.cli.config import config
 from services.cli.limits import limits
 from services.cli.orders import COMMANDS
+from services.cli.queue import explain, queue
 from services.cli.simulate import simulate
 from services.cli.topics import topics
 
@@ -23,7 +24,7 @@ def postyard() -> None:
     """
 
 
-for command in (topics, config, limits, *COMMANDS, simulate, cluster):
+for command in (topics, config, limits, *COMMANDS, queue, explain, simulate, cluster):
     postyard.add_command(command)
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 import click
 import msgspec
 
+from services.cli.schedulers import Answers, ask
 from services.cli.selecting import WORDS, after, known, require, selecting
 from services.cli.session import (
     Failed,
@@ -25,6 +26,7 @@ from services.cli.session import (
 )
 from shared.kafka.cluster import Cluster
 from shared.records.action import STANDING, Action
+from shared.records.answers import CountAnswer, OrdersAnswer
 from shared.records.control import Directive, OrderedRate
 from shared.records.selector import Selector
 from shared.records.times import rfc3339
@@ -41,9 +43,42 @@ _LIMITS: Final = ("provider", "source")
 _ALONE: Final = {"source", "provider"}
 
 
+_DRY: Final[Callable[[Any], Any]] = click.option(
+    "--dry-run", is_flag=True, help="Order nothing: say how many deliveries it would be about now."
+)
+
+
+def _rehearse(settings: Settings, action: Action, selector: Selector) -> None:
+    """Say what an order would be about, as all schedulers count it now."""
+    found: Answers[CountAnswer] = talk(
+        settings, lambda cluster: ask(cluster, settings, CountAnswer, "/count", selector=selector)
+    )
+    waiting, out, parked = (
+        sum(getattr(answer, name) for answer in found.answers)
+        for name in ("waiting", "open", "parked")
+    )
+    more = [f"{out} under way, met if they come back"] if out else []
+    more += [f"up to {parked} parked, met when they are taken out"] if parked else []
+    click.echo(
+        f"would have {_DID[action]} {waiting} ({selector}){''.join(f'; {each}' for each in more)}"
+    )
+    found.warn()
+    if found.missing:
+        raise SystemExit(1)
+
+
 def _signing(command: Callable[..., Any]) -> Callable[..., Any]:
-    reason = click.option("--reason", required=True, help="Why; whoever is on call will read it.")
+    reason = click.option(
+        "--reason",
+        default="",
+        help="Why; whoever is on call will read it. Not needed by --dry-run.",
+    )
     return reason(author_option(command))
+
+
+def _reasoned(reason: str) -> None:
+    if not reason.strip():
+        raise click.UsageError("Missing option '--reason': why, for whoever is on call")
 
 
 def _standing(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,6 +102,7 @@ def _standing(command: Callable[..., Any]) -> Callable[..., Any]:
 @selecting(*_WAITING)
 @_signing
 @_standing
+@_DRY
 @config_option
 def pause(
     path: Path,
@@ -75,6 +111,7 @@ def pause(
     author: str,
     expires: int | None,
     until_resumed: bool,  # noqa: FBT001 - click's
+    dry_run: bool,  # noqa: FBT001 - click's
 ) -> None:
     """Stop granting mail of a tenant, to a provider, from a source, with a tag, and so on.
 
@@ -89,6 +126,9 @@ def pause(
         raise click.UsageError(
             "a source is paused for all of its mail, or with --provider for all to that provider"
         )
+    if dry_run:
+        _rehearse(settings, "pause", selector)
+        return
     _stand(settings, "pause", selector, reason, author, _until(expires, forever=until_resumed))
 
 
@@ -96,6 +136,7 @@ def pause(
 @selecting(*_LIMITS)
 @_signing
 @_standing
+@_DRY
 @click.option(
     "--to",
     "percent",
@@ -113,6 +154,7 @@ def slow(
     author: str,
     expires: int | None,
     until_resumed: bool,  # noqa: FBT001 - click's
+    dry_run: bool,  # noqa: FBT001 - click's
 ) -> None:
     """Send slower to a provider, or from a source: a part of what is allowed else.
 
@@ -122,6 +164,9 @@ def slow(
     """
     settings = settings_of(path)
     require(selector, settings, *_LIMITS)
+    if dry_run:
+        _rehearse(settings, "slow", selector)
+        return
     until = _until(expires, forever=until_resumed)
     _stand(settings, "slow", selector, reason, author, until, percent=percent)
 
@@ -140,18 +185,21 @@ def _rate(_: click.Context, __: click.Parameter, value: str | None) -> OrderedRa
 @selecting(*_LIMITS)
 @_signing
 @_standing
+@_DRY
 @click.option("--rate", callback=_rate, help='So much from each source, as "100/min".')
 @click.option("--connections", type=click.IntRange(1), help="So many from each source.")
 @config_option
 def limit(
     path: Path,
     selector: Selector,
+    *,
     rate: OrderedRate | None,
     connections: int | None,
     reason: str,
     author: str,
     expires: int | None,
-    until_resumed: bool,  # noqa: FBT001 - click's
+    until_resumed: bool,
+    dry_run: bool,
 ) -> None:
     """Say what a provider, or a source, may be sent at most, instead of what the configuration says.
 
@@ -164,6 +212,9 @@ def limit(
     require(selector, settings, *_LIMITS)
     if rate is None and connections is None:
         raise click.UsageError("name at least one of --rate, --connections")
+    if dry_run:
+        _rehearse(settings, "limit", selector)
+        return
     until = _until(expires, forever=until_resumed)
     _stand(settings, "limit", selector, reason, author, until, rate=rate, connections=connections)
 
@@ -186,6 +237,7 @@ def _stand(
     **more: Any,
 ) -> None:
     """Put an order in force; it takes the place of one that names the same."""
+    _reasoned(reason)
 
     async def converse(cluster: Cluster) -> Directive:
         same = [
@@ -209,6 +261,7 @@ def _stand(
 def resume(path: Path, selector: Selector, id_: str | None, reason: str, author: str) -> None:
     """End a pause, a slow, a limit: name exactly what it names, or its id (`postyard directives` lists them)."""
     settings = settings_of(path)
+    _reasoned(reason)
     if not selector and id_ is None:
         raise click.UsageError(f"name at least one of --id, --{', --'.join(_WAITING)}")
 
@@ -238,11 +291,17 @@ def resume(path: Path, selector: Selector, id_: str | None, reason: str, author:
 def _once(action: Action) -> Callable[..., None]:
     """Make the body of a command that orders ``action``."""
 
-    def command(path: Path, selector: Selector, reason: str, author: str, **more: Any) -> None:
+    def command(
+        path: Path, selector: Selector, reason: str, author: str, *, dry_run: bool, **more: Any
+    ) -> None:
         settings = settings_of(path)
         require(selector, settings, *_WAITING)
         if more:
             known("pool", more["pool"], settings.pools)
+        if dry_run:
+            _rehearse(settings, action, selector)
+            return
+        _reasoned(reason)
         # Mail that was accepted before it is over by then.
         until = SystemClock().now_ns() + settings.ingest.max_lifetime_ns + _D
         order = _order(_new_id(action), action, selector, reason, author, until, **more)
@@ -255,7 +314,13 @@ def _once(action: Action) -> Callable[..., None]:
 def _ordering(action: Action, about: str, *options: Callable[[Any], Any]) -> click.Command:
     body: Any = _once(action)
     body.__doc__, body.__name__ = about, action
-    wanted: list[Callable[[Any], Any]] = [config_option, *options, _signing, selecting(*_WAITING)]
+    wanted: list[Callable[[Any], Any]] = [
+        config_option,
+        *options,
+        _DRY,
+        _signing,
+        selecting(*_WAITING),
+    ]
     for option in wanted:
         body = option(body)
     return click.command(name=action)(body)
@@ -311,8 +376,11 @@ reroute = _ordering(
 
 
 @click.command()
+@click.option(
+    "--done", is_flag=True, help="Ask the schedulers how far they are, and with how many."
+)
 @config_option
-def directives(path: Path) -> None:
+def directives(path: Path, done: bool) -> None:  # noqa: FBT001 - click's
     """List the orders in force: what, on whom, until when, by whom, why, and their ids."""
     settings = settings_of(path)
 
@@ -320,8 +388,22 @@ def directives(path: Path) -> None:
         view = await read_control(cluster, settings)
         return [each.order for each in view.in_force(SystemClock().now_ns())]
 
-    for order in talk(settings, converse):
-        click.echo(f"{order.action} {shown(order)}")
+    orders = talk(settings, converse)
+    progress: dict[str, str] = {}
+    if done and orders:
+        found: Answers[OrdersAnswer] = talk(
+            settings, lambda cluster: ask(cluster, settings, OrdersAnswer, "/orders")
+        )
+        said = [each for answer in found.answers for each in answer.orders]
+        for order in orders:
+            mine = [each for each in said if each.id == order.id]
+            progress[order.id] = (
+                f"; {sum(each.hits for each in mine)} deliveries,"
+                f" done in {sum(each.done for each in mine)} of {settings.kafka.partitions} partitions"
+            )
+        found.warn()
+    for order in orders:
+        click.echo(f"{order.action} {shown(order)}{progress.get(order.id, '')}")
 
 
 async def _in_force(cluster: Cluster, settings: Settings) -> list[Directive]:

@@ -2,6 +2,7 @@
 
 import sys
 
+from services.scheduler.asking import Asking
 from services.scheduler.service import HOT, Scheduler
 from shared.kafka.cluster import connect
 from shared.runtime.clock import SystemClock, system_rng
@@ -20,9 +21,12 @@ async def run(process: Process) -> None:
         metrics=process.metrics,
         heard=process.reloading.hear,
         owner=process.name,
+        pod=process.pod,
     )
+    asking = Asking(lambda: scheduler.settings, scheduler.workers)
     try:
-        await process.serve(scheduler.not_ready)
+        health = await process.serve(scheduler.not_ready, asking.routes())
+        scheduler.url = health.url(process.env.get("POSTYARD_HTTP_URL", ""))
         await process.work(scheduler.run(process.stop), HOT, scheduler.renew)
     finally:
         await cluster.close()

@@ -18,6 +18,7 @@ from services.scheduler.gauges import Gauges
 from services.scheduler.marks import Marks
 from services.scheduler.resolving import Resolving
 from services.scheduler.saying import Saying
+from services.scheduler.telling import Telling
 from services.scheduler.worker import GROUP, MAX_RECORDS, Shell, Worker
 from shared.kafka.cluster import Cluster
 from shared.kafka.controlfeed import ControlFeed, Listener
@@ -57,6 +58,9 @@ class Scheduler:
     log: FilteringBoundLogger
     metrics: Metrics
     owner: str
+    pod: str = ""
+    #: Where it can be asked; empty: nowhere.
+    url: str = ""
     #: Hears every record of mail.control, beside the service.
     heard: Listener | None = None
     view: ControlView = field(default_factory=ControlView)
@@ -102,6 +106,17 @@ class Scheduler:
             log=self.log,
             count=gauges.count,
         )
+        telling = Telling(
+            self.cluster,
+            topics.control,
+            self.clock,
+            self.log,
+            self.view,
+            self.workers,
+            self.owner,
+            self.pod,
+            self.url,
+        )
         try:
             async with asyncio.TaskGroup() as tasks:
                 feeding = tasks.create_task(feed.run())
@@ -112,13 +127,16 @@ class Scheduler:
                 working = tasks.create_task(
                     PartitionWorkers(membership, self._work, self.rng, self.log).run()
                 )
+                answering = tasks.create_task(telling.run())
                 await stop.wait()
+                answering.cancel()
                 working.cancel()
-                await asyncio.gather(working, return_exceptions=True)
+                await asyncio.gather(answering, working, return_exceptions=True)
                 await membership.stop()
                 feeding.cancel()
                 talking.cancel()
         finally:
+            await telling.close()
             await resolving.close()
             await marks.close()
 

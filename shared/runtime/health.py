@@ -4,6 +4,7 @@ Liveness depends on the loop alone: whoever can answer is alive. Restarting a po
 worse. Readiness says why it is missing. A service may have routes of its own beside these three.
 """
 
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,18 @@ class Health:
     routes: Sequence[web.RouteDef] = ()
     what: Callable[[], list[str]] = list
     _runner: web.AppRunner | None = None
+
+    def url(self, given: str = "") -> str:
+        """Say where other machines of the cluster reach it: ``given``, else the host it listens at, else the machine's own address."""
+        if given:
+            return given.rstrip("/")
+        if self._runner is None:
+            raise RuntimeError("start() comes first")
+        host = self.host
+        if host in ("0.0.0.0", "::", ""):  # noqa: S104 - compared, not bound
+            # In a pod its name leads to its address.
+            host = socket.gethostbyname(socket.gethostname())
+        return f"http://{f'[{host}]' if ':' in host else host}:{self._runner.addresses[0][1]}"
 
     async def start(self) -> int:
         """Listen, and give the port (``port`` 0: the one that was free); raises CannotListen."""

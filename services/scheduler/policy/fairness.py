@@ -30,12 +30,14 @@ gathered evenly over a while: 10 ms for each delivery that was held back by the 
 """
 
 import heapq
+import itertools
 import math
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from services.scheduler.policy.explain import Share, Standing
 from services.scheduler.policy.lines import FOREVER, Check, Line, Shut, Weights
 from services.scheduler.policy.turns import SWEEP, Item, Ring, Tenant, Turn, Waiting, Wakes
 from shared.records.topics import CLASSES
@@ -246,6 +248,40 @@ class DueQueue:
         head = self._head(line)
         if head is not None and head[0] <= before_ns:
             heapq.heappush(heads, (head[0], head[1], line))
+
+    def standing(self, delivery_id: str, now_ns: int) -> Standing | None:
+        """Say what is ready beside a delivery, and before it in its line; it looks through that line, and at the heads of the others."""
+        item = self._items.get(delivery_id)
+        if item is None:
+            return None
+        line = item[3]
+        tenant, when = line.tenant, max(now_ns, item[0])
+        waits = itertools.chain(line.run[line.start :], line.later)
+        ready = {each: self._share(each, when) for each in self._lines.values() if each is not line}
+        lines = [share for each, share in ready.items() if each.tenant is tenant]
+        others: dict[Tenant, int] = {}
+        classes: dict[str, int] = {}
+        for each, share in ready.items():
+            classes[each.key.class_] = classes.get(each.key.class_, 0) + share.ready
+            if each.tenant is not tenant and each.key.class_ == line.key.class_:
+                others[each.tenant] = others.get(each.tenant, 0) + share.ready
+        rank = _rank(line.key.class_)
+        return Standing(
+            before=sum(1 for each in waits if each[:2] < item[:2] and self._alive(each)),
+            line=Share(line.count, line.weight),
+            lines=lines,
+            tenant=Share(tenant.count, tenant.weight),
+            tenants=[Share(count, each.weight) for each, count in others.items()],
+            first=sum(count for name, count in classes.items() if _rank(name) < rank),
+            behind=sum(count for name, count in classes.items() if _rank(name) > rank),
+            every=self._order.every,
+        )
+
+    def _share(self, line: Waiting, when_ns: int) -> Share:
+        head = self._head(line)
+        shut = line.shut or line.tenant.shut
+        ready = head is not None and head[0] <= when_ns and shut is None
+        return Share(line.count if ready else 0, line.weight)
 
     # -- choosing
 

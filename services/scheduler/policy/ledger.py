@@ -28,6 +28,7 @@ from services.scheduler.policy.decisions import (
 )
 from services.scheduler.policy.deliveries import Deliveries
 from services.scheduler.policy.entries import granted, line_of, waiting
+from services.scheduler.policy.explaining import Explained, Explaining
 from services.scheduler.policy.intake import Intake
 from services.scheduler.policy.lanes import Lanes
 from services.scheduler.policy.lease import LeaseTimes
@@ -361,18 +362,34 @@ class Ledger:
     def reasons(self) -> Iterable[tuple[DeliveryState, str]]:
         """Give every delivery with the one thing that it waits for."""
         for entry in self.entries.values():
-            if entry.open is not None:
-                yield entry, "started" if entry.open.started_ns is not None else "granted"
-            elif self._moving.waits(entry):
-                yield entry, "moving"
-            elif entry.held:
-                yield entry, "held"
-            elif self.orders.kept(entry) is not None:
-                yield entry, "directive"
-            elif entry.site is None and not self._settings.smarthost(entry.pool):
-                yield entry, "dns"
-            else:
-                yield entry, self._queues.reason(entry, self.now_ns)
+            yield entry, self.reason(entry)
+
+    def reason(self, entry: DeliveryState) -> str:
+        """Name the one thing that a delivery waits for, by where it is."""
+        if entry.open is not None:
+            return "started" if entry.open.started_ns is not None else "granted"
+        if self._moving.waits(entry):
+            return "moving"
+        if entry.held:
+            return "held"
+        if self.orders.kept(entry) is not None:
+            return "directive"
+        if entry.site is None and not self._settings.smarthost(entry.pool):
+            return "dns"
+        return self._queues.reason(entry, self.now_ns)
+
+    def explain(self, entry: DeliveryState) -> Explained:
+        """Say what binds a delivery, since when, and when it goes."""
+        explaining = Explaining(self._settings, self._queues, self.orders)
+        return explaining.of(entry, self.reason(entry), self.now_ns)
+
+    def limit_key(self, entry: DeliveryState) -> str:
+        """Name whose limits hold for a delivery."""
+        return self._queues.limit_key(entry)
+
+    def lane(self, entry: DeliveryState) -> str:
+        """Name the lane that a delivery waits in."""
+        return self._lanes.map.lane_of(self.limit_key(entry))
 
     def awaited(self) -> list[str]:
         """List the lanes that the map gives this partition and that have not been handed over to it."""

@@ -29,7 +29,7 @@ import msgspec
 from services.scheduler.policy.announce import directive_event
 from services.scheduler.policy.lines import FOREVER, Check, Line, Shut
 from services.scheduler.policy.parking import Unit, unit_of
-from services.scheduler.policy.selector import Fits, fits
+from services.scheduler.policy.selector import Fits, fits, only_from
 from shared.protocol.control import ControlView, Ordered
 from shared.records.action import ONE_SHOT, Action
 from shared.records.control import Directive
@@ -303,13 +303,24 @@ class Orders:
         return True
 
     def pausing(self, entry: DeliveryState) -> Order | None:
-        """Give the pause that would keep a delivery, the one that ends last."""
-        fitting = [order for order in self._holding if order.fits(entry)]
-        return max(
-            fitting,
-            key=lambda order: order.directive.expires_ns or FOREVER,
-            default=None,
-        )
+        """Give the pause that would keep a delivery when its turn has come."""
+        return next((order for order in self._holding if order.fits(entry)), None)
+
+    def pause(self, entry: DeliveryState) -> Order | None:
+        """Give the pause that holds for a delivery, whatever holds it back: of several, the one that ends last."""
+        fitting = [
+            order
+            for order in self._orders.values()
+            if order.action == "pause" and self._holds(order, entry)
+        ]
+        return max(fitting, key=lambda order: order.directive.expires_ns or FOREVER, default=None)
+
+    def _holds(self, order: Order, entry: DeliveryState) -> bool:
+        if order.directive.source is None:
+            return order.fits(entry)
+        # Of one that names a source, only what no other source may send.
+        named = order.directive.provider in (None, entry.provider)
+        return named and only_from(entry, order.directive.source, self.settings)
 
     def kept(self, entry: DeliveryState) -> Order | None:
         """Give the pause that keeps a delivery."""
@@ -338,6 +349,10 @@ class Orders:
             id_ = self._freed.popleft()
             if id_ in self._kept:
                 yield id_
+
+    def states(self) -> list[OrderState]:
+        """List what was done of the orders in force."""
+        return list(self._states.values())
 
     # -- what is said
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Final
 
-from services.scheduler.policy import rotation
+from services.scheduler.policy import limits, rotation
 from services.scheduler.policy.entries import line_of
+from services.scheduler.policy.explain import Pace, together_ns
 from services.scheduler.policy.fairness import DueQueue, Order
 from services.scheduler.policy.lanes import Lanes
 from services.scheduler.policy.lines import FOREVER, Check, Gate, Line, together
@@ -63,6 +64,9 @@ class Group:
     #: When it is looked at next; FOREVER: when something changes.
     wake_ns: int = FOREVER
     reason: str = "due"
+    #: Since when it has this reason, and how fast it goes.
+    since_ns: int = 0
+    pace: Pace = field(default_factory=Pace)
     #: Since when nothing of it may go, and why.
     stopped: tuple[int, str] | None = None
 
@@ -245,6 +249,34 @@ class Queues:
             group.queue.remove(id_)
             yield id_
 
+    def group(self, entry: DeliveryState) -> Group | None:
+        """Give the group that a delivery waits in."""
+        group = self._groups.get(self._key(entry))
+        return group if group is not None and entry.id in group.queue else None
+
+    def interval_ns(self, group: Group, now_ns: int) -> int | None:
+        """Give the time between two deliveries of a group as its limits allow it, or as it was of late; None: nobody knows."""
+        slots = [slot for slot, _ in self._slots(group, self._blocked(group)[0])]
+        held = [
+            self.pairs.limit(group.provider, group.limit_key, slot)
+            for slot in slots
+            if slot in self._live
+        ]
+        late = group.pace.interval_ns(now_ns)
+        if not held:
+            return late
+        total = held[0].total_rate
+        allowed = None
+        if all(each.rate is not None for each in held):
+            allowed = together_ns(each.spacing_ns for each in held)
+        if total is not None:
+            allowed = max(allowed or 0, limits.interval_ns(total))
+        if allowed is None or (group.reason == "credit" and late is not None):
+            return late
+        # The groups of a key take turns.
+        crowd = sum(1 for key in self._by_key[group.limit_key] if self._groups[key].reason != "due")
+        return allowed * max(1, crowd)
+
     def next_ns(self) -> int:
         """Say when a group is due to be looked at."""
         return self._wakes[0][0] if self._wakes else FOREVER
@@ -295,7 +327,9 @@ class Queues:
         while turn and max_grants > 0 and max_bytes > 0:
             key = turn.popleft()
             group = self._groups[key]
+            before = group.reason
             for served, choice in enumerate(self._serve(group, entries, now_ns), start=1):
+                group.pace.granted(now_ns)
                 max_grants -= 1
                 max_bytes -= choice.entry.size_bytes
                 yield choice
@@ -304,6 +338,8 @@ class Queues:
                     break
             else:
                 self._settle(key, group)
+            if group.reason != before:
+                group.since_ns = now_ns
         for key in turn:
             self._schedule(key, self._groups[key], now_ns, force=True)
 
@@ -419,7 +455,8 @@ class Queues:
         if not found and why in _STOOD_IN_FOR:
             found, why, wake = self._look(group, slots, now_ns)
         if not found and why == "no_source":
-            self._stop(group, why, now_ns)
+            paused = blocked & self._live.keys() & {slot for slot, _ in self._slots(group, set())}
+            self._stop(group, "directive" if paused else why, now_ns)
         elif not found:
             group.reason, group.wake_ns = why, wake
         return found

@@ -1,0 +1,115 @@
+"""What keeps each delivery of a partition, out of the ledger's rooms: where it is says which constraints there are (``explain``). Pure.
+
+It only looks. One delivery costs a look through its own line; what a whole queue waits for is told by ``Ledger.reason``, which costs the
+same for each.
+"""
+
+from dataclasses import dataclass
+
+from services.scheduler.policy.entries import line_of
+from services.scheduler.policy.explain import Constraint, ahead, binding, eta_ns
+from services.scheduler.policy.lines import FOREVER
+from services.scheduler.policy.orders import Order, Orders
+from services.scheduler.policy.pairlimit import HORIZON_NS
+from services.scheduler.policy.queues import Group, Queues
+from shared.records.state import DeliveryState
+from shared.runtime.settings import Settings
+
+#: What is kept by something else than its limits: what is before it in its line goes on meanwhile.
+_ALONE = frozenset({"retry", "not_before"})
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """The one constraint that binds, and when the delivery goes: None where nobody can say."""
+
+    bound: Constraint
+    eta_ns: int | None
+    #: How many go before it, where it waits in a queue.
+    before: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Explaining:
+    """Look at one partition."""
+
+    settings: Settings
+    queues: Queues
+    orders: Orders
+
+    def of(self, entry: DeliveryState, reason: str, now_ns: int) -> Explained:
+        """Explain a delivery that is not finished; ``reason``: where it is, as the ledger says."""
+        if entry.open is not None:
+            return Explained(self._out(entry, reason), now_ns)
+        found = self._own(entry, now_ns)
+        group = self.queues.group(entry)
+        if reason in ("moving", "held", "dns"):
+            found.append(
+                Constraint(reason, _place(reason, entry), entry.back_ns or entry.accepted_ns)
+            )
+        elif group is not None:
+            found += self._in(group, entry, reason, now_ns)
+        bound = binding(found or [Constraint("due", entry.id, entry.due_ns, now_ns)])
+        standing = None if group is None else group.queue.standing(entry.id, now_ns)
+        if group is None or standing is None:
+            return Explained(bound, eta_ns(now_ns, bound, 0, None))
+        before, interval = ahead(standing), self.queues.interval_ns(group, now_ns)
+        return Explained(bound, eta_ns(now_ns, bound, before, interval), before)
+
+    def _out(self, entry: DeliveryState, reason: str) -> Constraint:
+        if entry.open is None:
+            raise ValueError(f"{entry.id} is not out")
+        source = self.settings.source_of(entry.open.slot)
+        since = entry.open.started_ns or entry.open.t0_ns
+        return Constraint(reason, source.name if source else f"slot {entry.open.slot}", since)
+
+    def _own(self, entry: DeliveryState, now_ns: int) -> list[Constraint]:
+        """List what keeps this delivery and not those beside it: its time, and pauses."""
+        found: list[Constraint] = []
+        if entry.due_ns > now_ns:
+            reason = "retry" if entry.n else "not_before"
+            found.append(
+                Constraint(reason, entry.id, entry.back_ns or entry.accepted_ns, entry.due_ns)
+            )
+        pause = self.orders.pause(entry)
+        if pause is not None:
+            found.append(_paused(pause))
+        return found
+
+    def _in(self, group: Group, entry: DeliveryState, reason: str, now_ns: int) -> list[Constraint]:
+        """List what keeps the group, or the line in it, that the delivery waits in."""
+        shut = group.queue.shut(line_of(entry))
+        if shut is not None and shut.why != "directive":
+            line = line_of(entry)
+            scope = "/".join(
+                part for part in (line.tenant, line.class_, line.stream, line.domain) if part
+            )
+            return [Constraint(shut.why, scope, None, shut.until_ns, shared=True)]
+        if reason in _ALONE or self.orders.pause(entry) is not None:
+            return []
+        until: int | None = group.wake_ns
+        if until is None or until >= FOREVER or group.reason == "credit":
+            until = None
+        elif group.reason in ("rate", "total_rate", "warmup"):
+            # It is granted so long before it goes.
+            until += HORIZON_NS
+        if group.reason == "due":
+            until = now_ns
+        scope = f"{group.limit_key} from pool {group.pool}"
+        return [Constraint(group.reason, scope, group.since_ns or None, until, shared=True)]
+
+
+def _paused(pause: Order) -> Constraint:
+    directive = pause.directive
+    return Constraint(
+        "directive",
+        str(directive.selector),
+        pause.stamp_ns,
+        directive.expires_ns,
+        detail=f"{directive.id}, {pause.why}",
+        shared=True,
+    )
+
+
+def _place(reason: str, entry: DeliveryState) -> str:
+    return {"dns": entry.domain}.get(reason, entry.id)

@@ -1,0 +1,255 @@
+"""Every waiting delivery has exactly one thing that binds it, and a time where there is one that can be told."""
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.scheduler.policy.explain import (
+    Constraint,
+    Pace,
+    Shape,
+    Share,
+    Standing,
+    ahead,
+    binding,
+    column,
+    eta_ns,
+    together_ns,
+)
+from services.scheduler.policy.fairness import DueQueue, Order
+from services.scheduler.policy.lines import Line
+from shared.records.answers import AGES
+from shared.runtime.settings import LimitRow, Rate
+from tests.unit.services.scheduler.policy.test_ledger import S, World, make_settings
+from tests.unit.services.scheduler.policy.test_orders import closed, order
+
+REASONS = st.sampled_from(["retry", "rate", "directive", "no_source", "held", "window"])
+CONSTRAINTS = st.lists(
+    st.builds(
+        Constraint,
+        REASONS,
+        st.just("x"),
+        until_ns=st.none() | st.integers(0, 10),
+        shared=st.booleans(),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(CONSTRAINTS)
+def test_the_last_to_end_binds_and_what_nobody_knows_the_end_of_ends_last(
+    constraints: list[Constraint],
+) -> None:
+    bound = binding(constraints)
+    assert bound in constraints
+    assert all(
+        bound.until_ns is None or (each.until_ns is not None and each.until_ns <= bound.until_ns)
+        for each in constraints
+    )
+
+
+@given(CONSTRAINTS, st.integers(0, 100), st.none() | st.integers(1, 50), st.integers(0, 20))
+def test_nothing_goes_before_what_binds_it_has_ended_nor_in_the_past(
+    constraints: list[Constraint], before: int, interval: int | None, now: int
+) -> None:
+    bound = binding(constraints)
+    eta = eta_ns(now, bound, before, interval)
+    if eta is None:
+        assert bound.until_ns is None or (before and interval is None)
+    else:
+        assert eta >= now
+        assert bound.until_ns is not None
+        assert eta >= bound.until_ns
+
+
+MAIL = st.lists(
+    st.tuples(
+        st.sampled_from(["transactional", "bulk"]),
+        st.sampled_from(["a", "b", "c"]),
+        st.sampled_from(["", "x"]),
+    ),
+    min_size=1,
+    max_size=120,
+)
+
+
+@settings(deadline=None)
+@given(MAIL, st.integers(0, 119))
+def test_what_goes_before_a_delivery_is_foretold_within_a_turn_or_a_fifth(
+    mail: list[tuple[str, str, str]], which: int
+) -> None:
+    queue = DueQueue(Order(), random.Random(1))
+    for at, (class_, tenant, stream) in enumerate(mail):
+        queue.push(f"d{at}", 0, Line(class_, tenant, stream, ""), now_ns=at)
+    id_ = f"d{which % len(mail)}"
+    standing = queue.standing(id_, 1000)
+    assert standing is not None
+    order_: list[str | None] = []
+    while id_ not in order_:
+        order_.append(queue.pop_ready(1000))
+    really = len(order_) - 1
+    # Turns are whole, the picture is fluid: each tenant, line and class may be one turn off.
+    assert abs(ahead(standing) - really) <= max(12, really // 5)
+
+
+def test_what_goes_first_takes_all_turns_but_one_in_so_many() -> None:
+    bulk = Standing(before=9, line=Share(100), first=10_000, every=20)
+    assert ahead(bulk) == 199
+    assert ahead(Standing(before=9, line=Share(100), first=50, every=20)) == 59
+
+
+@given(st.integers(30, 600), st.integers(2, 10))
+def test_a_pace_is_that_of_the_last_minute(rate: int, minutes: int) -> None:
+    pace, interval = Pace(), 60 * S // rate
+    now = 0
+    for _ in range(rate * minutes):
+        now += interval
+        pace.granted(now)
+    found = pace.interval_ns(now)
+    assert found is not None
+    assert abs(found - interval) <= interval // 5 + 1
+    assert pace.interval_ns(now + 300 * S) is None
+
+
+def test_sources_side_by_side_are_as_fast_as_all_of_them() -> None:
+    assert together_ns([30, 30, 30]) == 10
+    assert together_ns([]) is None
+
+
+def test_an_age_is_in_one_column_and_too_many_names_are_others() -> None:
+    assert [column(minutes * 60 * S) for minutes in (0, 4, 5, 1279, 1280, 99_999)] == [
+        0,
+        0,
+        1,
+        8,
+        9,
+        9,
+    ]
+    shape = Shape(2)
+    for at in range(5):
+        shape.add((f"t{at}", "bulk"), 0)
+    assert {names: row[0] for names, row in shape.rows.items()} == {
+        ("t0", "bulk"): 1,
+        ("t1", "bulk"): 1,
+        ("(others)", "(others)"): 3,
+    }
+    assert all(len(row) == len(AGES) + 1 for row in shape.rows.values())
+
+
+# -- in the ledger
+
+
+def test_a_rate_limited_delivery_goes_when_it_was_foretold() -> None:
+    world = World(make_settings(big=LimitRow(rate=Rate(60, 60 * S))))
+    for at in range(60):
+        world.deliver(f"d{at}", pool="one", tenant=("acme", "globex")[at % 2])
+    world.turn(2)
+    foretold = {
+        id_: found.eta_ns
+        for id_, entry in world.ledger.entries.items()
+        if entry.open is None and (found := world.ledger.explain(entry)).bound.reason == "rate"
+    }
+    assert len(foretold) > 40
+    start = world.now
+    while len(world.grants) < 60 and world.now < start + 90 * S:
+        for grant in world.grants[-5:]:
+            world.answer(grant, "delivered")
+        world.turn(1)
+    went = {grant.id: grant.t0_ns for grant in world.grants}
+    for id_, eta in foretold.items():
+        assert eta is not None
+        assert abs(eta - went[id_]) <= max(3 * S, (went[id_] - start) // 5), id_
+
+
+def test_a_retry_goes_at_its_time_and_a_pause_binds_longer() -> None:
+    world = World()
+    world.deliver("d1", pool="one")
+    world.turn()
+    world.answer(world.only(), "deferred")
+    world.commit()
+    entry = world.ledger.entries["d1"]
+    found = world.ledger.explain(entry)
+    assert (found.bound.reason, found.bound.until_ns, found.eta_ns) == (
+        "retry",
+        entry.due_ns,
+        entry.due_ns,
+    )
+    assert found.bound.since_ns == world.now
+    pause = order(world, "pause", tenant="acme", expires_ns=entry.due_ns + S)
+    world.turn()
+    found = world.ledger.explain(entry)
+    assert (found.bound.reason, found.eta_ns) == ("directive", entry.due_ns + S)
+    assert found.bound.detail == f"{pause.id}, ordered by ada: why"
+    assert found.bound.since_ns == world.now
+
+
+@pytest.mark.parametrize(
+    "names", [{"provider": "big"}, {"tenant": "acme"}, {"tag": "sale"}, {"source": "ip-0"}]
+)
+def test_a_pause_without_an_end_binds_and_nobody_knows_until_when(names: dict[str, str]) -> None:
+    world = World()
+    order(world, "pause", expires_ns=None, **names)
+    world.deliver("d1", pool="one", tags=("sale",))
+    world.turn(1)
+    found = world.ledger.explain(world.ledger.entries["d1"])
+    assert (found.bound.reason, found.eta_ns) == ("directive", None)
+    assert found.bound.scope == ",".join(f"{name}={value}" for name, value in names.items())
+
+
+def test_without_a_source_nobody_knows_when() -> None:
+    world = closed()
+    world.deliver("d1")
+    world.turn(1)
+    found = world.ledger.explain(world.ledger.entries["d1"])
+    assert (found.bound.reason, found.eta_ns) == ("no_source", None)
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("mail"), st.sampled_from(["acme", "globex"])),
+        st.tuples(st.just("unknown"), st.none()),
+        st.tuples(st.just("answer"), st.sampled_from(["delivered", "deferred", "pair_failed"])),
+        st.tuples(st.just("pause"), st.sampled_from([{"tag": "a"}, {"tenant": "acme"}])),
+        st.tuples(st.just("restart"), st.none()),
+        st.tuples(st.just("turn"), st.sampled_from([0.1, 5.0, 400.0])),
+    ),
+    max_size=30,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(STEPS)
+def test_every_delivery_is_explained_by_one_thing_whatever_happens(
+    steps: list[tuple[str, object]],
+) -> None:
+    world = World(make_settings(big=LimitRow(rate=Rate(6, 60 * S))))
+    for at, (what, more) in enumerate(steps):
+        match what, more:
+            case "mail", str(tenant):
+                world.deliver(f"d{at}", tenant=tenant, tags=("a",) if at % 2 else ())
+            case "unknown", _:
+                world.deliver(f"d{at}", site=None, provider=None)
+            case "answer", str(result) if world.grants:
+                world.answer(world.grants.pop(0), result)  # type: ignore[arg-type]
+            case "pause", dict():
+                order(world, "pause", expires_ns=world.now + 100 * S, **more)
+            case "restart", _:
+                world.commit()
+                world.restart()
+            case "turn", float(seconds):
+                world.turn(seconds)
+            case _:
+                pass
+        for entry in world.ledger.entries.values():
+            found = world.ledger.explain(entry)
+            assert found.bound.reason
+            assert found.bound.scope
+            assert found.eta_ns is None or found.eta_ns >= world.ledger.now_ns
+            until = found.bound.until_ns
+            assert until is None or found.eta_ns is None or found.eta_ns >= until
+    counted = Counter(reason for _, reason in world.ledger.reasons())
+    assert counted.total() == len(world.ledger.entries)
