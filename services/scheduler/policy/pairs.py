@@ -41,6 +41,7 @@ from shared.runtime.settings import Settings
 _S: Final = 1_000_000_000
 #: Bytes in the open grants of one slot.
 SLOT_BYTES: Final = 64 << 20
+_LOOK_NS: Final = 1 * _S
 # A pair that was last used so long ago has nothing left to count: the longest period of a rate is a day.
 _DAY_NS: Final = 86_400 * _S
 _RESTED_NS: Final = 2 * _DAY_NS
@@ -264,7 +265,10 @@ class Pairs:
                 return Full(until, "warmup")
             case Token(t0_ns=at) as warming:
                 late = at - HORIZON_NS
-                return Room(at, warming) if late <= now_ns else Full(late, "warmup")
+                if late <= now_ns:
+                    return Room(at, warming)
+                # Thousands of sites may wait for the tokens of one budget: each looks once a second, well within the horizon.
+                return Full(max(late, now_ns + _LOOK_NS), "warmup")
 
     def spend(self, provider: str | None, key: str, slot: int, t0_ns: int) -> None:
         """Spend the tokens of a grant that starts at ``t0_ns``."""
