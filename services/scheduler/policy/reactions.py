@@ -118,12 +118,10 @@ class Published:
     enhanced: re.Pattern[str] | None = None
     text: re.Pattern[str] | None = None
 
-    def matches(self, provider: str, reply: Reply) -> bool:
-        """Say whether the row speaks of this reply."""
-        return (
-            provider == self.provider
-            and (self.enhanced is None or self.enhanced.fullmatch(reply.enhanced) is not None)
-            and (self.text is None or self.text.search(reply.text) is not None)
+    def matches(self, reply: Reply) -> bool:
+        """Say whether the row speaks of this reply of its provider."""
+        return (self.enhanced is None or self.enhanced.fullmatch(reply.enhanced) is not None) and (
+            self.text is None or self.text.search(reply.text) is not None
         )
 
 
@@ -133,10 +131,11 @@ def _re(pattern: str) -> re.Pattern[str]:
 
 _SENDERS_AT_GOOGLE: Final = "support.google.com/a/answer/3726730"
 _SENDERS_AT_YAHOO: Final = "senders.yahooinc.com/smtp-error-codes"
+_CODES: Final = "the provider's own codes, as seen in practice"
 _PRACTISED: Final = "as practised: KumoMTA's shipped shaping"
 _SENDERS_AT_MICROSOFT: Final = "learn.microsoft.com: NDR codes"
 
-#: The first row that matches holds. Only of outcomes whose trouble is the pair's.
+#: The first row that matches holds, whatever the sender made of the reply: these codes mean one thing.
 PUBLISHED: Final[tuple[Published, ...]] = (
     Published(
         # Stop for ten minutes at least, come back with one connection, add one by one.
@@ -228,10 +227,131 @@ PUBLISHED: Final[tuple[Published, ...]] = (
         source=_PRACTISED,
         sample=(421, "4.1.0", "192.0.2.1 throttled: RL000001"),
     ),
+    Published(
+        # Lifted by themselves within a day.
+        provider="cox",
+        text=_re(r"\b(?:CXBL|CDRBL)\b"),
+        reaction=Suspend(24 * _H, _BLOCKED),
+        source=_CODES,
+        sample=(554, "", "cox too many bad commands from 192.0.2.1 AUP#CXBL"),
+    ),
+    Published(
+        provider="cox",
+        text=_re(r"\bIPBL\d+\b"),
+        reaction=Suspend(fix=_BLOCKED),
+        source=_CODES,
+        sample=(554, "", "192.0.2.1 rejected, see AUP#IPBL0001"),
+    ),
+    Published(
+        provider="cox",
+        text=_re(r"\bCXCNCT\b"),
+        reaction=Fewer(),
+        source=_CODES,
+        sample=(421, "", "cox Too many sessions from 192.0.2.1 AUP#CXCNCT"),
+    ),
+    Published(
+        provider="spectrum",
+        text=_re(r"AUP#[a-z]*-?1(?:000|2\d\d)\b"),
+        reaction=Suspend(fix=_BLOCKED),
+        source=_CODES,
+        sample=(554, "5.7.1", "192.0.2.1 blocked AUP#In-1000"),
+    ),
+    Published(
+        provider="spectrum",
+        text=_re(r"AUP#[a-z]*-?11\d\d\b"),
+        reaction=Suspend(fix=_PTR, slower=False),
+        source=_CODES,
+        sample=(554, "5.7.1", "no reverse name AUP#In-1110"),
+    ),
+    Published(
+        provider="spectrum",
+        text=_re(r"AUP#[a-z]*-?13[0-4]\d\b"),
+        reaction=Fewer(),
+        source=_CODES,
+        sample=(421, "4.7.1", "too many from 192.0.2.1 AUP#In-1310"),
+    ),
+    Published(
+        provider="spectrum",
+        text=_re(r"AUP#[a-z]*-?1(?:3[5-9]\d|4\d\d|5[4-8]\d)\b"),
+        reaction=Slow(),
+        source=_CODES,
+        sample=(452, "4.1.0", "too much from 192.0.2.1 AUP#Out-1420"),
+    ),
+    *(
+        Published(
+            provider=provider,
+            text=_re(r"\b(?:OFR|LPN)\w*_(?:10[1-3]|510)\b"),
+            reaction=Suspend(fix=_BLOCKED),
+            source=_CODES,
+            sample=(550, "5.7.1", f"mail from 192.0.2.1 refused {code}_102"),
+        )
+        for provider, code in (("orange", "OFR004"), ("laposte", "LPN007"))
+    ),
+    *(
+        Published(
+            provider=provider,
+            text=_re(r"\b(?:OFR|LPN)\w*_104\b"),
+            reaction=Fewer(),
+            source=_CODES,
+            sample=(421, "4.7.1", f"too many connections {code}_104"),
+        )
+        for provider, code in (("orange", "OFR004"), ("laposte", "LPN007"))
+    ),
+    Published(
+        provider="godaddy",
+        text=_re(r"\bIB007\b"),
+        reaction=Fewer(),
+        source=_CODES,
+        sample=(421, "", "temporarily rejected, too many sessions IB007"),
+    ),
+    Published(
+        # As 550 5.1.1 too, which says nothing of the mailbox then.
+        provider="godaddy",
+        text=_re(r"\bIB(?:101|504|510|607)\b"),
+        reaction=Slow(),
+        source=_CODES,
+        sample=(550, "5.1.1", "sent to too many recipients this hour IB607"),
+    ),
+    Published(
+        provider="godaddy",
+        text=_re(r"\bIB10[3-6]\b"),
+        reaction=Suspend(fix=_BLOCKED),
+        source=_CODES,
+        sample=(554, "", "connection refused, 192.0.2.1 is listed IB104"),
+    ),
+    Published(
+        provider="godaddy",
+        text=_re(r"\bIB108\b"),
+        reaction=Suspend(fix=_PTR, slower=False),
+        source=_CODES,
+        sample=(554, "", "192.0.2.1 has no reverse name IB108"),
+    ),
+    *(
+        Published(
+            # Throttles that are written as 550.
+            provider=provider,
+            text=_re(r"frequency (?:is )?limited|\bHL:ITC\b|\bRP:[A-Z]{3}\b"),
+            reaction=Slow(),
+            source=_CODES,
+            sample=(550, "", f"{text}: too much from 192.0.2.1"),
+        )
+        for provider, text in (("qq", "Connection frequency limited"), ("netease", "HL:ITC"))
+    ),
+    Published(
+        provider="mimecast",
+        text=_re(r"temporarily blacklisted|csi\.mimecast\.org"),
+        reaction=Suspend(fix=_BLOCKED),
+        source=_CODES,
+        sample=(550, "", "csi.mimecast.org: poor reputation of 192.0.2.1"),
+    ),
 )
 
 _TABLE: Final[Mapping[tuple[str, str], Reaction]] = {
     (row.category, row.scope): row.reaction for row in ROWS
+}
+_BY_PROVIDER: Final[Mapping[str, tuple[Published, ...]]] = {
+    name: tuple(row for row in PUBLISHED if row.provider == name)
+    for name in {row.provider for row in PUBLISHED}
 }
 _NO_REPLY: Final = Reply(code=0)
 #: At these stages a peer that says "too much" means the connection, not the mail.
@@ -245,27 +365,34 @@ def of(provider: str | None, outcome: Outcome) -> Reaction:
             return Good()
         case "unknown":
             return Nothing()
-        case "bounced" if outcome.scope == "recipient":
-            # The host takes our mail and knows its mailboxes.
-            return Good()
-        case _ if outcome.scope == "provider":
-            return Fail(everywhere=True)
-        case _ if outcome.warns:
-            return _of_pair(provider, outcome)
         case _:
-            return _TABLE.get((outcome.category, outcome.scope), Nothing())
+            return _published(provider, outcome.reply) or _of_no(outcome)
 
 
-def _of_pair(provider: str | None, outcome: Outcome) -> Reaction:
+def _published(provider: str | None, reply: Reply | None) -> Caution | None:
+    if provider is None or reply is None:
+        return None
+    rows = _BY_PROVIDER.get(provider, ())
+    return next((row.reaction for row in rows if row.matches(reply)), None)
+
+
+def _of_no(outcome: Outcome) -> Reaction:
+    if outcome.result == "bounced" and outcome.scope == "recipient":
+        # The host takes our mail and knows its mailboxes.
+        return Good()
+    if outcome.scope == "provider":
+        return Fail(everywhere=True)
+    if outcome.warns:
+        return _of_pair(outcome)
+    return _TABLE.get((outcome.category, outcome.scope), Nothing())
+
+
+def _of_pair(outcome: Outcome) -> Reaction:
     reply = outcome.reply or _NO_REPLY
     failed = outcome.result == "pair_failed"
     if outcome.category == "tls" and failed:
         # STARTTLS did not work, which may be this host's alone; a reply that asks for TLS is the provider's word.
         return Fail()
-    if provider is not None:
-        for row in PUBLISHED:
-            if row.matches(provider, reply):
-                return row.reaction
     if outcome.category == "rate" and reply.stage in _GREETING:
         return Fewer()
     return _TABLE.get((outcome.category, "pair"), Fail() if failed else Nothing())

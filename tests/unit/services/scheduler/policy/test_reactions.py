@@ -20,6 +20,12 @@ from services.scheduler.policy.reactions import (
 from shared.records.outcome import Outcome, Reply, Result
 from shared.runtime import defaults
 
+TAKEN_FOR: tuple[tuple[Result, str, str], ...] = (
+    ("bounced", "invalid_mailbox", "recipient"),
+    ("deferred", "other", "message"),
+    ("pair_failed", "connection", "pair"),
+)
+
 
 def outcome(result: Result, category: str, scope: str, **reply: Any) -> Outcome:
     made: dict[str, Any] = {"code": 421, "stage": "mail"} | reply
@@ -39,6 +45,10 @@ def test_a_published_row_speaks_of_its_sample_and_no_earlier_row_does(row: Publi
     # Another provider's word means what its category says.
     assert reactions.of("other", said) == Slow()
     assert reactions.of(None, said) == Slow()
+    # Whatever the sender took it for.
+    for result, category, scope in TAKEN_FOR:
+        taken_for = outcome(result, category, scope, code=code, enhanced=enhanced, text=text)
+        assert reactions.of(row.provider, taken_for) == row.reaction
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.category} {row.scope}")
