@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from services.scheduler import changelog
 from services.scheduler.policy.decisions import Decisions
@@ -26,6 +27,9 @@ from shared.runtime.settings import (
 )
 from tests.unit.services.scheduler.policy.making import delivery
 from tests.unit.services.scheduler.policy.slots import live
+
+if TYPE_CHECKING:
+    from shared.records.shares import Shares
 
 S = 1_000_000_000
 START = 1_700_000_000 * S
@@ -125,6 +129,8 @@ class World:
         self.now: int = START
         self.parts = [Partition(number, config or make_settings(), first) for number in range(3)]
         self.grants: list[tuple[int, Grant]] = []
+        #: What was dealt, for the test to say.
+        self.dealt: list[Shares] = []
         self.said: list[str] = []
         self.doubtful = False
 
@@ -146,6 +152,7 @@ class World:
             self.said += [event.type for event in decided.events]
             self.doubtful |= any(event.maybe_duplicate for event in decided.events)
             self.grants += [(number, granted.grant) for granted in decided.granted]
+            self.dealt += [decided.shares] if decided.shares is not None else []
             for forwarded in decided.forwarded:
                 value = forwarded_value(forwarded, part.log[forwarded.delivery.offset])
                 self.parts[forwarded.partition].log.append(value)
