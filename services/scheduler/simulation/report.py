@@ -241,7 +241,7 @@ def _warned(report_: Report) -> Table:
 
 
 def _warming(report_: Report) -> Table:
-    table = _table("Warming up: sent of the day's budget at most", "source", "schedule", "days")
+    table = _table("Warming up: sent, of the most", "source", "schedule", "days")
     for line in report_.warmings:
         days = (f"{sent:,}/{most:,}" for sent, most in zip(line.sent, line.budgets, strict=True))
         table.add_row(line.provider, line.source, line.schedule, "  ".join(days))
