@@ -63,9 +63,11 @@ class Suspend:
 
 @dataclass(frozen=True, slots=True)
 class SuspendDomain:
-    """Suspend the sending domain at the provider."""
+    """Suspend the sending domain at the provider after so many such replies, for ``first_ns`` at least (None: as the operator set it)."""
 
     fix: str
+    hits: int = 3
+    first_ns: int | None = None
 
 
 Caution = Slow | Fewer | Suspend
@@ -81,6 +83,10 @@ _CREDENTIALS: Final = (
     "The smart host refuses the login: correct username and password_file of the source."
 )
 _AUTH: Final = "Publish SPF, DKIM and DMARC records that cover this source and this domain, and see that From is aligned with one of them."
+_TOO_MUCH: Final = (
+    "The provider takes no more mail of this sending domain for now, from whatever source. Send less of it at once: a rate for the "
+    "domain at this provider keeps it below."
+)
 _SENDER: Final = "The domain of the return path must exist and take mail: give it MX or A records."
 
 
@@ -104,6 +110,8 @@ ROWS: Final[tuple[Row, ...]] = (
     Row("credentials", "pair", Suspend(fix=_CREDENTIALS, slower=False)),
     Row("auth", "domain", SuspendDomain(_AUTH)),
     Row("sender", "domain", SuspendDomain(_SENDER)),
+    # Gmail's word, of a domain as of an address: stop for ten minutes at least (support.google.com/a/answer/3726730).
+    Row("rate", "domain", SuspendDomain(_TOO_MUCH, hits=1, first_ns=10 * _MIN)),
 )
 
 

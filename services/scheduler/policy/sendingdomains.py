@@ -1,6 +1,7 @@
-"""Suspend a sending domain at a destination that finds it unauthenticated, whatever source its mail comes from. Pure.
+"""Suspend a sending domain at a destination that finds it unauthenticated, or too busy, whatever source its mail comes from. Pure.
 
     3 such replies, nothing taken between  ->  suspended, longer each time  ->  a probe a minute  ->  enough of them taken: over
+    1 that says that it sent too much      ->  the same
 
 One reply alone may be a name server that did not answer the destination: it is that delivery's. While the domain is suspended its lines
 are shut (``lines``): what waits uses no attempt, other domains go on, and what gathered is released evenly. An attempt granted before the
@@ -25,8 +26,6 @@ from shared.records.outcome import Outcome
 from shared.records.state import DeliveryState, DomainState, Open
 from shared.runtime.settings import Backoff as Rules
 
-#: So many in a row.
-_HITS: Final = 3
 #: A probe that is not answered in this time is followed by another: about the length of a lease.
 _PROBE_NS: Final = 60_000_000_000
 
@@ -95,8 +94,8 @@ class SendingDomains:
         match reaction_of(entry.provider, outcome):
             case Good() if state is not None:
                 return self._good(which, state, grant, outcome, now_ns)
-            case SuspendDomain(fix=fix):
-                return self._bad(which, entry, grant, outcome, fix, now_ns)
+            case SuspendDomain() as reaction:
+                return self._bad(which, entry, grant, outcome, reaction, now_ns)
             case _:
                 return False
 
@@ -159,7 +158,7 @@ class SendingDomains:
         entry: DeliveryState,
         grant: Open,
         outcome: Outcome,
-        fix: str,
+        reaction: SuspendDomain,
         now_ns: int,
     ) -> bool:
         key, domain = which
@@ -172,21 +171,22 @@ class SendingDomains:
             return False
         probing = state.suspension is not None and state.suspension.left > 0
         state = replace(state, hits=state.hits + 1)
-        if state.hits < _HITS and not probing:
+        if state.hits < reaction.hits and not probing:
             self._keep(which, state)
             return False
         was, rules = state.suspension, self._rules
+        first = rules.suspend_first_ns if reaction.first_ns is None else reaction.first_ns
         after = suspensions.suspended(
             was and replace(was, until_ns=min(was.until_ns, now_ns)),
             now_ns,
             self._rng,
-            first_ns=max(rules.suspend_first_ns, self._horizon_ns),
+            first_ns=max(first, self._horizon_ns),
             max_ns=rules.suspend_max_ns,
             probes=rules.probes,
         )
         state = replace(state, hits=0, mark_ns=now_ns + self._horizon_ns, suspension=after)
         self._keep(which, state)
-        self._tell("suspended", which, state, outcome, fix)
+        self._tell("suspended", which, state, outcome, reaction.fix)
         return True
 
     def _tell(

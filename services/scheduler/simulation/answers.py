@@ -96,7 +96,7 @@ GMAIL_DOMAIN: Final = _row(
     "sent from your domain has been temporarily rate limited.",
     "deferred",
     "rate",
-    "pair",
+    "domain",
 )
 GMAIL_CONNECTIONS: Final = _row(
     "banner", 421, "4.7.0", "Try again later, closing connection.", "pair_failed", "rate", "pair"

@@ -222,6 +222,18 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     Rule(
         category="rate",
+        scope="domain",
+        source=_GMAIL,
+        kind="deferred",
+        enhanced=_re(r"[45]\.7\.28"),
+        text=_re(r"\byour (?:dkim|spf|sending) domain"),
+        sample=(
+            "dot",
+            "421 4.7.28 Gmail has detected an unusual rate of mail originating from your DKIM domain",
+        ),
+    ),
+    Rule(
+        category="rate",
         scope="pair",
         source=_GMAIL,
         enhanced=_re(r"[45]\.7\.28"),

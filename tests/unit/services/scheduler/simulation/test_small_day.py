@@ -36,12 +36,33 @@ like = "greylister"
 [models."dead.example"]
 like = "dead"
 """
-MINUTE_NS = 60_000_000_000
+# One tenant sends more than the provider takes of one domain; its neighbours on the same sources do not.
+BUSY = """
+hours = 2
+[[streams]]
+name = "busy"
+tenants = ["a"]
+class = "bulk"
+messages = 900
+until = "10m"
+destinations = { gmail = 1 }
+[[streams]]
+name = "others"
+tenants = ["b", "c"]
+class = "bulk"
+messages = 600
+until = "1h"
+destinations = { gmail = 1 }
+[models.gmail]
+domain_rate = "500/h"
+unknown = 0
+full = 0
+"""
 
 
-def day(folder: Path, seed: int = 1, **more: list[str]) -> Result:
+def day(folder: Path, seed: int = 1, text: str = TRAFFIC, **more: list[str]) -> Result:
     (folder / "postyard.toml").write_text(CONFIGURATION)
-    (folder / "traffic.toml").write_text(TRAFFIC)
+    (folder / "traffic.toml").write_text(text)
     settings = load(folder / "postyard.toml", {})
     return Engine(settings, traffic.load(folder / "traffic.toml", settings), seed, **more).run()  # type: ignore[arg-type]
 
@@ -106,6 +127,16 @@ def test_what_does_not_answer_holds_up_nobody_else(result: Result, tmp_path: Pat
     behind = {line.provider: line.behind or 0 for line in beside.lines if line.arrived >= 300}
     assert len(behind) == 5
     assert max(behind.values()) <= 0.05, behind
+
+
+def test_a_domain_that_sends_too_much_is_stopped_alone(tmp_path: Path) -> None:
+    result = day(tmp_path, text=BUSY)
+    told, served = result.receivers["gmail"].told, result.measures.served["gmail"]
+    assert told.warnings > 0
+    assert told.violations == 0
+    # The others' mail goes as if nothing were, and of the busy domain's what it is allowed before it is warned.
+    soon = sum(age < 60 for age in served.ages)
+    assert soon >= 600 + 450
 
 
 def test_the_same_seed_gives_the_same_figures(tmp_path: Path, found: Report) -> None:
