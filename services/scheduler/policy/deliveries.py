@@ -4,24 +4,31 @@ Every change of a state is marked here (``touch``), so that ``take`` gives the c
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from services.scheduler.policy.agenda import Agenda
 from services.scheduler.policy.offsets import Offsets
 from services.scheduler.policy.resting import Entries
 from shared.records.state import DeliveryState
+from shared.runtime.settings import Settings
 
 #: Expiries that are looked at in one round.
 _PORTION: Final = 2_000
 
 
+def urgent_from_ns(settings: Settings, entry: DeliveryState) -> int:
+    """Say from when on a delivery goes before others, since its time is nearly over."""
+    policy = settings.classes.get(entry.class_)
+    return entry.expires_ns - (0 if policy is None else policy.urgent_ns)
+
+
 class Deliveries:
     """Keep what must survive of each delivery."""
 
-    def __init__(self, urgent_ns: Callable[[DeliveryState], int]) -> None:
-        """Begin empty; ``urgent_ns`` says how long before its expiry a delivery is urgent."""
-        self._urgent_ns = urgent_ns
+    def __init__(self, settings: Settings) -> None:
+        """Begin empty; the settings say how long before its expiry a delivery is urgent."""
+        self._settings = settings
         self.entries = Entries()
         there = self.entries.__contains__
         self._offsets: defaultdict[str, Offsets] = defaultdict(lambda: Offsets(there))
@@ -45,7 +52,7 @@ class Deliveries:
         self._counts[entry.class_] += 1
         self._offsets[entry.class_].add(entry.offset, entry.id)
         self._expiries.add(entry.expires_ns, entry.id)
-        self._urgent.add(entry.expires_ns - self._urgent_ns(entry), entry.id)
+        self._urgent.add(urgent_from_ns(self._settings, entry), entry.id)
 
     def drop(self, entry: DeliveryState) -> None:
         """Forget one that ended here."""
@@ -53,7 +60,7 @@ class Deliveries:
         self._counts[entry.class_] -= 1
         self._offsets[entry.class_].leave(entry.offset)
         self._expiries.leave(entry.expires_ns)
-        self._urgent.leave(entry.expires_ns - self._urgent_ns(entry))
+        self._urgent.leave(urgent_from_ns(self._settings, entry))
         self._dirty.add(entry.id)
 
     def touch(self, entry: DeliveryState) -> None:
@@ -102,7 +109,7 @@ class Deliveries:
 
     def _urgent_from_ns(self, id_: str) -> int | None:
         entry = self.entries.get(id_)
-        return None if entry is None else entry.expires_ns - self._urgent_ns(entry)
+        return None if entry is None else urgent_from_ns(self._settings, entry)
 
     # -- the log
 

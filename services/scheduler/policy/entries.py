@@ -1,5 +1,7 @@
 """A delivery's record becomes the scheduler's memory of it, and that becomes a grant: pure, field by field."""
 
+from sys import intern
+
 from services.scheduler.policy.lines import Line
 from services.scheduler.policy.pairlimit import PairLimit
 from shared.records.delivery import Delivery
@@ -51,7 +53,7 @@ def granted(
 def line_of(entry: DeliveryState) -> Line:
     """Name the line that a delivery waits in."""
     domain = entry.header_domain or _domain(entry.from_)
-    return Line(entry.class_, entry.tenant, entry.stream, domain)
+    return Line(entry.class_, entry.tenant, entry.stream, intern(domain))
 
 
 def _domain(address: str) -> str:
@@ -64,24 +66,24 @@ def _said(domain: str, from_: str) -> str:
 
 
 def waiting(record: Delivery, class_: str, offset: int) -> DeliveryState:
-    """Remember a delivery whose record lies at ``offset``."""
+    """Remember a delivery whose record lies at ``offset``; names that many share are one object, since queues keep them as well."""
     return DeliveryState(
         id=record.id,
         submission=record.submission,
-        tenant=record.tenant,
-        class_=class_,
+        tenant=intern(record.tenant),
+        class_=intern(class_),
         from_=record.return_path,
         to=record.to,
         domain=record.domain,
-        provider=record.provider,
-        site=record.site,
-        pool=record.pool,
+        provider=None if record.provider is None else intern(record.provider),
+        site=None if record.site is None else intern(record.site),
+        pool=intern(record.pool),
         accepted_ns=record.accepted_ns,
         not_before_ns=record.not_before_ns,
         expires_ns=record.expires_ns,
         size_bytes=record.size_bytes,
         header_domain=_said(record.header_domain, record.return_path),
-        stream=record.stream,
+        stream=intern(record.stream),
         tags=record.tags,
         offset=offset,
         due_ns=max(record.not_before_ns, 0),

@@ -85,8 +85,17 @@ class Ledger:
         self._dealer = Dealer(settings, view, self._pairs.totals) if partition == DEALER else None
         parts = Parts(settings, self._pairs.totals, self._hand, rng)
         self.orders = Orders(partition, settings, view)
-        self._queues = Queues(settings, view, self._pairs, self._lanes, self.orders, rng, parts)
-        self._deliveries = Deliveries(self._queues.urgent_ns)
+        self._deliveries = Deliveries(settings)
+        self._queues = Queues(
+            settings,
+            view,
+            self._pairs,
+            self._lanes,
+            self.orders,
+            rng,
+            parts,
+            self._deliveries.entries,
+        )
         self._opens = OpenGrants(times, view, self._pairs, self._queues)
         self._moving = Moving(settings, self._lanes, self._deliveries, self._pairs)
         self._settling = Settling(
@@ -293,13 +302,13 @@ class Ledger:
             max_grants, max_bytes = max_grants - 1, max_bytes - entry.size_bytes
         if self.now_ns >= self._pins_ns:
             self._pins_ns = self.now_ns + _LOOK_AT_PINS_NS
-            for entry in self._queues.stale_pins(self.entries, self.now_ns):
+            for entry in self._queues.stale_pins(self.now_ns):
                 entry.pinned = None
                 self._deliveries.touch(entry)
                 self._settling.place(entry)
         for spilled in self._pairs.spilling.go(self._queues, self.now_ns):
             self._settling.reroute(self.entries[spilled.id], spilled.to)
-        for choice in self._queues.choose(self.entries, self.now_ns, max_grants, max_bytes):
+        for choice in self._queues.choose(self.now_ns, max_grants, max_bytes):
             match choice:
                 case Choice(entry=entry):
                     self._open(entry, choice)

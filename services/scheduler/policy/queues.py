@@ -15,6 +15,8 @@ from operator import itemgetter
 from typing import Final
 
 from services.scheduler.policy import limits, rotation
+from services.scheduler.policy.asleep import Asleep
+from services.scheduler.policy.deliveries import urgent_from_ns
 from services.scheduler.policy.entries import line_of
 from services.scheduler.policy.explain import Pace, together_ns
 from services.scheduler.policy.fairness import DueQueue, Order
@@ -112,6 +114,7 @@ class Queues:
     rng: random.Random
     #: Limits of parts of the mail.
     parts: Parts
+    entries: Mapping[str, DeliveryState]
     #: What else keeps lines back.
     gates: list[Gate] = field(default_factory=list)
     _groups: dict[GroupKey, Group] = field(default_factory=dict)
@@ -126,6 +129,7 @@ class Queues:
     #: How many more a round may give to the pauses that keep what they hold back.
     _keep: int = 0
     _now_ns: int = 0
+    _asleep: Asleep = field(init=False)
     _order: Order = field(init=False)
     _homes: Homes = field(init=False)
     #: (pool, provider) -> (slot, weight)
@@ -135,6 +139,7 @@ class Queues:
 
     def __post_init__(self) -> None:
         """Read the order, whose mail goes first, and send windows out of the settings."""
+        self._asleep = Asleep(self.entries)
         self._order = Order.of(self.settings)
         self._first = first_tags(self.settings)
         self._homes = Homes(self.settings.pools)
@@ -179,20 +184,17 @@ class Queues:
     def add(self, entry: DeliveryState) -> None:
         """Let a delivery wait until it is due and may go."""
         key = self._key(entry)
+        if self._asleep.takes(entry, key[0], self._now_ns):
+            return
         group = self._groups.get(key)
         if group is None:
             queue = DueQueue(self._order, self.rng)
             group = self._groups[key] = Group(*key, entry.provider, queue)
             self._by_key.setdefault(key[0], set()).add(key)
         group.queue.push(entry.id, entry.due_ns, line_of(entry), now_ns=self._now_ns)
-        if entry.expires_ns - self.urgent_ns(entry) <= self._now_ns:
+        if urgent_from_ns(self.settings, entry) <= self._now_ns:
             group.queue.urge(entry.id, entry.expires_ns)
         self._schedule(key, group, entry.due_ns)
-
-    def urgent_ns(self, entry: DeliveryState) -> int:
-        """Say how long before its expiry a delivery goes before others, ns."""
-        policy = self.settings.classes.get(entry.class_)
-        return 0 if policy is None else policy.urgent_ns
 
     def urge(self, entry: DeliveryState) -> None:
         """Let a delivery go before others from now on, if it waits here."""
@@ -202,7 +204,10 @@ class Queues:
 
     def remove(self, entry: DeliveryState) -> None:
         """Forget a delivery that ended or moved, wherever it waits."""
-        group = self._groups.get(self._key(entry))
+        key = self._key(entry)
+        if self._asleep.remove(entry, key[0]):
+            return
+        group = self._groups.get(key)
         if group is not None:
             group.queue.remove(entry.id)
 
@@ -226,7 +231,8 @@ class Queues:
     def waiting(self, limit_key: str, class_: str, tenant: str) -> int:
         """Count what a tenant has waiting in a class under a key's limits."""
         groups = (self._groups[key] for key in self._by_key.get(limit_key, ()))
-        return sum(group.queue.waiting(class_, tenant) for group in groups)
+        standing = sum(group.queue.waiting(class_, tenant) for group in groups)
+        return standing + self._asleep.waiting(limit_key, class_, tenant)
 
     def groups(self) -> list[Group]:
         """Give all groups."""
@@ -278,8 +284,10 @@ class Queues:
         return allowed * max(1, crowd)
 
     def next_ns(self) -> int:
-        """Say when a group is due to be looked at."""
-        return self._wakes[0][0] if self._wakes else FOREVER
+        """Say when a group is due to be looked at, or something wakes."""
+        woken = self._asleep.next_ns()
+        due = self._wakes[0][0] if self._wakes else FOREVER
+        return due if woken is None else min(due, woken)
 
     def refresh(self, now_ns: int) -> None:
         """Look at slots, pauses and lanes; where they changed, every group is looked at again."""
@@ -311,10 +319,9 @@ class Queues:
 
     # -- choosing
 
-    def choose(
-        self, entries: Mapping[str, DeliveryState], now_ns: int, max_grants: int, max_bytes: int
-    ) -> Iterator[Choice | Over]:
+    def choose(self, now_ns: int, max_grants: int, max_bytes: int) -> Iterator[Choice | Over]:
         """Give deliveries that may go now, or never, group by group in turns; each is taken out of its queue."""
+        self._wake_up(now_ns)
         turn: deque[GroupKey] = deque()
         self._keep = LOOKED
         while self._wakes and self._wakes[0][0] <= now_ns:
@@ -328,7 +335,7 @@ class Queues:
             key = turn.popleft()
             group = self._groups[key]
             before = group.reason
-            for served, choice in enumerate(self._serve(group, entries, now_ns), start=1):
+            for served, choice in enumerate(self._serve(group, now_ns), start=1):
                 group.pace.granted(now_ns)
                 max_grants -= 1
                 max_bytes -= choice.entry.size_bytes
@@ -343,6 +350,13 @@ class Queues:
         for key in turn:
             self._schedule(key, self._groups[key], now_ns, force=True)
 
+    def _wake_up(self, now_ns: int) -> None:
+        """Give what is due soon its place in a queue."""
+        self._now_ns = now_ns
+        for entry in self._asleep.waking(now_ns):
+            self.remove(entry)
+            self.add(entry)
+
     def _settle(self, key: GroupKey, group: Group) -> None:
         if len(group.queue) == 0:
             del self._groups[key]
@@ -352,9 +366,7 @@ class Queues:
         elif group.wake_ns < FOREVER:
             self._schedule(key, group, group.wake_ns, force=True)
 
-    def _serve(
-        self, group: Group, entries: Mapping[str, DeliveryState], now_ns: int
-    ) -> Iterator[Choice | Over]:
+    def _serve(self, group: Group, now_ns: int) -> Iterator[Choice | Over]:
         """Grant while the group may; leaves its reason and when to look again."""
         if not self.lanes.decides(group.limit_key):
             # Its lane has not been handed over yet.
@@ -374,7 +386,7 @@ class Queues:
                 # What is ready and yet not given lies in lines that are shut: their time, or a change of the gates, wakes it.
                 group.reason, group.wake_ns = "due", group.queue.next_ns()
                 return
-            entry = entries[id_]
+            entry = self.entries[id_]
             if self.orders.keeps(entry):
                 self._keep -= 1
                 if self._keep <= 0:
@@ -512,7 +524,7 @@ class Queues:
         families = known.families if known is not None else _FAMILIES
         return source.family in families
 
-    def stale_pins(self, entries: Mapping[str, DeliveryState], now_ns: int) -> list[DeliveryState]:
+    def stale_pins(self, now_ns: int) -> list[DeliveryState]:
         """Take out the deliveries whose remembered slot has been away, or may not send, for too long: another may try."""
         freed: list[DeliveryState] = []
         for group in self._groups.values():
@@ -525,7 +537,7 @@ class Queues:
                 id_ = group.queue.pop_ready(now_ns)
                 if id_ is None:
                     break
-                freed.append(entries[id_])
+                freed.append(self.entries[id_])
         return freed
 
     def _check(self, group: Group) -> Check | None:

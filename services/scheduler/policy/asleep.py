@@ -1,0 +1,80 @@
+"""What is not due for a while: of a million deliveries that wait, nearly all. Pure.
+
+A place in a queue is worth its memory (some two hundred bytes, and a queue of its own for each site) only to what may go soon. So what is
+due later **sleeps**: its id in an agenda and in a set, fifty bytes, until a good half minute before it is due, when it is given its place.
+The queue knows the exact time, and so nothing is early, late, or in another order than if it had stood there all the while. A portion
+of each class wakes in a round: a million that are due in the same second do not hold up one.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from services.scheduler.policy.agenda import Agenda
+from shared.records.state import DeliveryState
+from shared.records.topics import CLASSES
+
+#: Before it is due, a delivery is woken so early: more than a bucket of the agenda, and time for the portions of a million.
+LEAD_NS: Final = 60_000_000_000
+#: Of each class looked at in one round.
+_PORTION: Final = 4_000
+
+#: (limit key, class, tenant).
+_Whose = tuple[str, str, str]
+
+
+class Asleep:
+    """The deliveries of one partition that sleep."""
+
+    def __init__(self, entries: Mapping[str, DeliveryState]) -> None:
+        """Begin empty; ``entries`` has each that is put in."""
+        self._entries = entries
+        self._ids: set[str] = set()
+        #: By class: what a million of one class wait for, another does not.
+        self._agendas = {class_: Agenda(self._due_ns, self._ids.__contains__) for class_ in CLASSES}
+        self._counts: dict[_Whose, int] = {}
+
+    def __len__(self) -> int:
+        """Count them."""
+        return len(self._ids)
+
+    def takes(self, entry: DeliveryState, limit_key: str, now_ns: int) -> bool:
+        """Let a delivery sleep that waits under the limits of ``limit_key``, unless it is due too soon; it does not sleep yet."""
+        agenda = self._agendas.get(entry.class_)
+        if agenda is None or entry.due_ns - now_ns <= LEAD_NS:
+            return False
+        self._ids.add(entry.id)
+        agenda.add(entry.due_ns, entry.id)
+        whose = limit_key, entry.class_, entry.tenant
+        self._counts[whose] = self._counts.get(whose, 0) + 1
+        return True
+
+    def remove(self, entry: DeliveryState, limit_key: str) -> bool:
+        """Forget a delivery; False: it does not sleep."""
+        if entry.id not in self._ids:
+            return False
+        self._ids.discard(entry.id)
+        self._agendas[entry.class_].leave(entry.due_ns)
+        whose = limit_key, entry.class_, entry.tenant
+        left = self._counts.pop(whose, 0) - 1
+        if left > 0:
+            self._counts[whose] = left
+        return True
+
+    def waking(self, now_ns: int) -> Iterator[DeliveryState]:
+        """Give those that are due soon, or are already; each must be removed before the next is taken."""
+        for agenda in self._agendas.values():
+            for id_ in agenda.due(now_ns + LEAD_NS, _PORTION):
+                yield self._entries[id_]
+
+    def next_ns(self) -> int | None:
+        """Say when to look again; None: nothing sleeps."""
+        times = [agenda.next_ns() for agenda in self._agendas.values()]
+        found = min((at for at in times if at is not None), default=None)
+        return None if found is None else max(0, found - LEAD_NS)
+
+    def waiting(self, limit_key: str, class_: str, tenant: str) -> int:
+        """Count what a tenant has of a class under a key's limits."""
+        return self._counts.get((limit_key, class_, tenant), 0)
+
+    def _due_ns(self, id_: str) -> int | None:
+        return self._entries[id_].due_ns if id_ in self._ids else None
