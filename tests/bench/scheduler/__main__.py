@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Final
 
 from tests.bench.figures import Figures
-from tests.bench.scheduler import kafka, memory, policy
+from tests.bench.scheduler import bodies, kafka, memory, policy
 
 BENCHES: Final[Mapping[str, Callable[[Figures, Path], None]]] = {
     "policy": policy.run,
     "memory": memory.run,
     "kafka": kafka.run,
+    "bodies": bodies.run,
 }
 
 
