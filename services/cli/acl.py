@@ -1,5 +1,7 @@
 """Kafka's access rights for each service, as an operator grants them: commands for kafka-acls, or Strimzi's KafkaUsers. Pure.
 
+And the topics, for those who declare them as Strimzi's KafkaTopics.
+
 Every right is named for a topic, a group or a transactional id of ours alone, so that a cluster may be shared. Nothing is denied: without
 a right there is none (allow.everyone.if.no.acl.found must be false, as it is by default).
 """
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from shared.records.access import Access
+from shared.records.topics import TopicSpec
 
 #: Of kafka-acls, and in the same words of KafkaUsers.
 Kind = Literal["topic", "group", "transactionalId"]
@@ -94,6 +97,24 @@ def kafka_user(
             f"          patternType: {'prefix' if right.prefixed else 'literal'}",
             f"        operations: [{', '.join(right.operations)}]",
         ]
+    return "\n".join(lines)
+
+
+def kafka_topic(spec: TopicSpec, *, cluster: str) -> str:
+    """Write one KafkaTopic (kafka.strimzi.io) of a Strimzi cluster."""
+    lines = [
+        "apiVersion: kafka.strimzi.io/v1",
+        "kind: KafkaTopic",
+        "metadata:",
+        f"  name: {spec.name}",
+        "  labels:",
+        f"    strimzi.io/cluster: {cluster}",
+        "spec:",
+        f"  partitions: {spec.partitions}",
+        f"  replicas: {spec.replication}",
+        "  config:",
+        *(f'    {key}: "{value}"' for key, value in sorted(spec.config.items())),
+    ]
     return "\n".join(lines)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from services.cli.acl import commands, kafka_user, rights
+from services.cli.acl import commands, kafka_topic, kafka_user, rights
 from services.cli.session import Misconfigured, config_option, settings_of, talk
 from shared.kafka.admin import apply_topics, check_topics
 from shared.records.access import SERVICES, access
@@ -50,6 +50,18 @@ def check(path: Path) -> None:
     if problems:
         raise Misconfigured("\n".join(problems))
     click.echo("all topics are as declared")
+
+
+@topics.command()
+@config_option
+@click.option(
+    "--cluster", default="postyard", show_default=True, help="The KafkaTopics' cluster in Strimzi."
+)
+def manifests(path: Path, cluster: str) -> None:
+    """Print the topics as KafkaTopics of Strimzi, for those who do not let `apply` create them."""
+    for spec in declared_topics(settings_of(path)):
+        click.echo("---")
+        click.echo(kafka_topic(spec, cluster=cluster))
 
 
 @topics.command()
