@@ -1,20 +1,23 @@
 """`postyard limits show`: which limits hold for mail to a destination, and which layer each value comes from.
 
-Nothing is asked of Kafka: this is what the configuration says. What a destination's answers have made of it since (back-off, growth,
-warm-up) is the schedulers' to tell.
+Nothing is asked of Kafka, but for the orders of operators with ``--orders``: this is what the configuration says. What a destination's
+answers have made of it since (back-off, growth, warm-up) is the schedulers' to tell.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import click
 
-from services.cli.session import config_option, settings_of
+from services.cli.session import config_option, read_control, settings_of, talk
+from shared.records.control import Directive
 from shared.runtime import defaults
+from shared.runtime.clock import SystemClock
 from shared.runtime.layers import FIELDS, Part, Said, narrower, resolve, shipped, unknown
+from shared.runtime.overruling import overruled
 from shared.runtime.quantities import rate_text
 from shared.runtime.settings import LimitRow, Rate, Settings
 from shared.runtime.table import suggestion
@@ -54,6 +57,8 @@ class Shown:
         """Where it comes from, for people."""
         if self.value is None:
             return ""
+        if self.layer == "directive":
+            return f"directive: {self.row}"
         where = f"[limits.{self.row}]" if self.row.isidentifier() else f'[limits."{self.row}"]'
         said = f"{self.layer}: {'shipped' if self.shipped else where}"
         return f"{said}, {self.source}" if self.source else said
@@ -66,6 +71,11 @@ class Shown:
 @click.option("--site", default="", metavar="MX,…", help="To this site of the provider.")
 @click.option("--tenant", default="", metavar="NAME", help="This tenant's mail.")
 @click.option("--domain", default="", metavar="NAME", help="Mail of this sending domain.")
+@click.option(
+    "--orders",
+    is_flag=True,
+    help="With what operators have ordered (limit, slow), out of mail.control.",
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON, one object for each value.")
 @config_option
 def show(
@@ -77,6 +87,7 @@ def show(
     tenant: str,
     domain: str,
     *,
+    orders: bool,
     as_json: bool,
 ) -> None:
     """Print each limit of mail to DESTINATION with the layer that it comes from.
@@ -91,27 +102,44 @@ def show(
     _known(settings, key, source, pool, tenant)
     part = Part(site, tenant, domain)
     sources = [source] if source or not pool else list(settings.pools[pool].sources)
+    ordered = _ordered(settings) if orders else []
     if as_json:
         found = [
             {"source": name or None, **_record(line)}
             for name in sources
-            for line in answer(settings, key, name, part)
+            for line in answer(settings, key, name, part, ordered)
         ]
         click.echo(json.dumps(found, indent=2))
         return
     for name in sources:
         if len(sources) > 1:
             click.echo(f"{name}:")
-        for text in table(list(answer(settings, key, name, part))):
+        for text in table(list(answer(settings, key, name, part, ordered))):
             click.echo(text)
 
 
-def answer(settings: Settings, key: str, source: str, part: Part) -> Iterator[Shown]:
+def _ordered(settings: Settings) -> list[Directive]:
+    """Read what operators have ordered of limits."""
+    view = talk(settings, lambda cluster: read_control(cluster, settings))
+    standing = view.standing(SystemClock().now_ns())
+    return [order for order in standing if order.action in ("limit", "slow")]
+
+
+def answer(
+    settings: Settings, key: str, source: str, part: Part, orders: Sequence[Directive] = ()
+) -> Iterator[Shown]:
     """Say what holds for a pair, then what counts by itself for a part of its mail."""
-    found = resolve(settings, key, source).said
+    above = overruled(orders, key, source)
+    layers = resolve(settings, key, source, order=above.order)
+    found, slowed = layers.said, above.slowed(layers.limit())
     for field in FIELDS:
         if field != "start_rate" or unknown(settings, key):
-            yield _shown(field, found.get(field))
+            said = found.get(field)
+            left = getattr(slowed, field)
+            if said is not None and left != said.value:
+                why = f"slow to {above.percent}% of {said.layer} {said.row}"
+                said = Said(left, "directive", why)
+            yield _shown(field, said)
     for layer, name in narrower(settings, key, part):
         row = settings.limits.get(name, LimitRow())
         whose = {"site": part.site, "tenant": part.tenant, "domain": part.domain}[layer]

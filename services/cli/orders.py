@@ -32,7 +32,7 @@ from shared.records.selector import Selector
 from shared.records.times import rfc3339
 from shared.runtime import quantities
 from shared.runtime.clock import SystemClock
-from shared.runtime.settings import Settings
+from shared.runtime.settings import Rate, Settings
 
 _S: Final = 1_000_000_000
 _D: Final = 86_400 * _S
@@ -465,17 +465,11 @@ def _terms(order: Directive) -> str:
     if order.percent is not None:
         terms.append(f"{order.percent}%")
     if order.rate is not None:
-        each = _period(order.rate.period_ns)
-        burst = f"+{order.rate.burst}" if order.rate.burst > 1 else ""
-        terms.append(f"{order.rate.count}{burst}/{each}")
+        rate = order.rate
+        terms.append(quantities.rate_text(Rate(rate.count, rate.period_ns, rate.burst)))
     if order.connections is not None:
         terms.append(f"{order.connections} connections")
     return f" to {', '.join(terms)}" if terms else ""
-
-
-def _period(ns: int) -> str:
-    named = {_S: "s", 60 * _S: "min", 3600 * _S: "h", _D: "d"}
-    return named.get(ns, f"{ns // 1_000_000}ms")
 
 
 COMMANDS: Final = (pause, resume, slow, limit, cancel, reroute, rush, expire, directives)

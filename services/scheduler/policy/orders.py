@@ -38,8 +38,8 @@ from shared.records.state import DeliveryState, OrderState
 from shared.runtime.settings import Settings
 
 #: Deliveries looked at in a round, and done something to: each of these is an event and a record of mail.state.
-LOOKED: Final = 10_000
-DONE: Final = 2_000
+LOOKED: Final = 5_000
+DONE: Final = 1_000
 #: What the groups of the queues can hold back by themselves, and what whole lines can be shut for.
 _GROUPS: Final = frozenset({"provider"})
 _LINES: Final = frozenset({"tenant", "stream", "class_", "provider"})

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from services.scheduler.policy import growth, limits
-from services.scheduler.policy.overruling import NOTHING, overruled
 from shared.records.backoff import Backoff
 from shared.records.control import Directive
 from shared.runtime.layers import resolve
+from shared.runtime.overruling import NOTHING, overruled
 from shared.runtime.settings import Limit, Rate, Settings, Timing
 
 _S: Final = 1_000_000_000

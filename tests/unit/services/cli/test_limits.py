@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from services.cli.limits import limits
+from services.cli.limits import answer, limits
+from shared.records.control import Directive
+from shared.runtime.layers import WHOLE
+from shared.runtime.settings import LimitRow, Rate, Settings
+
+S = 1_000_000_000
 
 CONFIG = """
 [kafka]
@@ -97,3 +102,24 @@ def test_a_name_that_is_not_there_is_refused(config: str, words: list[str], says
     result = CliRunner().invoke(limits, ["show", *words, "--config", config])
     assert result.exit_code == 2
     assert says in result.output
+
+
+def test_an_order_stands_above_all_layers_and_says_which_it_is() -> None:
+    settings = Settings(limits={"default": LimitRow(10, 100, Rate(60, 60 * S))})
+    limit = Directive(
+        id="limit-1", action="limit", provider="gmail", connections=3, reason="r", author="a"
+    )
+    slow = Directive(
+        id="slow-1", action="slow", provider="gmail", percent=50, reason="r", author="a"
+    )
+    other = Directive(
+        id="limit-2", action="limit", source="ip-2", connections=1, reason="r", author="a"
+    )
+    orders = [limit, slow, other]
+    lines = {line.field: line for line in answer(settings, "gmail", "ip-1", WHOLE, orders)}
+    assert (lines["connections"].text, lines["connections"].origin) == (
+        "1",
+        "directive: slow to 50% of directive limit-1",
+    )
+    assert lines["rate"].text == "60/120s"
+    assert lines["rate"].origin == "directive: slow to 50% of default default"
