@@ -24,8 +24,10 @@ class Routed(NamedTuple):
     partition: int
 
 
-def route(lanes: LaneMap, domain: str, resolved: Resolved | None, smarthost: str | None) -> Routed:
-    """Choose the partition; ``smarthost`` is that of the pool, where it is one."""
+def route(
+    lanes: LaneMap, domain: str, resolved: Resolved | None, smarthost: str | None, group: int = 0
+) -> Routed:
+    """Choose the partition; ``smarthost`` is that of the pool, where it is one; ``group``: the slot group that sends."""
     site, provider = (resolved.site, resolved.provider) if resolved is not None else (None, None)
-    lane = lanes.lane(provider, site, domain, smarthost)
+    lane = lanes.lane(provider, site, domain, smarthost, group)
     return Routed(site, provider, lanes.partition(lane))

@@ -95,7 +95,8 @@ class Writer:
         deliveries = self.topics.deliveries(draft.envelope.class_)
         for recipient in draft.envelope.recipients:
             domain = recipient.address.domain
-            routed = route(lanes, domain, resolved.get(domain), smarthost)
+            group = lanes.group(draft.envelope.pool, str(recipient.address))
+            routed = route(lanes, domain, resolved.get(domain), smarthost, group)
             delivery = _delivery(draft, recipient, routed, lanes.version, now_ns)
             key = delivery.id.encode()
             if found.stored is not None:

@@ -1,17 +1,30 @@
 """The lane map: which partition decides about a delivery. A versioned record in mail.control, pure to evaluate.
 
-lane = (provider, or one of the site buckets, or a smart host) x slot group. Lanes of one provider or bucket never share a slot, so
-a (limit key, slot) pair has one deciding partition, and its limiter is local and exact. There is one slot group now, so its number is
-not part of a lane's name. A partition grants only for lanes that its version of the map gives it, and that it holds: a lane that moves is
-handed over by the one that had it (``services.scheduler.policy.lanes``).
+lane = (provider, or one of the site buckets, or a smart host) x slot group. A slot group is 128 slots; a pool lies in one of them, or is
+split over several by the weight of its sources there, and a recipient's mail then always goes to the same one. Lanes of one provider or
+bucket never share a slot, so a (limit key, slot) pair has one deciding partition, and its limiter is local and exact. The first group has
+no number in a lane's name (``provider:gmail``, ``provider:gmail@1``, ``site:3@1``); a smart host is in none.
+
+A partition grants only for lanes that its version of the map gives it, and that it holds: a lane that moves is handed over by the one
+that had it (``services.scheduler.policy.lanes``).
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 import msgspec
 
 from shared.records.codec import Record
+
+#: Slots of one slot group.
+SLOTS_PER_GROUP: Final = 128
+
+
+def group_of(slot: int) -> int:
+    """Name the slot group of a slot."""
+    return slot // SLOTS_PER_GROUP
 
 
 class LaneMap(Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="lanemap"):
@@ -23,6 +36,25 @@ class LaneMap(Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="
     lanes: dict[str, int]
     #: Lane -> the partition that decided before it ever moved: whoever remembers nothing of a lane that is listed here begins with this.
     origins: dict[str, int] = msgspec.field(default_factory=dict)
+    #: Pool -> slot group -> weight, of those that do not lie in the first group alone.
+    pools: dict[str, dict[int, int]] = msgspec.field(default_factory=dict)
+
+    def group(self, pool: str, recipient: str) -> int:
+        """Say from which slot group a recipient's mail goes: another weight, or another group, moves as few as it must."""
+        weights = self.pools.get(pool)
+        if weights is None:
+            return 0
+
+        def score(group: int) -> float:
+            chance = (_hash(f"{group}/{recipient}") + 1) / (1 << 64)
+            return -weights[group] / math.log(chance) if chance < 1 else math.inf
+
+        return max(weights, key=score)
+
+    @property
+    def groups(self) -> frozenset[int]:
+        """Name the slot groups that there are lanes of."""
+        return frozenset(int(lane.rpartition("@")[2]) if "@" in lane else 0 for lane in self.lanes)
 
     def lane(
         self,
@@ -30,6 +62,7 @@ class LaneMap(Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="
         site: str | None,
         domain: str,
         smarthost: str | None = None,
+        group: int = 0,
     ) -> str:
         """Name the lane; a site that is not resolved yet goes by the hash of its domain.
 
@@ -37,15 +70,25 @@ class LaneMap(Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="
         """
         if smarthost is not None:
             return f"smarthost:{smarthost}"
-        if provider is not None and f"provider:{provider}" in self.lanes:
-            return f"provider:{provider}"
-        return f"site:{_spread(provider or site or domain, self.buckets)}"
+        of_provider = in_group(f"provider:{provider}", group)
+        if provider is not None and of_provider in self.lanes:
+            return of_provider
+        return in_group(f"site:{_spread(provider or site or domain, self.buckets)}", group)
 
-    def lane_of(self, limit_key: str) -> str:
-        """Name the lane in which a limit key is decided about; what counts over all sites of a bucket goes by the bucket's own name."""
-        if limit_key.startswith(("smarthost:", "site:")):
+    def lane_of(self, limit_key: str, group: int = 0) -> str:
+        """Name the lane in which a limit key is decided about for a slot group.
+
+        What counts over all sites of a bucket goes by the bucket's own name.
+        """
+        if limit_key.startswith("smarthost:"):
             return limit_key
-        return self.lane(limit_key, None, limit_key)
+        if limit_key.startswith("site:"):
+            return in_group(limit_key, group)
+        return self.lane(limit_key, None, limit_key, group=group)
+
+    def lanes_of(self, limit_key: str) -> frozenset[str]:
+        """Name all lanes in which a limit key is decided about."""
+        return frozenset(self.lane_of(limit_key, group) for group in self.groups)
 
     def began(self, lane: str) -> int:
         """Say which partition had ``lane`` before it ever moved."""
@@ -64,13 +107,24 @@ def propose(
     providers: Iterable[str],
     smarthosts: Iterable[str],
     buckets: int = 8,
+    pools: Mapping[str, Mapping[int, int]] | None = None,
 ) -> LaneMap:
-    """Spread the lanes over the partitions evenly, the same way for the same input."""
-    names = [f"provider:{name}" for name in sorted(providers)]
-    names += [f"site:{bucket}" for bucket in range(buckets)]
-    names += [f"smarthost:{name}" for name in sorted(smarthosts)]
+    """Spread the lanes over the partitions evenly, the same way for the same input; ``pools``: as in the map."""
+    found = {pool: dict(weights) for pool, weights in (pools or {}).items()}
+    bases = [f"provider:{name}" for name in sorted(providers)]
+    bases += [f"site:{bucket}" for bucket in range(buckets)]
+    names = [*bases, *(f"smarthost:{name}" for name in sorted(smarthosts))]
+    for group in sorted({group for weights in found.values() for group in weights} - {0}):
+        names += [in_group(base, group) for base in bases]
     lanes = {name: index % partitions for index, name in enumerate(names)}
-    return LaneMap(version=version, partitions=partitions, buckets=buckets, lanes=lanes)
+    return LaneMap(
+        version=version, partitions=partitions, buckets=buckets, lanes=lanes, pools=found
+    )
+
+
+def in_group(lane: str, group: int) -> str:
+    """Name the lane of a slot group by that of the first."""
+    return f"{lane}@{group}" if group else lane
 
 
 def moved(current: LaneMap, wanted: Mapping[str, int]) -> LaneMap:
@@ -86,5 +140,9 @@ def moved(current: LaneMap, wanted: Mapping[str, int]) -> LaneMap:
 
 
 def _spread(text: str, over: int) -> int:
+    return _hash(text) % over
+
+
+def _hash(text: str) -> int:
     # Not hash(): it differs from process to process.
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) % over
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())

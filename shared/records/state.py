@@ -242,6 +242,8 @@ class Meta(
 
     v: int = VERSION
     now_ns: int = 0
+    #: Between so many slot groups totals are divided.
+    groups: int = 1
     #: Topic name without prefix -> next offset, in this partition.
     positions: dict[str, int] = msgspec.field(default_factory=dict)
 

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from shared.runtime import urls, values
 from shared.runtime.settings import (
-    SLOTS_PER_GROUP,
+    MOST_SLOTS,
     Backoff,
     Dns,
     Following,
@@ -41,7 +41,7 @@ _KAFKA: Final[Mapping[str, Read]] = {
     "bootstrap": values.bootstrap,
     "prefix": values.prefix,
     "partitions": _COUNT,
-    "slots": values.number(1, 1 << 16),
+    "slots": values.number(1, MOST_SLOTS),
     "replication": _COPIES,
     "min_insync": _COPIES,
 }
@@ -138,11 +138,6 @@ def kafka(top: Table, env: Mapping[str, str], base: Path) -> Kafka:
             "PLAIN sends the password as it is: add [kafka.tls], or use SCRAM-SHA-512",
         )
     table.done()
-    if found.slots > SLOTS_PER_GROUP:
-        top.problems.say(
-            "kafka.slots",
-            f"expected at most {SLOTS_PER_GROUP}, got {found.slots}: a slot group has no more, and there is one group",
-        )
     bootstrap = _environment(
         top, env, "POSTYARD_KAFKA_BOOTSTRAP", values.bootstrap, found.bootstrap
     )

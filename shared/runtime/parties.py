@@ -12,8 +12,8 @@ from typing import Any, Final, TypeVar
 
 from shared.runtime import defaults, rows, urls, values, windows
 from shared.runtime.settings import (
+    MOST_SLOTS,
     RELAXED,
-    SLOTS_PER_GROUP,
     ClassPolicy,
     DkimKey,
     LimitRow,
@@ -62,7 +62,7 @@ def sources(top: Table, base: Path) -> dict[str, Source]:
 
 def _source(name: str, table: Table, base: Path) -> Source:
     kind: Any = table.need("kind", values.one_of("bind", "proxy", "direct", "smarthost"), "")
-    slot = table.need("slot", values.number(0, SLOTS_PER_GROUP - 1), 0)
+    slot = table.need("slot", values.number(0, MOST_SLOTS - 1), 0)
     warmup = table.need("warmup", _warmup, "none")
     if kind in ("bind", "proxy", "direct"):
         source = Source(

@@ -5,6 +5,7 @@ Only what is sound by itself is compared: a source whose slot could not be read 
 
 from typing import Final
 
+from shared.records.lanemap import group_of
 from shared.runtime.files import shown
 from shared.runtime.limitrules import limit_rows
 from shared.runtime.settings import (
@@ -138,6 +139,7 @@ def _pools(settings: Settings, problems: Problems) -> None:
                 )
         if pool.spill is not None and problems.sound(f"pools.{shown(name)}.spill"):
             _spill(f"pools.{shown(name)}.spill.to", pool, pool.spill, settings, problems)
+        _one_group(name, pool, settings, problems)
 
 
 def _spill(path: str, pool: Pool, spill: Spill, settings: Settings, problems: Problems) -> None:
@@ -153,6 +155,18 @@ def _spill(path: str, pool: Pool, spill: Spill, settings: Settings, problems: Pr
     elif users and not any(tenant.may_use(spill.to) for tenant in users):
         said = f"no tenant of {pool.name} may use {spill.to}: name it in tenants.NAME.spill_to"
         problems.say(path, said)
+
+
+def _one_group(name: str, pool: Pool, settings: Settings, problems: Problems) -> None:
+    """Refuse what would be tied to a source in each of several slot groups: mail is spread over those by its recipient."""
+    found = [settings.sources[source] for source in pool.sources if source in settings.sources]
+    groups = {group_of(source.slot) for source in found}
+    if pool.sticky in ("tenant", "domain") and len(groups) > 1:
+        problems.say(
+            f"pools.{shown(name)}.sticky",
+            f'"{pool.sticky}" ties mail to one source, and those of this pool lie in slot groups '
+            f'{", ".join(map(str, sorted(groups)))} (128 slots each): take sources of one, or "recipient"',
+        )
 
 
 # -- tenants and classes

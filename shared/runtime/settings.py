@@ -18,8 +18,8 @@ _S: Final = 1_000_000_000
 _MIN: Final = 60 * _S
 _H: Final = 60 * _MIN
 _D: Final = 24 * _H
-#: Slots of one slot group (DESIGN 2); more groups than one may come later.
-SLOTS_PER_GROUP: Final = 128
+#: Each is a partition of mail.dispatch.
+MOST_SLOTS: Final = 8192
 
 #: How much of white space counts in a signature (RFC 6376 3.4).
 Strictness = Literal["relaxed", "simple"]

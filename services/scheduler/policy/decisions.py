@@ -60,6 +60,8 @@ class Passed:
 class Decisions:
     """Everything that one transaction must write."""
 
+    #: Between so many slot groups totals are divided.
+    groups: int = 1
     granted: list[Granted] = field(default_factory=list)
     forwarded: list[Forwarded] = field(default_factory=list)
     handed_over: list[HandedOver] = field(default_factory=list)

@@ -76,9 +76,9 @@ class Lanes:
         """Say whether the map gives ``lane`` to this partition."""
         return self.map.partition(lane) == self._partition
 
-    def decides(self, limit_key: str) -> bool:
-        """Say whether this partition may grant for ``limit_key``."""
-        lane = self.map.lane_of(limit_key)
+    def decides(self, limit_key: str, group: int = 0) -> bool:
+        """Say whether this partition may grant for ``limit_key`` from the slots of ``group``."""
+        lane = self.map.lane_of(limit_key, group)
         return self.given(lane) and self._holds(lane)
 
     def _holds(self, lane: str) -> bool:

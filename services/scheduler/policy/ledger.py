@@ -14,7 +14,7 @@ attempt and no retry step.
 """
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from services.scheduler.policy import retry
 from services.scheduler.policy.announce import pair_event
@@ -46,6 +46,7 @@ from shared.protocol.control import ControlView
 from shared.records.delivery import Delivery, Handover, Late
 from shared.records.event import Event
 from shared.records.grant import Grant
+from shared.records.lanemap import group_of
 from shared.records.outcome import Handback, Mark, Outcome, Started
 from shared.records.shares import Want
 from shared.records.state import (
@@ -154,10 +155,12 @@ class Ledger:
                 self.orders.restore(record)
             case Meta():
                 self._pass_to(record.now_ns)
+                self._divide(record.groups)
 
     def restored(self) -> None:
         """Put every restored delivery where it belongs."""
-        self._lanes.renewed()
+        if self._lanes.renewed():
+            self._go_by_map()
         for entry in self.entries.values():
             if entry.open is not None:
                 self._opens.add(entry, entry.open)
@@ -172,9 +175,11 @@ class Ledger:
         self._moving.departed.pass_time(self.now_ns)
         self.orders.refresh(self.now_ns)
         if self._lanes.renewed():
-            for entry in self.entries.values():
-                if entry.open is None:
-                    self._settling.place_anew(entry)
+            for entry in self._waiting():
+                self._settling.take_out(entry)
+            self._go_by_map()
+            for entry in self._waiting():
+                self._settling.put(entry)
         self.orders.sweep(self.entries, self._settling.meet)
         for id_ in self.orders.free():
             self._settling.place_anew(self.entries[id_])
@@ -321,6 +326,7 @@ class Ledger:
         pairs, totals = self._pairs.take()
         orders, said = self.orders.take()
         decided = Decisions(
+            groups=self._pairs.deciders,
             granted=self._granted,
             events=self._settling.take() + said + self._pair_events(),
             deliveries=self._deliveries.take(),
@@ -417,7 +423,7 @@ class Ledger:
     def warmups(self) -> Iterable[tuple[str, int, Status]]:
         """Give (limit key or bucket of sites, slot, status) of every warm-up that is decided about here."""
         for key, slot, status in self._pairs.budgets.statuses(self.now_ns):
-            if self._lanes.decides(key):
+            if self._lanes.decides(key, group_of(slot)):
                 yield key, slot, status
 
     @property
@@ -439,6 +445,26 @@ class Ledger:
             return ""
         source = self._settings.source_of(slot)
         return source.name if source else f"slot {slot}"
+
+    def _waiting(self) -> Iterator[DeliveryState]:
+        return (entry for entry in self.entries.values() if entry.open is None)
+
+    def _go_by_map(self) -> None:
+        self._queues.regroup()
+        if self._divide(len(self._lanes.map.groups)):
+            self._begin_anew()
+
+    def _divide(self, deciders: int) -> bool:
+        self._queues.parts.divide(deciders)
+        return self._pairs.divide(deciders)
+
+    def _begin_anew(self) -> None:
+        """Let each part of a total begin as if all of it had been spent: what was spent in one piece may have been all of the window's."""
+        totals = self._pairs.totals
+        for name in totals.of_lanes():
+            rate = self._queues.parts.rate(name) or self._pairs.total_rate(name)
+            if rate is not None:
+                totals.begin_anew(name, rate, self.now_ns)
 
     def _pass_to(self, now_ns: int) -> None:
         self._settling.now_ns = max(self.now_ns, now_ns)

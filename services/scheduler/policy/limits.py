@@ -67,6 +67,21 @@ def spread_ns(start_window_ns: int, skew_ns: int) -> int:
     return start_window_ns + 2 * skew_ns
 
 
+def begun_anew(limiter: int, rate: Rate, now_ns: int) -> int:
+    """Give the limiter that goes on at another ``rate`` and has nothing to spend at first."""
+    return max(limiter, now_ns) + (rate.burst + 1) * interval_ns(rate)
+
+
+def divided(rate: Rate, parts: int) -> Rate:
+    """Give each of ``parts`` deciders what it may spend of a rate: together they never have more than all of it."""
+    if parts == 1:
+        return rate
+    part = share(rate, parts)
+    if part is None:
+        return Rate(count=1, period_ns=rate.period_ns * parts, burst=1)
+    return Rate(count=part.count, period_ns=part.period_ns, burst=max(1, rate.burst // parts))
+
+
 def share(rate: Rate, addresses: int) -> Rate | None:
     """Give each of ``addresses`` its part of a rate over all; None: there are not enough tokens."""
     count = rate.count // addresses

@@ -51,8 +51,9 @@ class Moving:
     # -- deliveries
 
     def _lane(self, entry: DeliveryState) -> str:
-        smarthost = self._settings.smarthost(entry.pool)
-        return self._lanes.map.lane(entry.provider, entry.site, entry.domain, smarthost)
+        lane_map, smarthost = self._lanes.map, self._settings.smarthost(entry.pool)
+        group = lane_map.group(entry.pool, entry.to)
+        return lane_map.lane(entry.provider, entry.site, entry.domain, smarthost, group)
 
     def stays(self, entry: DeliveryState) -> bool:
         """Say whether ``entry`` is decided about here; else it waits here until it goes."""

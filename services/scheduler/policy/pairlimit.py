@@ -52,6 +52,8 @@ class PairLimits:
     def __init__(self, settings: Settings) -> None:
         """Look through the settings once: whatever they have a row for is listed."""
         self._settings = settings
+        #: So many partitions at most decide about the slots of one limit key, each for a part of them.
+        self.deciders = 1
         self._addresses = sum(1 for source in settings.sources.values() if source.address)
         self._listed = {name.partition("/")[0] for name in settings.limits}
         self._listed |= settings.providers.keys()
@@ -64,6 +66,15 @@ class PairLimits:
         if list(orders) == list(self._orders):
             return False
         self._orders = orders
+        self._found.clear()
+        self._grown.clear()
+        return True
+
+    def divide(self, deciders: int) -> bool:
+        """Divide totals over slots between so many; False: they are already."""
+        if deciders == self.deciders:
+            return False
+        self.deciders = deciders
         self._found.clear()
         self._grown.clear()
         return True
@@ -95,16 +106,17 @@ class PairLimits:
         return limit
 
     def _made(self, limit: Limit) -> PairLimit:
-        return _pair_limit(limit, self._addresses, self._settings.timing)
+        return _pair_limit(limit, self._addresses, self.deciders, self._settings.timing)
 
 
-def _pair_limit(limit: Limit, addresses: int, timing: Timing) -> PairLimit:
+def _pair_limit(limit: Limit, addresses: int, deciders: int, timing: Timing) -> PairLimit:
     rate, total, connects = limit.rate, limit.total_rate, limit.connection_rate
     if total is not None and total.period_ns < _SHARED_BELOW_NS:
         part = limits.share(total, max(1, addresses))
         if part is not None:
             rate, total = _tighter(rate, part), None
     if total is not None:
+        total = limits.divided(total, deciders)
         spread = limits.spread_ns(timing.total_window_ns, timing.skew_ns)
         total = limits.widened(total, spread)
     return PairLimit(

@@ -33,10 +33,10 @@ from shared.protocol.control import NO_EPOCH, ControlView
 from shared.records.backoff import Backoff
 from shared.records.control import Directive
 from shared.records.health import Health
-from shared.records.lanemap import LaneMap
+from shared.records.lanemap import LaneMap, group_of
 from shared.records.outcome import Outcome
 from shared.records.state import DeliveryState, Open, PairState, TotalState, WarmupState
-from shared.runtime.settings import Settings
+from shared.runtime.settings import Rate, Settings
 
 _S: Final = 1_000_000_000
 #: Bytes in the open grants of one slot.
@@ -176,9 +176,10 @@ class Pairs:
         pairs = (
             self._record(pair)
             for pair in self._pairs.values()
-            if not self._rests(pair, now_ns) and lane_map.lane_of(pair.key) == lane
+            if not self._rests(pair, now_ns)
+            and lane_map.lane_of(pair.key, group_of(pair.slot)) == lane
         )
-        keys = (key for key in self.spilling.keys() if lane_map.lane_of(key) == lane)  # noqa: SIM118 - a method of ours
+        keys = (key for key in self.spilling.keys() if lane in lane_map.lanes_of(key))  # noqa: SIM118 - a method of ours
         names = {*self.totals.of_lane(lane, lane_map), *keys}
         return tuple(pairs), tuple(map(self._total, names))
 
@@ -207,6 +208,23 @@ class Pairs:
         """Let what operators have ordered stand above the settings."""
         if self._configured.overrule(orders):
             self._slowed.clear()
+
+    @property
+    def deciders(self) -> int:
+        """Between so many partitions is a total over slots divided."""
+        return self._configured.deciders
+
+    def divide(self, deciders: int) -> bool:
+        """Let what counts over all slots be kept by so many partitions, each of which decides about a group of them; False: it is."""
+        if not self._configured.divide(deciders):
+            return False
+        self.spilling.deciders = deciders
+        self._slowed.clear()
+        return True
+
+    def total_rate(self, limit_key: str) -> Rate | None:
+        """Give this partition's part of what a key may have over all slots."""
+        return self._configured.of(limit_key, 0, 0).total_rate
 
     def limit(self, provider: str | None, key: str, slot: int) -> PairLimit:
         """Give what holds for (key, slot) now."""

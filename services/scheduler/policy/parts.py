@@ -51,8 +51,13 @@ class Parts:
 
     def __init__(self, settings: Settings, totals: Totals, hand: Hand, rng: random.Random) -> None:
         """Read the rows once; ``hand`` holds what this partition was dealt."""
-        self._totals, self._hand, self._rng = totals, hand, rng
+        self._settings, self._totals, self._hand, self._rng = settings, totals, hand, rng
         self._window_ns = settings.timing.total_window_ns
+        self.divide(1)
+
+    def divide(self, deciders: int) -> None:
+        """Let what is at one destination be kept by so many partitions, each of which decides about a group of slots."""
+        settings = self._settings
         spread = limits.spread_ns(self._window_ns, settings.timing.skew_ns)
         crosses = crossing(settings)
         #: By tenant; by (limit key, tenant); by (limit key, sending domain).
@@ -64,15 +69,28 @@ class Parts:
                 continue
             key, _, rest = name.rpartition("/")
             kind, _, which = rest.partition(":")
-            rate = limits.widened(row.total_rate, spread)
             if kind == "tenant" and not key:
-                limit = _Limit(name, rate, "tenant_rate", whole=True, crosses=name in crosses)
+                whole = limits.widened(row.total_rate, spread)
+                limit = _Limit(name, whole, "tenant_rate", whole=True, crosses=name in crosses)
                 self._everywhere[which] = limit
-            elif kind == "tenant":
+                continue
+            rate = limits.widened(limits.divided(row.total_rate, deciders), spread)
+            if kind == "tenant":
                 self._tenants[key, which] = _Limit(name, rate, "tenant_rate", whole=True)
             elif kind == "domain":
                 self._domains[key, which] = _Limit(name, rate, "domain_rate", whole=False)
         self._keys = {key for key, _ in (*self._tenants, *self._domains)}
+
+    def rate(self, name: str) -> Rate | None:
+        """Give this partition's part of a row that is at one destination."""
+        return next(
+            (
+                limit.rate
+                for limit in (*self._tenants.values(), *self._domains.values())
+                if limit.name == name
+            ),
+            None,
+        )
 
     def concern(self, limit_key: str) -> bool:
         """Say whether any row concerns mail to a destination."""

@@ -1,4 +1,4 @@
-"""What waits for a grant, in groups: (limit key, pool, pinned slot, own slot). Pure.
+"""What waits for a grant, in groups: (limit key, pool, pinned slot, own slot, slot group). Pure.
 
 A group holds the deliveries that the same slots could send under the same limits. It is looked at only when something can have
 changed for it: its time came, an outcome of its key freed credit, or slots and pauses changed. Groups are served in turns of a few
@@ -30,6 +30,7 @@ from services.scheduler.policy.stickiness import Homes
 from services.scheduler.policy.windows import Windows
 from shared.protocol.control import ControlView
 from shared.records.control import Directive
+from shared.records.lanemap import LaneMap, group_of
 from shared.records.state import DeliveryState
 from shared.runtime.settings import Settings, Source
 
@@ -47,7 +48,7 @@ _STOOD_IN_FOR: Final = frozenset({"no_source", "paused", "suspended", "warmup"})
 # Greylisting's slot is waited for so long after the retry was due; then another may try.
 _PIN_PATIENCE_NS: Final = 300_000_000_000
 
-GroupKey = tuple[str, str, int | None, int | None]
+GroupKey = tuple[str, str, int | None, int | None, int]
 
 
 @dataclass(slots=True)
@@ -59,6 +60,8 @@ class Group:
     pinned: int | None
     #: In a sticky pool, the slot that its deliveries are tied to.
     home: int | None
+    #: The slot group.
+    slots: int
     provider: str | None
     queue: DueQueue
     turns: rotation.State = rotation.START
@@ -130,10 +133,13 @@ class Queues:
     _keep: int = 0
     _now_ns: int = 0
     _asleep: Asleep = field(init=False)
+    _grouping: LaneMap | None = None
     _order: Order = field(init=False)
     _homes: Homes = field(init=False)
-    #: (pool, provider) -> (slot, weight)
-    _reach: dict[tuple[str, str | None], tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    #: (pool, provider, slot group) -> (slot, weight)
+    _reach: dict[tuple[str, str | None, int], tuple[tuple[int, int], ...]] = field(
+        default_factory=dict
+    )
     #: Tags of mail that goes first from a source that is being warmed up.
     _first: frozenset[str] = field(init=False)
 
@@ -159,27 +165,42 @@ class Queues:
         return entry.provider or entry.site or entry.domain
 
     def _key(self, entry: DeliveryState) -> GroupKey:
-        home = self._home(entry) if entry.pinned is None else None
-        return self.limit_key(entry), entry.pool, entry.pinned, home
+        slots = self._map.group(entry.pool, entry.to)
+        home = self._home(entry, slots) if entry.pinned is None else None
+        return self.limit_key(entry), entry.pool, entry.pinned, home, slots
 
-    def _home(self, entry: DeliveryState) -> int | None:
+    def _home(self, entry: DeliveryState, slots: int) -> int | None:
         pool = self.settings.pools.get(entry.pool)
         if pool is None or pool.sticky == "none":
             return None
-        return self._homes.of(entry, self._reachable(entry.pool, entry.provider))
+        return self._homes.of(entry, self._reachable(entry.pool, entry.provider, slots))
 
-    def _reachable(self, pool: str, provider: str | None) -> tuple[tuple[int, int], ...]:
-        """Give (slot, weight) of a pool's sources that can reach a destination at all."""
-        known = self._reach.get((pool, provider))
+    def _reachable(
+        self, pool: str, provider: str | None, slots: int
+    ) -> tuple[tuple[int, int], ...]:
+        """Give (slot, weight) of a pool's sources in a slot group that can reach a destination at all."""
+        known = self._reach.get((pool, provider, slots))
         if known is None:
             named = self.settings.pools[pool].sources if pool in self.settings.pools else {}
             sources = [(self.settings.sources[name], weight) for name, weight in named.items()]
-            known = self._reach[pool, provider] = tuple(
+            known = self._reach[pool, provider, slots] = tuple(
                 (source.slot, weight)
                 for source, weight in sources
+                if source.kind == "smarthost" or group_of(source.slot) == slots
                 if self._reaches(source, provider)
             )
         return known
+
+    @property
+    def _map(self) -> LaneMap:
+        """The map by which what waits is grouped: the newest that was read may be newer for a moment."""
+        if self._grouping is None:
+            self._grouping = self.lanes.map
+        return self._grouping
+
+    def regroup(self) -> None:
+        """Group by the newest map from now on; nothing may wait here meanwhile."""
+        self._grouping = self.lanes.map
 
     def add(self, entry: DeliveryState) -> None:
         """Let a delivery wait until it is due and may go."""
@@ -368,7 +389,7 @@ class Queues:
 
     def _serve(self, group: Group, now_ns: int) -> Iterator[Choice | Over]:
         """Grant while the group may; leaves its reason and when to look again."""
-        if not self.lanes.decides(group.limit_key):
+        if not self.lanes.decides(group.limit_key, group.slots):
             # Its lane has not been handed over yet.
             self._stop(group, "lane", now_ns)
             return
@@ -512,7 +533,7 @@ class Queues:
 
     def _slots(self, group: Group, blocked: set[int]) -> Iterator[tuple[int, int]]:
         # A pool that is not there was taken out, or another configuration is meant: what waits for it has until it expires.
-        for slot, weight in self._reachable(group.pool, group.provider):
+        for slot, weight in self._reachable(group.pool, group.provider, group.slots):
             if slot not in blocked and group.pinned in (None, slot):
                 yield slot, weight
 

@@ -175,7 +175,7 @@ class Settling:
         if not order.once:
             self._orders.hit(order)
         elif entry.open is None:
-            self._take_out(entry)
+            self.take_out(entry)
             self.place(entry)
         elif order.action == "rush":
             # It is tried already: what comes of that is not to be hurried again.
@@ -234,12 +234,12 @@ class Settling:
 
     def drop(self, entry: DeliveryState) -> None:
         """Forget a delivery."""
-        self._take_out(entry)
+        self.take_out(entry)
         self._deliveries.drop(entry)
 
     def reroute(self, entry: DeliveryState, pool: str) -> None:
         """Let a delivery that was just taken out of its queue go by another pool from now on."""
-        self._take_out(entry)
+        self.take_out(entry)
         entry.pool, entry.pinned = pool, None
         self._deliveries.touch(entry)
         self.place(entry)
@@ -249,10 +249,11 @@ class Settling:
 
         Orders are left to their sweep: there is no bound on how many are placed anew in a round.
         """
-        self._take_out(entry)
+        self.take_out(entry)
         self.put(entry)
 
-    def _take_out(self, entry: DeliveryState) -> None:
+    def take_out(self, entry: DeliveryState) -> None:
+        """Take the delivery out of where it waits."""
         self._queues.remove(entry)
         self._orders.forget(entry)
         self.unresolved.remove(entry)

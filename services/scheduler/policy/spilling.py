@@ -48,6 +48,8 @@ class Spilling:
 
     settings: Settings
     whose: Whose
+    #: So many partitions count for themselves, each for the sources of its slot group.
+    deciders: int = 1
     #: (provider, smart host or bucket; pool) -> its day's counts.
     _counts: dict[tuple[str, str], SpillState] = field(default_factory=dict)
     _dirty: set[str] = field(default_factory=set)
@@ -144,7 +146,8 @@ class Spilling:
         waiting = sum(len(group.queue) for group in groups)
         by_share = int(spill.share * (state.sent + state.spilled + waiting))
         _, part, parts = self.whose.of(key)
-        daily = spill.daily * (part + 1) // parts - spill.daily * part // parts
+        whole = spill.daily // self.deciders
+        daily = whole * (part + 1) // parts - whole * part // parts
         return max(0, min(by_share, daily) - state.spilled)
 
     def _tenants(self, spill: Spill) -> frozenset[str]:

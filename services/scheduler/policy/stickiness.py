@@ -15,8 +15,9 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from shared.records.lanemap import SLOTS_PER_GROUP, group_of
 from shared.records.state import DeliveryState
-from shared.runtime.settings import SLOTS_PER_GROUP, Pool
+from shared.runtime.settings import Pool
 
 _EACH: Final = 8
 _DRAWS: Final = struct.Struct(f">{SLOTS_PER_GROUP}Q")
@@ -37,15 +38,19 @@ def key_of(pool: Pool, entry: DeliveryState) -> str | None:
 
 
 def first(key: str, slots: Iterable[tuple[int, int]]) -> int:
-    """Give the slot that ranks first for ``key`` of (slot, weight), at least one."""
-    draws = _draws(key)
-    return max(
-        slots, key=lambda each: (each[1] / -math.log((draws[each[0]] + 0.5) / _RANGE), each)
-    )[0]
+    """Give the slot that ranks first for ``key`` of (slot, weight), at least one, all of one slot group."""
+    found = list(slots)
+    draws = _draws(f"{group_of(found[0][0])}/{key}")
+
+    def rank(each: tuple[int, int]) -> tuple[float, tuple[int, int]]:
+        slot, weight = each
+        return weight / -math.log((draws[slot % SLOTS_PER_GROUP] + 0.5) / _RANGE), each
+
+    return max(found, key=rank)[0]
 
 
 def _draws(key: str) -> tuple[int, ...]:
-    # One extendable hash: slot n has its n-th part, whatever other slots there are.
+    # One extendable hash: slot n of a group has its n-th part, whatever other slots there are.
     digest = hashlib.shake_128(key.encode()).digest(_EACH * SLOTS_PER_GROUP)
     return _DRAWS.unpack(digest)
 

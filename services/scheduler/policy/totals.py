@@ -65,12 +65,14 @@ class Totals:
 
     # -- lanes that change hands
 
+    def of_lanes(self) -> list[str]:
+        """Name the limiters that belong to lanes."""
+        return [name for name in self._totals if not name.startswith(_OF_NO_LANE)]
+
     def of_lane(self, lane: str, lane_map: LaneMap) -> Iterator[str]:
         """Name the limiters of a lane, for its next decider."""
-        for name in self._totals:
-            if name.startswith(_OF_NO_LANE):
-                continue
-            if lane_map.lane_of(name.partition("/")[0]) == lane:
+        for name in self.of_lanes():
+            if lane in lane_map.lanes_of(name.partition("/")[0]):
                 yield name
 
     def merge(self, record: TotalState) -> None:
@@ -85,6 +87,12 @@ class Totals:
         """Give the time, ``now_ns`` or later, when the next token may be spent."""
         total = self._totals.get(name)
         return limits.earliest(limits.UNUSED if total is None else total.limiter, rate, now_ns)
+
+    def begin_anew(self, name: str, rate: Rate, now_ns: int) -> None:
+        """Go on at another ``rate``, with nothing to spend at first."""
+        total = self._total(name)
+        total.limiter = limits.begun_anew(total.limiter, rate, now_ns)
+        self._dirty.add(name)
 
     def spend(self, name: str, rate: Rate, at_ns: int) -> None:
         """Spend a token at ``at_ns``, which is not before ``earliest``."""

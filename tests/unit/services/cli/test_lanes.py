@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.cli.lanes import AsItIs, Grown, Refused, grow
 from shared.records.lanemap import LaneMap
-from shared.runtime.settings import Kafka, Provider, Settings, Source
+from shared.runtime.settings import Kafka, Pool, Provider, Settings, Source
 
 NAMES = st.sets(st.sampled_from(["gmail", "yahoo", "apple", "gmx", "qq", "orange"]))
 RELAYS = st.sets(st.sampled_from(["relay-1", "relay-2"]))
@@ -162,3 +164,62 @@ def test_the_first_map_puts_lanes_where_the_configuration_says() -> None:
     assert isinstance(grown, Grown)
     assert grown.proposal.lanes["provider:gmail"] == 3
     assert grown.proposal.origins == {}
+
+
+def grouped(*slots: int, lanes: dict[str, int] | None = None) -> Settings:
+    sources = {f"ip-{slot}": Source(f"ip-{slot}", slot, "bind", "none") for slot in slots}
+    return Settings(
+        lanes=lanes or {},
+        kafka=Kafka(partitions=4, slots=1024),
+        providers={name: Provider(name) for name in ("apple", "gmail")},
+        sources=sources,
+        pools={"all": Pool("all", dict.fromkeys(sources, 2))},
+    )
+
+
+def test_sources_beyond_the_first_group_get_lanes_of_their_own() -> None:
+    grown = grow(None, grouped(0, 1, 130))
+    assert isinstance(grown, Grown)
+    assert grown.proposal.pools == {"all": {0: 4, 1: 2}}
+    bases = {lane for lane in grown.proposal.lanes if "@" not in lane}
+    assert {f"{lane}@1" for lane in bases} == grown.proposal.lanes.keys() - bases
+
+
+def test_a_new_group_begins_where_the_first_is_decided_about_and_moves_on() -> None:
+    before = grow(None, grouped(0, 1))
+    assert isinstance(before, Grown)
+    grown = grow(before.proposal, grouped(0, 1, 130))
+    assert isinstance(grown, Grown)
+    after = grown.proposal
+    for lane, partition in before.proposal.lanes.items():
+        assert after.partition(lane) == partition
+        assert after.began(f"{lane}@1") == partition
+        assert after.partition(f"{lane}@1") == (partition + 1) % 4
+    assert grow(after, grouped(0, 1, 130)) == AsItIs(after)
+    less = grow(after, grouped(0, 1))
+    assert isinstance(less, Grown)
+    assert less.proposal.lanes == after.lanes
+    assert less.proposal.pools == {}
+
+
+def test_a_first_group_that_moves_is_not_split_in_the_same_version() -> None:
+    before = grow(None, grouped(0, 1))
+    assert isinstance(before, Grown)
+    there = (before.proposal.partition("provider:gmail") + 1) % 4
+    refused = grow(before.proposal, grouped(0, 1, 130, lanes={"provider:gmail": there}))
+    assert isinstance(refused, Refused)
+    assert "provider:gmail is to move" in refused.reason
+
+
+def test_a_new_provider_gets_a_lane_in_every_group_where_its_mail_goes_already() -> None:
+    before = grow(None, grouped(0, 130))
+    assert isinstance(before, Grown)
+    more = grouped(0, 130)
+    more = replace(more, providers={**more.providers, "gmx": Provider("gmx")})
+    grown = grow(before.proposal, more)
+    assert isinstance(grown, Grown)
+    assert set(grown.added) == {"provider:gmx", "provider:gmx@1"}
+    for group in (0, 1):
+        old = before.proposal.lane("gmx", None, "gmx", group=group)
+        new = grown.proposal.lane("gmx", None, "gmx", group=group)
+        assert grown.proposal.partition(new) == before.proposal.partition(old)

@@ -226,16 +226,24 @@ def test_all_problems_come_at_once_each_with_its_path(tmp_path: Path) -> None:
 def test_what_could_not_be_read_is_not_compared_with_anything(tmp_path: Path) -> None:
     text = changed("slot = 1\n", 'slot = "one"\n').replace('"192.0.2.11"', '"here"')
     assert problems(tmp_path, text) == [
-        'sources.ip-2.slot: expected a number from 0 to 127, got "one"',
+        'sources.ip-2.slot: expected a number from 0 to 8191, got "one"',
         'sources.ip-2.address: expected an IP address, got "here"',
     ]
+
+
+def test_mail_is_tied_to_one_source_only_within_a_slot_group(tmp_path: Path) -> None:
+    text = changed("slots = 16", "slots = 256").replace("slot = 1\n", "slot = 200\n")
+    read(tmp_path, text.replace("ip-2 = 1 }", 'ip-2 = 1 }\nsticky = "recipient"'))
+    (problem,) = problems(tmp_path, text.replace("ip-2 = 1 }", 'ip-2 = 1 }\nsticky = "tenant"'))
+    assert problem.startswith('pools.bulk.sticky: "tenant" ties mail to one source')
+    assert "slot groups 0, 1" in problem
 
 
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
         ("slots = 16", "slots = 9", "sources.relay.slot: expected at most 8, since kafka.slots = 9; got 9"),
-        ("slots = 16", "slots = 129", "kafka.slots: expected at most 128, got 129: a slot group has no more, and there is one group"),
+        ("slots = 16", "slots = 9000", "kafka.slots: expected a number from 1 to 8192, got 9000"),
         ('warmup = "none"\n[sources.ip-2]', "[sources.ip-2]", "sources.ip-1.warmup: is required"),
         ('warmup = "none"\n[sources.ip-2]', 'warmup = "gentle"\n[sources.ip-2]', "sources.ip-1.warmup: no such schedule: gentle; there"),
         ('"192.0.2.11"', '"192.0.2.10"', "sources.ip-2.address: 192.0.2.10 is already the address of ip-1"),

@@ -1,0 +1,146 @@
+"""More sources than one slot group has: each group has a decider of its own, and together they keep what counts over all of them."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.cli.lanes import pools_of
+from shared.records.lanemap import LaneMap, group_of, in_group, moved
+from shared.runtime.settings import LimitRow, Pool, Rate, Settings, Source
+from tests.unit.services.scheduler.policy.partitions import BIG, FIRST, S, World, make_settings
+
+SLOTS = (0, 1, 128, 129)
+PERIOD, COUNT = 600 * S, 12
+
+
+def config(limit: LimitRow | None = None) -> Settings:
+    sources = {
+        f"ip-{slot}": Source(
+            f"ip-{slot}",
+            slot,
+            "bind",
+            "none",
+            ehlo="m.example.com",
+            address=f"192.0.2.{slot % 256}",
+        )
+        for slot in SLOTS
+    }
+    made = make_settings(limit)
+    return replace(made, sources=sources, pools={"main": Pool("main", dict.fromkeys(sources, 1))})
+
+
+def grouped(current: LaneMap, over: Settings) -> LaneMap:
+    """Give the next map, with lanes for every group, at first where the first group is."""
+    groups = {group_of(slot) for slot in SLOTS} - {0}
+    lanes = {in_group(lane, group): at for lane, at in FIRST.lanes.items() for group in groups}
+    grown = moved(current, {})
+    return LaneMap(
+        version=grown.version,
+        partitions=3,
+        buckets=1,
+        lanes={**grown.lanes, **lanes},
+        origins=grown.origins,
+        pools=pools_of(over),
+    )
+
+
+def world(limit: LimitRow | None = None) -> World:
+    made = World(config(limit))
+    for part in made.parts:
+        for slot in SLOTS[1:]:
+            part.own(slot)
+    return made
+
+
+#: Fewer than there are partitions: a lane that goes on and on meets one that has spent nothing.
+LANES = [BIG, f"{BIG}@1"]
+
+
+def test_each_group_grants_from_its_own_slots_only() -> None:
+    room = world()
+    apart = moved(grouped(FIRST, config()), {LANES[1]: 1})
+    room.publish(apart)
+    for number in range(60):
+        room.deliver(0, f"d{number}", to=f"u{number}@big.example")
+    for _ in range(6):
+        room.turn()
+    assert len({grant.id for _, grant in room.grants}) == 60
+    assert {(number, group_of(grant.slot)) for number, grant in room.grants} == {(0, 0), (1, 1)}
+    assert {grant.slot for _, grant in room.grants} == set(SLOTS)
+
+
+def test_before_a_map_knows_a_group_nothing_goes_from_its_slots() -> None:
+    room = world()
+    for number in range(40):
+        room.deliver(0, f"d{number}", to=f"u{number}@big.example")
+    room.turn()
+    assert {grant.slot for _, grant in room.grants} == {0, 1}
+    assert len(room.grants) == 40
+
+
+def test_what_waits_finds_its_group_when_the_map_changes() -> None:
+    room = world()
+    for number in range(40):
+        later = room.now + 60 * S
+        room.deliver(0, f"d{number}", to=f"u{number}@big.example", not_before_ns=later)
+    room.turn()
+    room.publish(moved(grouped(FIRST, config()), {LANES[1]: 1}))
+    room.turn()
+    assert room.parts[0].ledger.count("bulk") + room.parts[1].ledger.count("bulk") == 40
+    assert room.parts[1].ledger.count("bulk") > 0
+    room.turn(seconds=90)
+    room.turn(seconds=60)
+    assert sorted(grant.id for _, grant in room.grants) == sorted(f"d{n}" for n in range(40))
+
+
+Step = tuple[str, int, int]
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("move"), st.integers(0, 1), st.integers(0, 2)),
+        st.tuples(st.just("restart"), st.integers(0, 2), st.just(0)),
+        st.tuples(st.just("turn"), st.integers(0, 2), st.integers(1, 90)),
+        st.tuples(st.just("late"), st.integers(0, 1), st.integers(1, 60)),
+    ),
+    max_size=25,
+)
+
+
+@pytest.mark.timeout(120)
+@settings(deadline=None, max_examples=30)
+@given(STEPS)
+def test_a_total_holds_over_groups_that_move_and_crash_and_nothing_is_lost(
+    steps: list[Step],
+) -> None:
+    limit = LimitRow(50, 100, total_rate=Rate(COUNT, PERIOD, 6))
+    room = world(limit)
+    for number in range(60):
+        room.deliver(0, f"d{number}", to=f"u{number}@big.example")
+    for _ in range(5):
+        room.turn(seconds=20)
+    current = grouped(FIRST, config())
+    room.publish(current)
+    for kind, one, other in steps:
+        if kind == "move":
+            current = moved(current, {LANES[one]: other})
+            room.publish(current)
+        elif kind == "late":
+            # One partition reads the newest map only after the others have acted by it.
+            current = moved(current, {LANES[one]: (one + other) % 3})
+            room.publish(current, *(number for number in range(3) if number != one))
+            room.turn(*(number for number in range(3) if number != one), seconds=other)
+            room.publish(current, one)
+        elif kind == "restart":
+            room.parts[one].restart()
+        else:
+            room.turn(one, seconds=other)
+            room.turn(seconds=1)
+    for _ in range(130):
+        room.turn(seconds=30)
+    starts = sorted(grant.t0_ns for _, grant in room.grants)
+    for at, start in enumerate(starts):
+        within = [each for each in starts[at:] if each < start + PERIOD]
+        assert len(within) <= COUNT, within
+    # Nobody answers for any of them: each ends once, when its hour is over.
+    assert room.said == ["expired"] * 60
