@@ -39,7 +39,7 @@ from typing import Final
 
 from services.scheduler.policy.explain import Share, Standing
 from services.scheduler.policy.lines import FOREVER, Check, Line, Shut, Weights
-from services.scheduler.policy.turns import SWEEP, Item, Ring, Tenant, Turn, Waiting, Wakes
+from services.scheduler.policy.turns import SWEEP, Item, Pace, Ring, Tenant, Turn, Waiting, Wakes
 from shared.records.topics import CLASSES
 from shared.runtime.settings import Settings
 
@@ -82,7 +82,7 @@ class _Class:
     """The tenants of a class."""
 
     name: str
-    turns: Ring[Tenant] = field(default_factory=Ring[Tenant])
+    turns: Ring[Tenant] = field(default_factory=Ring)
     tenants: dict[str, Tenant] = field(default_factory=dict)
     #: Lines by their most urgent: (expires ns, serial, line), some of them out of date.
     express: list[tuple[int, int, Waiting]] = field(default_factory=list)
@@ -298,7 +298,7 @@ class DueQueue:
                 if self._refused(line, check):
                     continue
                 heapq.heappop(class_.express)
-                heapq.heappop(line.urgent)
+                line.hastened()
                 line.hurry, tenant.ahead = None, tenant.ahead + 1
                 self._near.discard(head[2][2])
                 self._garbage += 1
@@ -350,10 +350,11 @@ class DueQueue:
         return None
 
     def _give(self, line: Waiting, item: Item) -> str:
-        if line.gap_ns:
-            line.next_ns = max(line.next_ns, self._now_ns - _CATCH_UP_NS) + line.gap_ns
-            if self._now_ns >= line.released_ns:
-                line.gap_ns = 0
+        pace = line.pace
+        if pace is not None:
+            pace.next_ns = max(pace.next_ns, self._now_ns - _CATCH_UP_NS) + pace.gap_ns
+            if self._now_ns >= pace.until_ns:
+                line.pace = None
         self._forget(item[2])
         self._hurry(line)
         return item[2]
@@ -367,8 +368,8 @@ class DueQueue:
 
     def _refused(self, line: Waiting, check: Check | None) -> bool:
         shut = None if check is None else check(line.key, self._now_ns)
-        if shut is None and line.gap_ns and line.next_ns > self._now_ns:
-            shut = Shut(line.next_ns, line.held)
+        if shut is None and line.pace is not None and line.pace.next_ns > self._now_ns:
+            shut = Shut(line.pace.next_ns, line.pace.why)
         if shut is None:
             return False
         one = line.tenant if shut.whole else line
@@ -400,9 +401,9 @@ class DueQueue:
         behind = sum(line.count for line, _ in lines) - 1
         over = min(self._order.release_ns, _RELEASE_EACH_NS * behind)
         for line, why in lines:
-            line.gap_ns, line.held = over // max(1, line.count), why
-            line.released_ns = self._now_ns + over
-            line.next_ns = self._now_ns + self._rng.randint(0, line.gap_ns)
+            gap = over // max(1, line.count)
+            first = self._now_ns + self._rng.randint(0, gap)
+            line.pace = Pace(gap, first, self._now_ns + over, why)
 
     # -- time
 
@@ -451,14 +452,13 @@ class DueQueue:
 
     def _most_urgent(self, line: Waiting) -> tuple[int, int, Item] | None:
         while line.urgent and not self._alive(line.urgent[0][2]):
-            heapq.heappop(line.urgent)
+            line.hastened()
             self._garbage -= 1
         return line.urgent[0] if line.urgent else None
 
     def _let_hurry(self, item: Item, expires_ns: int) -> None:
-        line = item[3]
-        heapq.heappush(line.urgent, (expires_ns, item[1], item))
-        self._hurry(line)
+        item[3].hasten(item, expires_ns)
+        self._hurry(item[3])
 
     def _hurry(self, line: Waiting) -> None:
         """Let the most urgent of a line go before its tenant's turn, if it may."""
@@ -469,12 +469,13 @@ class DueQueue:
             line.hurry = head[:2]
             heapq.heappush(self._classes[line.key.class_].express, (head[0], head[1], line))
         else:
-            line.hurry = None
-            line.tenant.parked[line] = None
+            line.hurry, tenant = None, line.tenant
+            tenant.parked = tenant.parked or {}
+            tenant.parked[line] = None
 
     def _hurry_parked(self, tenant: Tenant) -> None:
         if tenant.parked:
-            parked, tenant.parked = tenant.parked, {}
+            parked, tenant.parked = tenant.parked, None
             for line in parked:
                 self._hurry(line)
 
@@ -483,9 +484,9 @@ class DueQueue:
     def _begin(self, line: Line) -> Waiting:
         class_ = self._classes.get(line.class_)
         if class_ is None:
-            known = {**self._classes, line.class_: _Class(line.class_)}
-            self._classes = {name: known[name] for name in sorted(known, key=_rank)}
-            class_ = known[line.class_]
+            class_ = self._classes[line.class_] = _Class(line.class_)
+            if len(self._classes) > 1:
+                self._classes = dict(sorted(self._classes.items(), key=_rank))
         weights = self._order.weights
         tenant = class_.tenants.get(line.tenant)
         if tenant is None:
@@ -513,7 +514,8 @@ class DueQueue:
             line.clear()
             self._lines.pop(line.key)
             self._shut.pop(line, None)
-            line.tenant.parked.pop(line, None)
+            if line.tenant.parked:
+                line.tenant.parked.pop(line, None)
             line.wake_ns = FOREVER
             self._end(line.tenant)
         if self._garbage > max(SWEEP, len(self._items)):
@@ -541,5 +543,6 @@ def _free(line: Waiting) -> bool:
     return may and not tenant.owed and tenant.ahead < tenant.weight
 
 
-def _rank(class_: str) -> tuple[int, str]:
-    return (CLASSES.index(class_) if class_ in CLASSES else len(CLASSES)), class_
+def _rank(class_: tuple[str, _Class]) -> tuple[int, str]:
+    name = class_[0]
+    return (CLASSES.index(name) if name in CLASSES else len(CLASSES)), name

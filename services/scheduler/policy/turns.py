@@ -13,6 +13,8 @@ SWEEP: Final = 1_024
 
 #: (due ns, serial, delivery id, its line).
 Item = tuple[int, int, str, "Waiting"]
+#: (expires ns, serial, item).
+Hurrying = tuple[int, int, Item]
 
 
 class Turn:
@@ -45,7 +47,17 @@ class Tenant(Turn):
         #: Urgent ones given before its turn, which it has yet to pay for; ``owed``: it has paid, and the next turn is for the rest.
         self.ahead, self.owed = 0, False
         #: Lines with urgent ones that may not go ahead now.
-        self.parked: dict[Waiting, None] = {}
+        self.parked: dict[Waiting, None] | None = None
+
+
+class Pace:
+    """How a line is released."""
+
+    __slots__ = ("gap_ns", "next_ns", "until_ns", "why")
+
+    def __init__(self, gap_ns: int, next_ns: int, until_ns: int, why: str) -> None:
+        """Let one go every ``gap_ns``, the next not before ``next_ns``, until it is over; ``why`` had held them."""
+        self.gap_ns, self.next_ns, self.until_ns, self.why = gap_ns, next_ns, until_ns, why
 
 
 class Waiting(Turn):
@@ -55,63 +67,60 @@ class Waiting(Turn):
     a million that become due at once are found one by one, as they go.
     """
 
-    __slots__ = (
-        "count",
-        "gap_ns",
-        "held",
-        "hurry",
-        "key",
-        "later",
-        "next_ns",
-        "released_ns",
-        "run",
-        "start",
-        "tenant",
-        "urgent",
-    )
+    __slots__ = ("count", "hurry", "key", "later", "pace", "run", "start", "tenant", "urgent")
 
     def __init__(self, key: Line, tenant: Tenant, weight: int) -> None:
         """Begin with nothing."""
         super().__init__(weight)
         self.key, self.tenant = key, tenant
         self.count = 0
-        #: The run begins at ``start``: what lies before has gone.
-        self.run: list[Item] = []
+        #: The run begins at ``start``: what lies before has gone. A list is made when something comes: most lines need one of the three.
+        self.run: list[Item] | tuple[()] = ()
         self.start = 0
-        self.later: list[Item] = []
+        self.later: list[Item] | tuple[()] = ()
         #: Those near their deadline, earliest expiry first: (expires ns, serial, item). Each has its place in the run or heap as well.
-        self.urgent: list[tuple[int, int, Item]] = []
+        self.urgent: list[Hurrying] | tuple[()] = ()
         #: (expires ns, serial) by which it stands among those that may go ahead.
         self.hurry: tuple[int, int] | None = None
-        #: While it is released: the time between two deliveries, when the next may go, when that is over, what had held it.
-        self.gap_ns = self.next_ns = self.released_ns = 0
-        self.held = ""
+        #: While it is released.
+        self.pace: Pace | None = None
 
     def put(self, item: Item, now_ns: int) -> None:
         """Add a delivery."""
-        if item[0] <= now_ns and (self.start == len(self.run) or self.run[-1] < item):
+        if item[0] <= now_ns and (not self.run or self.run[-1] < item):
+            self.run = self.run or []
             self.run.append(item)
         else:
+            self.later = self.later or []
             heapq.heappush(self.later, item)
+
+    def hasten(self, item: Item, expires_ns: int) -> None:
+        """Let a delivery that lies here go before the others."""
+        self.urgent = self.urgent or []
+        heapq.heappush(self.urgent, (expires_ns, item[1], item))
 
     def head(self) -> Item | None:
         """Give the one with the earliest due time, whether it is due or not; what has ended is given as well."""
-        if self.start == len(self.run):
+        if not self.run:
             return self.later[0] if self.later else None
         first = self.run[self.start]
         return self.later[0] if self.later and self.later[0] < first else first
 
     def cut(self) -> None:
         """Take out what ``head`` gave."""
-        if self.start == len(self.run) or (self.later and self.later[0] < self.run[self.start]):
+        if self.later and (not self.run or self.later[0] < self.run[self.start]):
             heapq.heappop(self.later)
             return
         self.start += 1
-        if self.start == len(self.run):
-            self.run, self.start = [], 0
+        if self.start >= len(self.run):
+            self.run, self.start = (), 0
         elif self.start >= _CUT and 2 * self.start >= len(self.run):
-            del self.run[: self.start]
-            self.start = 0
+            self.run, self.start = self.run[self.start :], 0
+
+    def hastened(self) -> None:
+        """Take the most urgent out of those that go before the others."""
+        if self.urgent:
+            heapq.heappop(self.urgent)
 
     def places(self) -> int:
         """Count the places that deliveries take, with those that have ended."""
@@ -119,7 +128,7 @@ class Waiting(Turn):
 
     def clear(self) -> None:
         """Throw out everything."""
-        self.run, self.start, self.later, self.urgent = [], 0, [], []
+        self.run, self.start, self.later, self.urgent = (), 0, (), ()
 
     def keep(self, alive: Callable[[Item], bool]) -> None:
         """Throw out what is not ``alive``."""
