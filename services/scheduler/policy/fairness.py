@@ -159,25 +159,25 @@ class DueQueue:
     def pop_ready(self, now_ns: int, check: Check | None = None) -> str | None:
         """Take the next delivery that is due and whose line ``check`` lets go; None: there is none."""
         self._pass_to(now_ns)
-        classes = list(self._classes.values())
-        for behind in classes[:0:-1]:
+        for behind in reversed(self._classes.values()):
             if behind.passed >= self._order.every - 1 and (given := self._take(behind, check)):
                 behind.passed = 0
                 return given
-        for at, class_ in enumerate(classes):
-            if given := self._take(class_, check):
+        given = None
+        for class_ in self._classes.values():
+            if given is not None:
+                class_.passed = class_.passed + 1 if class_.turns else 0
+            elif given := self._take(class_, check):
                 class_.passed = 0
-                for behind in classes[at + 1 :]:
-                    behind.passed = behind.passed + 1 if behind.turns else 0
-                return given
-        return None
+        return given
 
     def remove(self, delivery_id: str) -> bool:
         """Forget a delivery; False: it does not wait here."""
-        if delivery_id not in self._items:
+        item = self._items.get(delivery_id)
+        if item is None:
             return False
         self._garbage += 1 + (delivery_id in self._near)
-        self._forget(delivery_id)
+        self._forget(item)
         return True
 
     # -- what is kept back
@@ -286,7 +286,8 @@ class DueQueue:
     # -- choosing
 
     def _take(self, class_: _Class, check: Check | None) -> str | None:
-        return self._ahead(class_, check) or self._in_turn(class_, check)
+        given = self._ahead(class_, check) if class_.express else None
+        return given or self._in_turn(class_, check)
 
     def _ahead(self, class_: _Class, check: Check | None) -> str | None:
         """Take the most urgent whose tenant may go before its turn."""
@@ -355,8 +356,9 @@ class DueQueue:
             pace.next_ns = max(pace.next_ns, self._now_ns - _CATCH_UP_NS) + pace.gap_ns
             if self._now_ns >= pace.until_ns:
                 line.pace = None
-        self._forget(item[2])
-        self._hurry(line)
+        self._forget(item)
+        if line.urgent:
+            self._hurry(line)
         return item[2]
 
     def _turn_over(self, tenant: Tenant) -> None:
@@ -503,8 +505,9 @@ class DueQueue:
             self._garbage -= 1
         return head
 
-    def _forget(self, delivery_id: str) -> None:
-        line = self._items.pop(delivery_id)[3]
+    def _forget(self, item: Item) -> None:
+        _, _, delivery_id, line = item
+        del self._items[delivery_id]
         self._near.discard(delivery_id)
         line.count -= 1
         line.tenant.count -= 1

@@ -115,7 +115,7 @@ class Waiting(Turn):
         if self.start >= len(self.run):
             self.run, self.start = (), 0
         elif self.start >= _CUT and 2 * self.start >= len(self.run):
-            self.run, self.start = self.run[self.start :], 0
+            self.run, self.start = list(self.run[self.start :]), 0
 
     def hastened(self) -> None:
         """Take the most urgent out of those that go before the others."""
