@@ -4,8 +4,8 @@
 
 1. **Class**: strictly the first of ``CLASSES`` that has something; yet of ``every`` deliveries one goes to each class behind it that has
    something, so that no flood of transactional mail stops bulk. A class that had nothing is owed nothing.
-2. **Deadline**: a delivery near its expiry (``urge``) goes before its tenant's turn, the earliest expiry first. Its tenant pays: for
-   what went ahead, at most a turn's worth, the tenant's next turn is passed over, and the one after that is for what waits in order.
+2. **Deadline**: a delivery near its expiry (``urge``) goes before its tenant's turn, the earliest expiry first. Its tenant pays: what
+   went ahead, at most a turn's worth, is taken off its next turn, and the one after that is for what waits in order, whole.
    So a tenant that gives everything a near deadline gets no more than its share, and no line of its own starves.
 3. **Tenants** by deficit round robin, ``weight`` deliveries a turn. Every delivery costs the same, since each spends one token of
    the limit that all of them wait for.
@@ -17,7 +17,7 @@ class (of what is ever ready meanwhile; weights are at least 1). Then it is give
     N = 2 * (ceil(V * ceil((p + 1) / v) / w) + 2) * W
 
 deliveries of its class: the line needs ceil((p + 1) / v) of its turns, hence V * that of its tenant's deliveries in order, hence that
-many / w of the tenant's turns (and one that is under way); every second turn may be passed over for what went ahead; and in a round
+many / w of the tenant's turns (and one that is under way); every second turn may go for what went ahead; and in a round
 each tenant is given at most 2 * w: a turn, and as much ahead. With one class behind the first, that is N + ceil(N / (every - 1)) + 1
 pops for the first class, and (N + 1) * every for the other. Nobody can make it wait longer, whatever is pushed.
 
@@ -314,21 +314,20 @@ class DueQueue:
         """Take the first of whose turn it is."""
         turns = class_.turns
         while (tenant := turns.first()) is not None:
-            if tenant.ahead and not tenant.left:
-                tenant.ahead, tenant.owed = 0, True
+            if not tenant.left and not tenant.begin():
                 turns.rotate()
             elif (item := self._of_tenant(tenant, check)) is not None:
-                tenant.left = (tenant.left or tenant.weight) - 1
+                tenant.left -= 1
                 if not tenant.left:
                     turns.rotate()
                     self._turn_over(tenant)
                 return item
-            elif tenant.left:
-                # What it went ahead is paid for before it leaves.
+            elif tenant.ahead:
+                # That is paid for before it leaves.
                 tenant.left = 0
-                self._turn_over(tenant)
             else:
                 turns.leave()
+                tenant.paying = False
                 self._turn_over(tenant)
                 self._end(tenant)
         return None
@@ -362,9 +361,12 @@ class DueQueue:
         return item[2]
 
     def _turn_over(self, tenant: Tenant) -> None:
-        """Let a tenant go ahead again: it has had a turn, or wants none."""
-        tenant.owed = False
-        self._hurry_parked(tenant)
+        """Let a tenant go ahead again, if it has had a whole turn or wants none."""
+        if tenant.paying:
+            tenant.paying = False
+        else:
+            tenant.owed = False
+            self._hurry_parked(tenant)
 
     # -- lines that may not go
 

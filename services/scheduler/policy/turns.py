@@ -36,7 +36,7 @@ class Turn:
 class Tenant(Turn):
     """One tenant's lines of one class."""
 
-    __slots__ = ("ahead", "class_", "count", "lines", "name", "owed", "parked")
+    __slots__ = ("ahead", "class_", "count", "lines", "name", "owed", "parked", "paying")
 
     def __init__(self, class_: str, name: str, weight: int) -> None:
         """Begin with nothing."""
@@ -44,10 +44,18 @@ class Tenant(Turn):
         self.class_, self.name = class_, name
         self.lines: Ring[Waiting] = Ring()
         self.count = 0
-        #: Urgent ones given before its turn, which it has yet to pay for; ``owed``: it has paid, and the next turn is for the rest.
-        self.ahead, self.owed = 0, False
+        #: Urgent ones given before its turn, which it has yet to pay for; ``paying``: this turn is shorter by them; ``owed``: it has
+        #: paid or does, and a whole turn is for the rest.
+        self.ahead, self.paying, self.owed = 0, False, False
         #: Lines with urgent ones that may not go ahead now.
         self.parked: dict[Waiting, None] | None = None
+
+    def begin(self) -> bool:
+        """Begin a turn, shorter by what went ahead; False: nothing is left of it."""
+        self.left = self.weight - self.ahead
+        if self.ahead:
+            self.ahead, self.paying, self.owed = 0, self.left > 0, True
+        return self.left > 0
 
 
 class Pace:
