@@ -490,7 +490,9 @@ class DueQueue:
         if class_ is None:
             class_ = self._classes[line.class_] = _Class(line.class_)
             if len(self._classes) > 1:
-                self._classes = dict(sorted(self._classes.items(), key=_rank))
+                self._classes = {
+                    name: self._classes[name] for name in sorted(self._classes, key=_rank)
+                }
         weights = self._order.weights
         tenant = class_.tenants.get(line.tenant)
         if tenant is None:
@@ -548,6 +550,5 @@ def _free(line: Waiting) -> bool:
     return may and not tenant.owed and tenant.ahead < tenant.weight
 
 
-def _rank(class_: tuple[str, _Class]) -> tuple[int, str]:
-    name = class_[0]
-    return (CLASSES.index(name) if name in CLASSES else len(CLASSES)), name
+def _rank(class_: str) -> tuple[int, str]:
+    return (CLASSES.index(class_) if class_ in CLASSES else len(CLASSES)), class_
