@@ -2,7 +2,9 @@
 
 A budget belongs to (limit key, slot), the pair, where the key is a provider or a smart host: it has one deciding partition, so its count is
 exact. All other sites share one budget for each source, and it is divided between their buckets (``whose``): ``site:N`` at the slot is
-counted where the bucket is decided about and goes with it when its lane moves. A bucket that is blocked goes back alone.
+counted where the bucket is decided about and goes with it when its lane moves. A bucket that is blocked goes back alone. Together the
+buckets never pass the schedule's day; the growth, at most 1.4 times the best day before, is kept by each for itself, which is what the
+sites in it see.
 
 What is remembered lies in the pair's record (``PairState.warmup``), written in the transaction of the grants that it allowed.
 """

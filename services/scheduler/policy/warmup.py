@@ -108,7 +108,9 @@ def passed(state: WarmupState, plan: Plan, now_ns: int) -> tuple[WarmupState, Ne
         return WarmupState(
             day=today, last=state.last, step=state.step, best=state.best, warm=True
         ), None
-    counts = not state.spoiled and 2 * state.sent > plan.budget(state)
+    # An answer may come on the day after its grant, which it says nothing about.
+    done = min(state.sent, state.used)
+    counts = not state.spoiled and 2 * done > plan.budget(state)
     step = state.step + counts
     warm = step >= len(plan.schedule.days)
     news: News | None = "resumed" if counts and state.trouble else None
@@ -116,7 +118,7 @@ def passed(state: WarmupState, plan: Plan, now_ns: int) -> tuple[WarmupState, Ne
         day=today,
         last=state.last,
         step=step,
-        best=state.best if state.spoiled else max(state.best, state.sent),
+        best=state.best if state.spoiled else max(state.best, done),
         pace_ns=state.pace_ns,
         trouble="" if counts else state.trouble,
         warm=warm,

@@ -45,8 +45,8 @@ def warming(schedule: Warmup = SCHEDULE, *, warm_too: bool = False) -> Settings:
     )
 
 
-def whose(grant: Grant) -> str:
-    return grant.provider or "sites"
+def bucket(grant: Grant) -> str:
+    return MAP.lane_of(grant.limit_key)
 
 
 class Warming(World):
@@ -141,13 +141,12 @@ def test_no_day_passes_its_budget_over_any_hand_overs_and_crashes(
     for _, grant in world.grants:
         day = grant.t0_ns // DAY_NS
         assert day * DAY_NS + skew <= grant.t0_ns < grant.t1_ns <= (day + 1) * DAY_NS - skew
-        days[whose(grant)][day] += 1
-    for counts in days.values():
-        # The parts of small days are rounded up by the first day's own: each bucket may grow on that.
+        days[bucket(grant)][day] += 1
+    for lane, counts in days.items():
+        part, parts = (0, 1) if lane == BIG else (int(lane[-1]), BUCKETS)
         best = 0
         for number, (_, used) in enumerate(sorted(counts.items())):
-            assert used <= SCHEDULE.days[min(number, 3)]
-            assert used <= max(SCHEDULE.days[0], best * 7 // 5 + BUCKETS)
+            assert used <= SCHEDULE.budget(number, best, part, parts)
             best = max(best, used)
 
 

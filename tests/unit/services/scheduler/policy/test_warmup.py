@@ -222,6 +222,15 @@ def test_a_day_of_grants_that_nobody_answered_counts_for_nothing() -> None:
     assert (state.step, state.best) == (0, 0)
 
 
+def test_answers_that_come_on_the_day_after_are_none_of_its_own() -> None:
+    state = at_step(2)
+    state, _ = granted(state, MAILTRAP, 100)
+    state, _ = warmup.passed(state, MAILTRAP, (state.day + 1) * DAY_NS)
+    state = heard(state, (100, said()))
+    after, _ = warmup.passed(state, MAILTRAP, (state.day + 1) * DAY_NS)
+    assert (after.step, after.best) == (2, state.best)
+
+
 def test_days_without_mail_change_nothing_until_there_are_thirty() -> None:
     state = at_step(4)
     state, _ = granted(state, MAILTRAP, 1)
