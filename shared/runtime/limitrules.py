@@ -8,6 +8,7 @@ for each source; those of a tenant or a sending domain count over all sources, s
 
 from typing import Final
 
+from shared.net.providers import provider_of
 from shared.runtime.files import shown
 from shared.runtime.layers import FIELDS
 from shared.runtime.settings import LimitRow, Settings
@@ -42,6 +43,7 @@ def _row(path: str, name: str, row: LimitRow, settings: Settings, problems: Prob
     if not slash:
         _key(path, key, settings, problems)
         _start(path, key, row, settings, problems)
+        _site(path, key, row, settings, problems)
         return
     if key == "default":
         problems.say(path, "the default holds for all sources and tenants: name a destination here")
@@ -80,6 +82,19 @@ def _start(path: str, key: str, row: LimitRow, settings: Settings, problems: Pro
         problems.say(
             f"{path}.start_rate", "only a site grows: expected it in default, or in a site's row"
         )
+
+
+def _site(path: str, key: str, row: LimitRow, settings: Settings, problems: Problems) -> None:
+    """Refuse what a site of a provider cannot have of its own: connections are the provider's."""
+    provider = provider_of("", key.split(","), settings.providers)
+    if key in settings.providers or provider is None:
+        return
+    for name in FIELDS:
+        if name not in ("rate", "total_rate") and getattr(row, name) is not None:
+            problems.say(
+                f"{path}.{name}",
+                f"this is a site of {provider}: expected rate or total_rate alone, the rest belongs to limits.{provider}",
+            )
 
 
 def _pair(path: str, key: str, row: LimitRow, problems: Problems) -> None:

@@ -18,6 +18,7 @@ from typing import Final
 from services.scheduler.policy import limits
 from services.scheduler.policy.lines import Check, Line, Shut
 from services.scheduler.policy.shares import Hand, crossing
+from services.scheduler.policy.sites import Sites, Start
 from services.scheduler.policy.totals import Totals
 from shared.runtime.settings import Rate, Settings
 
@@ -38,14 +39,6 @@ class _Limit:
     crosses: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
-    """The attempt starts within these."""
-
-    first_ns: int
-    last_ns: int
-
-
 class Parts:
     """All of one partition."""
 
@@ -58,6 +51,7 @@ class Parts:
     def divide(self, deciders: int) -> None:
         """Let what is at one destination be kept by so many partitions, each of which decides about a group of slots."""
         settings = self._settings
+        self.sites = Sites(settings, self._totals, deciders)
         spread = limits.spread_ns(self._window_ns, settings.timing.skew_ns)
         crosses = crossing(settings)
         #: By tenant; by (limit key, tenant); by (limit key, sending domain).
@@ -83,7 +77,7 @@ class Parts:
 
     def rate(self, name: str) -> Rate | None:
         """Give this partition's part of a row that is at one destination."""
-        return next(
+        return self.sites.rate(name) or next(
             (
                 limit.rate
                 for limit in (*self._tenants.values(), *self._domains.values())

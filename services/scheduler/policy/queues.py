@@ -48,7 +48,7 @@ _STOOD_IN_FOR: Final = frozenset({"no_source", "paused", "suspended", "warmup"})
 # Greylisting's slot is waited for so long after the retry was due; then another may try.
 _PIN_PATIENCE_NS: Final = 300_000_000_000
 
-GroupKey = tuple[str, str, int | None, int | None, int]
+GroupKey = tuple[str, str, int | None, int | None, int, str]
 
 
 @dataclass(slots=True)
@@ -62,6 +62,8 @@ class Group:
     home: int | None
     #: The slot group.
     slots: int
+    #: A site of the provider that has limits of its own.
+    site: str
     provider: str | None
     queue: DueQueue
     turns: rotation.State = rotation.START
@@ -167,7 +169,9 @@ class Queues:
     def _key(self, entry: DeliveryState) -> GroupKey:
         slots = self._map.group(entry.pool, entry.to)
         home = self._home(entry, slots) if entry.pinned is None else None
-        return self.limit_key(entry), entry.pool, entry.pinned, home, slots
+        limit_key = self.limit_key(entry)
+        site = self.parts.sites.of(limit_key, entry.site)
+        return limit_key, entry.pool, entry.pinned, home, slots, site
 
     def _home(self, entry: DeliveryState, slots: int) -> int | None:
         pool = self.settings.pools.get(entry.pool)
@@ -435,10 +439,21 @@ class Queues:
             # What begins later would be of another day's budget.
             t1 = min(t1, chosen.room.warming.end_ns)
         self.pairs.spilling.granted(group.limit_key, group.pool, now_ns)
+        if group.site:
+            here = self.parts.sites.spend(group.limit_key, group.site, slot, now_ns)
+            t0, t1 = max(t0, here.first_ns), min(t1, here.last_ns)
         if not self.parts.concern(group.limit_key):
             return t0, t1
         start = self.parts.spend(group.limit_key, line_of(entry), now_ns)
         return (t0, t1) if start is None else (max(t0, start.first_ns), min(t1, start.last_ns))
+
+    def _room(self, group: Group, slot: int, epoch: int, now_ns: int) -> Room | Full:
+        """Say whether a slot may take a grant of this group."""
+        room = self.pairs.room(group.provider, group.limit_key, slot, epoch, now_ns)
+        if not group.site or isinstance(room, Full):
+            return room
+        at, why = self.parts.sites.earliest(group.limit_key, group.site, slot, now_ns)
+        return room if at <= now_ns else Full(at, why)
 
     def _left(
         self,
@@ -452,10 +467,9 @@ class Queues:
 
         With a total over slots every slot's earliest time has moved, so all are looked at.
         """
-        if self.pairs.window_ns(group.provider, group.limit_key, chosen.slot) is None:
-            room = self.pairs.room(
-                group.provider, group.limit_key, chosen.slot, chosen.epoch, now_ns
-            )
+        window = self.pairs.window_ns(group.provider, group.limit_key, chosen.slot)
+        if window is None and not group.site:
+            room = self._room(group, chosen.slot, chosen.epoch, now_ns)
             if isinstance(room, Room):
                 chosen.room = room
                 return candidates
@@ -504,7 +518,7 @@ class Queues:
             epoch = self._live.get(slot)
             if epoch is None:
                 continue
-            match self.pairs.room(group.provider, group.limit_key, slot, epoch, now_ns):
+            match self._room(group, slot, epoch, now_ns):
                 case Room() as room:
                     turns = self._turns(group, slot, weight, now_ns)
                     found.append(_Candidate(slot, weight, turns, epoch, room))

@@ -192,3 +192,27 @@ def test_what_was_spent_survives_a_restart() -> None:
     one.restart()
     one.turn(1)
     assert len(one.grants) == 10
+
+
+def test_a_site_of_a_provider_keeps_its_own_rates_beside_the_providers() -> None:
+    site = "mx1.big.example"
+    one = world(
+        big=LimitRow(rate=Rate(600, MIN)),
+        **{site: LimitRow(rate=Rate(20, MIN), total_rate=Rate(30, MIN))},
+    )
+    for at in range(60):
+        one.deliver(f"a{at}", site=site)
+        one.deliver(f"b{at}")
+    answered = 0
+    for _ in range(480):
+        one.turn(0.25)
+        for grant in one.grants[answered:]:
+            one.answer(grant, "delivered")
+        answered = len(one.grants)
+    here = [grant for grant in one.grants if grant.site == site]
+    for slot in (0, 1):
+        mine = [grant.t1_ns for grant in here if grant.slot == slot]
+        assert most_in_a_window(mine, MIN) <= 20
+    assert most_in_a_window([grant.t1_ns for grant in here], MIN) <= 30
+    assert len(here) >= 0.7 * 60
+    assert len(one.grants) - len(here) == 60, "nobody else of the provider waits for it"

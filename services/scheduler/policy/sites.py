@@ -1,0 +1,87 @@
+"""Limits of one site of a provider: some of its MX hosts want less than all of them may have. Pure.
+
+They count by themselves, beside the pair's, so they can only lower: ``rate`` for each slot, ``total_rate`` over all. The site's mail waits
+in a group of its own. As for all that is counted away from the wire, an attempt starts within ``total_window`` of its tokens (``limits``).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from services.scheduler.policy import limits
+from services.scheduler.policy.totals import Totals
+from shared.runtime.settings import Rate, Settings
+
+# A token may lie so far ahead that a round finds work until the next one.
+_AHEAD_NS: Final = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The attempt starts within these."""
+
+    first_ns: int
+    last_ns: int
+
+
+class Sites:
+    """All of one partition."""
+
+    def __init__(self, settings: Settings, totals: Totals, deciders: int) -> None:
+        """Spend from ``totals``; between so many partitions is what counts over all slots divided."""
+        self._totals, self._window_ns = totals, settings.timing.total_window_ns
+        self._providers = settings.providers
+        spread = limits.spread_ns(self._window_ns, settings.timing.skew_ns)
+        #: Site -> its rates: for each slot, and over all.
+        self._rows: dict[str, tuple[Rate | None, Rate | None]] = {}
+        for name, row in settings.limits.items():
+            if "/" in name or name in settings.providers:
+                continue
+            rate, total = row.rate, row.total_rate
+            if name != "default" and (rate is not None or total is not None):
+                self._rows[name] = (
+                    None if rate is None else limits.widened(rate, spread),
+                    None
+                    if total is None
+                    else limits.widened(limits.divided(total, deciders), spread),
+                )
+
+    def of(self, limit_key: str, site: str | None) -> str:
+        """Name the site, if mail to it under a provider's limits has some of its own; empty: it has none."""
+        own = site is not None and limit_key in self._providers and site in self._rows
+        return site or "" if own else ""
+
+    def rate(self, name: str) -> Rate | None:
+        """Give the rate of one of the limiters that are named here."""
+        _, kind, site = name.partition("/site:")
+        site, _, slot = site.partition("#")
+        if not kind or site not in self._rows:
+            return None
+        rate, total = self._rows[site]
+        return rate if slot else total
+
+    def earliest(self, limit_key: str, site: str, slot: int, now_ns: int) -> tuple[int, str]:
+        """Say when a slot may take one more, ``now_ns`` or later, and what keeps it until then."""
+        open_ns, why = now_ns, ""
+        for name, rate, reason in self._limits(limit_key, site, slot):
+            at = self._totals.earliest(name, rate, now_ns)
+            if at > now_ns + _AHEAD_NS and at > open_ns:
+                open_ns, why = at, reason
+        return open_ns, why
+
+    def spend(self, limit_key: str, site: str, slot: int, now_ns: int) -> Start:
+        """Spend the tokens of an attempt that ``earliest`` allows now."""
+        first, last = now_ns, None
+        for name, rate, _ in self._limits(limit_key, site, slot):
+            at = self._totals.earliest(name, rate, now_ns)
+            self._totals.spend(name, rate, at)
+            end = at + self._window_ns
+            first, last = max(first, at), end if last is None else min(last, end)
+        return Start(first, first + self._window_ns if last is None else last)
+
+    def _limits(self, limit_key: str, site: str, slot: int) -> Iterator[tuple[str, Rate, str]]:
+        rate, total = self._rows[site]
+        if rate is not None:
+            yield f"{limit_key}/site:{site}#{slot}", rate, "rate"
+        if total is not None:
+            yield f"{limit_key}/site:{site}", total, "total_rate"
