@@ -235,6 +235,27 @@ def test_a_line_that_is_shut_is_asked_about_once_however_many_rounds_pass() -> N
     assert len(asked) == 2
 
 
+def test_thousands_that_become_due_in_the_same_second_hold_up_nobody() -> None:
+    """Retries of other tenants and classes that are due then go in the first round; each round does its share of the crowd."""
+    world = World()
+    at = world.now + 3_600 * S
+    for number in range(6_000):
+        world.deliver(f"x{number}", tenant="crowd", not_before_ns=at)
+    world.deliver("otp", class_="transactional", not_before_ns=at)
+    world.deliver("mine", not_before_ns=at)
+    world.turn()
+    for _ in range(120):
+        world.now = max(world.now, at - 60 * S)
+        world.turn(0.5)
+        if world.now >= at:
+            break
+    first = [grant.id for grant in world.grants]
+    assert world.now == at
+    assert len(first) <= 1_000
+    assert first[0] == "otp"
+    assert "mine" in first[:4]
+
+
 def test_what_has_a_send_window_waits_for_it_and_is_then_given_evenly() -> None:
     """The stream's window holds, else the tenant's for the class; nobody else waits, and nothing uses an attempt."""
     day = START // (86_400 * S) * 86_400 * S
