@@ -11,8 +11,9 @@ import msgspec
 from services.scheduler.policy.lanes import Lanes
 from services.scheduler.policy.lease import Verdict
 from services.scheduler.policy.ledger import Ledger
+from services.scheduler.policy.pair import Pair
 from services.scheduler.policy.pairlimit import PairLimit
-from services.scheduler.policy.pairs import Pair, Pairs
+from services.scheduler.policy.pairs import Pairs
 from services.sender.attempt import Answer, AttemptGate, Go, Hold, Stop
 from services.sender.ownership import Action, Now, SlotOwner, State
 from shared.protocol.control import Claimed

@@ -12,7 +12,7 @@ import msgspec
 from services.scheduler import changelog
 from services.scheduler.policy.decisions import Decisions
 from services.scheduler.policy.ledger import Ledger
-from services.scheduler.policy.pairs import Pair, _state
+from services.scheduler.policy.pair import Pair, record_of
 from services.scheduler.rewriting import forwarded_value
 from shared.protocol.clockbound import HeldClock
 from shared.protocol.control import ControlView
@@ -233,8 +233,8 @@ def snapshot(ledger: Ledger) -> dict[bytes, bytes]:
     pairs = ledger._pairs
     for pair in pairs._pairs.values():
         # A pair that was only looked at need not be remembered.
-        if _state(pair) != _state(Pair(pair.key, pair.slot)):
-            found[state_key(_state(pair))] = encode(_state(pair))
+        if record_of(pair) != record_of(Pair(pair.key, pair.slot)):
+            found[state_key(record_of(pair))] = encode(record_of(pair))
     records: list[State] = [
         *map(pairs.totals.state, pairs.totals.names()),
         *ledger._lanes._states.values(),

@@ -8,9 +8,11 @@ Every answer goes through here once. What operators should know of is kept until
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from services.scheduler.policy import backoff, health, limits, pauses, reactions
+from services.scheduler.policy.pair import Pair
+from services.scheduler.policy.pairlimit import PairLimit
 from shared.records.outcome import Outcome
 from shared.runtime.settings import Backoff as Rules
 from shared.runtime.settings import Timing
@@ -18,9 +20,6 @@ from shared.runtime.settings import Timing
 #: So many complaints of a host about itself, with nothing taken between them, are the pair's trouble.
 _TROUBLES: Final = 5
 
-if TYPE_CHECKING:
-    from services.scheduler.policy.pairlimit import PairLimit
-    from services.scheduler.policy.pairs import Pair
 
 Kind = Literal["slowed", "suspended", "resumed"]
 
@@ -38,7 +37,7 @@ class Answer:
     t0_ns: int
     outcome: Outcome
     #: Asked for what is in force, and what would be but for what the pair has learnt.
-    limits: Callable[[], tuple["PairLimit", "PairLimit"]]
+    limits: Callable[[], tuple[PairLimit, PairLimit]]
     #: No t0 of a grant lies further ahead of its decision.
     horizon_ns: int
 
@@ -78,11 +77,11 @@ class Learning:
 
     def hear(
         self,
-        pair: "Pair",
+        pair: Pair,
         answer: Answer,
         now_ns: int,
-        everywhere: Callable[[], Iterable["Pair"]],
-    ) -> list["Pair"]:
+        everywhere: Callable[[], Iterable[Pair]],
+    ) -> list[Pair]:
         """Take an answer; gives the pairs that may now do other than before. ``everywhere``: the pairs of the same key."""
         before = pair.pause, pair.backoff
         self._reflect(pair, answer.outcome, now_ns)
@@ -105,21 +104,21 @@ class Learning:
                 pass
         return [pair] if (pair.pause, pair.backoff) != before else []
 
-    def fine(self, pair: "Pair", now_ns: int) -> None:
+    def fine(self, pair: Pair, now_ns: int) -> None:
         """Take the answer that most are: delivered, by a pair that nothing is held against."""
         pair.health = health.after(pair.health, "delivered", now_ns, self.rules.half_life_ns)
         pair.troubles = 0
         pair.meter.add(now_ns)
         self._count(pair, now_ns, unknown=False)
 
-    def forgets(self, pair: "Pair", now_ns: int) -> bool:
+    def forgets(self, pair: Pair, now_ns: int) -> bool:
         """Let a back-off end that counts no more; True where one did."""
         if pair.backoff is None or not backoff.forgotten(pair.backoff, now_ns, self.rules):
             return False
         pair.backoff = None
         return True
 
-    def _reflect(self, pair: "Pair", outcome: Outcome, now_ns: int) -> None:
+    def _reflect(self, pair: Pair, outcome: Outcome, now_ns: int) -> None:
         """Count the answer; any to MAIL or later says that the pair can be reached."""
         kind = health.kind_of(outcome)
         if kind:
@@ -131,7 +130,7 @@ class Learning:
             pair.pause = pauses.on_success(pair.pause, now_ns)
         self._count(pair, now_ns, unknown=outcome.result == "unknown")
 
-    def _count(self, pair: "Pair", now_ns: int, *, unknown: bool) -> None:
+    def _count(self, pair: Pair, now_ns: int, *, unknown: bool) -> None:
         if now_ns - pair.window_ns > _UNKNOWN_WINDOW_NS:
             pair.window_ns, pair.attempts, pair.unknowns = now_ns, 0, 0
         pair.attempts += 1
@@ -144,12 +143,12 @@ class Learning:
             self._fail(pair, now_ns)
             pair.window_ns, pair.attempts, pair.unknowns = now_ns, 0, 0
 
-    def _fail(self, pair: "Pair", now_ns: int) -> bool:
+    def _fail(self, pair: Pair, now_ns: int) -> bool:
         before = pair.pause
         pair.pause = pauses.on_failure(before, now_ns, self.times, self.rng)
         return pair.pause != before
 
-    def _good(self, pair: "Pair", answer: Answer, now_ns: int) -> None:
+    def _good(self, pair: Pair, answer: Answer, now_ns: int) -> None:
         if pair.backoff is None:
             return
         pair.backoff, resumed = backoff.on_good(
@@ -158,9 +157,7 @@ class Learning:
         if resumed:
             self._tell("resumed", pair, answer)
 
-    def _warned(
-        self, pair: "Pair", answer: Answer, caution: reactions.Caution, now_ns: int
-    ) -> None:
+    def _warned(self, pair: Pair, answer: Answer, caution: reactions.Caution, now_ns: int) -> None:
         heard = self._heard(pair, answer, now_ns)
         after, news = backoff.on_warning(
             pair.backoff or backoff.NONE, caution, heard, self.rules, self.rng
@@ -177,7 +174,7 @@ class Learning:
         fix = caution.fix if isinstance(caution, reactions.Suspend) else ""
         self._tell(news, pair, answer, backoff.until_ns(after, now_ns), fix)
 
-    def _heard(self, pair: "Pair", answer: Answer, now_ns: int) -> backoff.Heard:
+    def _heard(self, pair: Pair, answer: Answer, now_ns: int) -> backoff.Heard:
         limit, allowed = answer.limits()
         measured = pair.meter.measured(now_ns)
         return backoff.Heard(
@@ -195,7 +192,7 @@ class Learning:
     def _tell(
         self,
         kind: Kind,
-        pair: "Pair",
+        pair: Pair,
         answer: Answer,
         until_ns: int | None = None,
         fix: str = "",

@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
-from msgspec.structs import replace
 
 from services.scheduler.policy import backoff, growth, health, limits, pauses
 from services.scheduler.policy.budgets import Budgets
 from services.scheduler.policy.learning import Answer, Learning, PairNews
-from services.scheduler.policy.meter import Meter
+from services.scheduler.policy.pair import Pair, pair_of, pause_of, record_of
 from services.scheduler.policy.pairlimit import (
     HORIZON_NS,
     SLOT_GRANTS,
@@ -30,12 +29,11 @@ from services.scheduler.policy.totals import Totals
 from services.scheduler.policy.warmup import Spent, Token
 from services.scheduler.policy.whose import Whose
 from shared.protocol.control import NO_EPOCH, ControlView
-from shared.records.backoff import Backoff
 from shared.records.control import Directive
 from shared.records.health import Health
 from shared.records.lanemap import LaneMap, group_of
 from shared.records.outcome import Outcome
-from shared.records.state import DeliveryState, Open, PairState, TotalState, WarmupState
+from shared.records.state import DeliveryState, Open, PairState, TotalState
 from shared.runtime.settings import Rate, Settings
 
 _S: Final = 1_000_000_000
@@ -45,33 +43,6 @@ _LOOK_NS: Final = 1 * _S
 # A pair that was last used so long ago has nothing left to count: the longest period of a rate is a day.
 _DAY_NS: Final = 86_400 * _S
 _RESTED_NS: Final = 2 * _DAY_NS
-_PAUSE: Final[msgspec.json.Decoder[pauses.Pause]] = msgspec.json.Decoder(pauses.Pause)
-
-
-@dataclass(slots=True)
-class Pair:
-    """One pair's state."""
-
-    key: str
-    slot: int
-    limiter: int = 0
-    pause: pauses.Pause = pauses.CLEAR
-    backoff: Backoff | None = None
-    #: (epoch, its clock) of the latest warning of a sender that was heard.
-    heard: tuple[int, int] = (NO_EPOCH, 0)
-    health: Health | None = None
-    #: Of its answers; a restart knows the rate that was sure last.
-    meter: Meter = field(default_factory=Meter)
-    epoch: int = NO_EPOCH
-    #: Open grants of ``epoch``.
-    open: int = 0
-    attempts: int = 0
-    unknowns: int = 0
-    window_ns: int = 0
-    #: Complaints of the host about itself, one after the other.
-    troubles: int = 0
-    #: Messages taken by a destination that nobody knows, see ``growth``.
-    good: int = 0
 
 
 @dataclass(slots=True)
@@ -135,18 +106,7 @@ class Pairs:
 
     def restore(self, record: PairState) -> None:
         """Take a pair's state."""
-        self._pairs[record.key, record.slot] = Pair(
-            record.key,
-            record.slot,
-            record.limiter,
-            _pause(record),
-            record.backoff,
-            record.heard,
-            record.health,
-            _meter(record),
-            epoch=record.epoch,
-            good=record.good,
-        )
+        self._pairs[record.key, record.slot] = pair_of(record)
         self.budgets.restore(record.key, record.slot, record.warmup)
 
     def restore_total(self, record: TotalState) -> None:
@@ -188,7 +148,7 @@ class Pairs:
         for record in pairs:
             pair = self._pair(record.key, record.slot, record.epoch)
             pair.limiter = max(pair.limiter, record.limiter)
-            pair.pause = pauses.stricter(pair.pause, _pause(record))
+            pair.pause = pauses.stricter(pair.pause, pause_of(record))
             pair.heard = max(pair.heard, record.heard)
             if record.backoff is not None:
                 pair.backoff = backoff.stricter(pair.backoff or backoff.NONE, record.backoff)
@@ -493,7 +453,7 @@ class Pairs:
         return msgspec.structs.replace(self.totals.state(key), spills=spills)
 
     def _record(self, pair: Pair) -> PairState:
-        return _state(pair, self.budgets.state(pair.key, pair.slot))
+        return record_of(pair, self.budgets.state(pair.key, pair.slot))
 
     def _rests(self, pair: Pair, now_ns: int) -> bool:
         """Say whether the pair is as one that was never used: no pause, nothing learnt, no warm-up, and its last token long ago."""
@@ -507,35 +467,3 @@ class Pairs:
         if epoch > load.epoch:
             load.epoch, load.grants, load.bytes = epoch, 0, 0
         return load
-
-
-def _state(pair: Pair, warmup: WarmupState | None = None) -> PairState:
-    return PairState(
-        key=pair.key,
-        slot=pair.slot,
-        limiter=pair.limiter,
-        pause=msgspec.Raw(msgspec.json.encode(pair.pause)),
-        epoch=pair.epoch,
-        backoff=pair.backoff,
-        heard=pair.heard,
-        health=_health(pair),
-        good=pair.good,
-        warmup=warmup,
-    )
-
-
-def _health(pair: Pair) -> Health | None:
-    if pair.health is None:
-        return None
-    return replace(pair.health, did=pair.meter.known, did_ns=pair.meter.known_ns)
-
-
-def _meter(record: PairState) -> Meter:
-    known = record.health
-    return Meter() if known is None else Meter(known=known.did, known_ns=known.did_ns)
-
-
-def _pause(record: PairState) -> pauses.Pause:
-    if bytes(record.pause) == b"null":
-        return pauses.CLEAR
-    return _PAUSE.decode(record.pause)

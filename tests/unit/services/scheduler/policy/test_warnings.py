@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from services.scheduler.policy.announce import event_key
 from services.scheduler.policy.learning import Answer, Learning
+from services.scheduler.policy.pair import Pair
 from services.scheduler.policy.pairlimit import PairLimits
-from services.scheduler.policy.pairs import Pair
 from shared.records.grant import Grant
 from shared.records.outcome import Outcome, Reply, Result
 from shared.records.times import rfc3339
