@@ -61,9 +61,9 @@ class SendingDomains:
         return news
 
     def of_lane(self, lane: str, lane_map: LaneMap) -> tuple[DomainState, ...]:
-        """Give the states of a lane, for its next decider."""
+        """Give the states of a lane's destinations, for its next decider: a destination knows no slot groups."""
         return tuple(
-            state for state in self._states.values() if lane_map.lane_of(state.key) == lane
+            state for state in self._states.values() if lane in lane_map.lanes_of(state.key)
         )
 
     def merge(self, records: Iterable[DomainState]) -> None:

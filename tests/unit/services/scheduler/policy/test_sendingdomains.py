@@ -7,11 +7,12 @@ import pytest
 from services.scheduler.policy.sendingdomains import SendingDomains
 from shared.records.backoff import Suspension
 from shared.records.grant import Grant
+from shared.records.lanemap import propose
 from shared.records.outcome import Outcome, Reply, Result
 from shared.records.state import DomainState
 from shared.records.times import rfc3339
 from shared.runtime.settings import Backoff
-from tests.unit.services.scheduler.policy.test_ledger import START, S, World
+from tests.unit.services.scheduler.policy.test_ledger import START, S, World, make_settings
 
 MINUTE = 60 * S
 HOUR = 60 * MINUTE
@@ -168,6 +169,18 @@ def test_what_was_under_way_says_nothing_new() -> None:
     (state,) = world.ledger._pairs.domains._states.values()
     assert state.suspension is not None
     assert state.suspension.length_ns == 15 * MINUTE
+
+
+def test_each_lane_of_a_destination_takes_what_is_known_of_domains_there() -> None:
+    lane_map = propose(1, 2, make_settings().providers, [], pools={"main": {0: 1, 1: 1}})
+    domains = SendingDomains(Backoff(), random.Random(1), 2 * S)
+    known = DomainState(key="big", domain="acme.example", tenant="acme", hits=2)
+    domains.restore(known)
+    lanes = [lane_map.lane_of("big", group) for group in (0, 1)]
+    assert len(set(lanes)) == 2
+    for lane in lanes:
+        assert domains.of_lane(lane, lane_map) == (known,)
+    assert domains.of_lane(lane_map.lane_of("site:0"), lane_map) == ()
 
 
 def test_a_hand_over_keeps_the_later_end() -> None:
