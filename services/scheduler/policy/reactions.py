@@ -373,6 +373,9 @@ def of(provider: str | None, outcome: Outcome) -> Reaction:
             return Good()
         case "unknown":
             return Nothing()
+        case _ if outcome.scope == "domain":
+            # What is published speaks of sources.
+            return _of_no(outcome)
         case _:
             return _published(provider, outcome.reply) or _of_no(outcome)
 

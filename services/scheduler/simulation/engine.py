@@ -15,6 +15,7 @@ from typing import Final
 from services.scheduler.policy.ledger import Ledger
 from services.scheduler.simulation import traffic as traffics
 from services.scheduler.simulation.agenda import FOREVER, Agenda
+from services.scheduler.simulation.forecasts import Forecasts
 from services.scheduler.simulation.measures import Measures
 from services.scheduler.simulation.models import MODELS
 from services.scheduler.simulation.receiving import Receiver, Window
@@ -46,6 +47,7 @@ class Result:
     traffic: Traffic
     measures: Measures
     receivers: dict[str, Receiver]
+    forecasts: Forecasts
 
     @property
     def keys(self) -> dict[str, str]:
@@ -70,6 +72,7 @@ class Engine:
         self.settings, self.traffic = _alone(settings, traffic), traffic
         self._round_ns = round_ns
         self.measures = Measures(traffic.start_ns)
+        self.forecasts = Forecasts(random.Random(f"{seed}/forecasts"))  # noqa: S311 - the same for the same seed
         self.receivers: dict[str, Receiver] = {}
         self._seed = seed
         self._view = ControlView()
@@ -161,7 +164,7 @@ class Engine:
             last = due
             self._round(due)
         self.measures.pass_to(end)
-        return Result(self.settings, self.traffic, self.measures, self.receivers)
+        return Result(self.settings, self.traffic, self.measures, self.receivers, self.forecasts)
 
     def _due_ns(self) -> int:
         """Say when a round has something to do."""
@@ -184,11 +187,17 @@ class Engine:
         ledger.on_log_time(now_ns)
         self._take_in(now_ns)
         ledger.judge()
+        self.forecasts.ask(ledger, now_ns)
         ledger.plan(_MAX_GRANTS, _ROUND_BYTES)
         decided = ledger.take()
+        # Shares of limits come and go through mail.control, with one partition as well.
+        for said_ in (ledger.want(), decided.shares):
+            if said_ is not None:
+                self._view.feed(self._view.position, now_ns, said_)
         if decided.granted:
             for each in decided.granted:
                 measures.granted(each)
+                self.forecasts.went(each.grant.id, each.grant.t0_ns)
             jobs = [(each.grant, now_ns) for each in decided.granted]
             self._agenda.at(now_ns + _DISPATCH_NS, self._senders.offer, jobs)
         measures.heard(now_ns, decided.events)

@@ -53,6 +53,16 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class Forecast:
+    """How well it was said when deliveries go that waited for ``reason``: the error as a part of the wait."""
+
+    reason: str
+    asked: int
+    median: float
+    p90: float
+
+
+@dataclass(frozen=True, slots=True)
 class Spent:
     """What a simulation took, seconds."""
 
@@ -75,6 +85,7 @@ class Report:
     jain: float | None
     jain_worst: float | None
     warmings: tuple[Warming, ...] = ()
+    forecasts: tuple[Forecast, ...] = ()
 
     @property
     def violations(self) -> int:
@@ -121,7 +132,17 @@ def report(result: Result, seed: int, spent: Spent, compared: Result | None = No
         jain=jain,
         jain_worst=worst,
         warmings=tuple(warmings(measures.begun, result.settings)),
+        forecasts=tuple(_forecasts(result)),
     )
+
+
+def _forecasts(result: Result) -> list[Forecast]:
+    found = []
+    for reason, errors in sorted(result.forecasts.errors.items()):
+        errors.sort()
+        middle, most = errors[len(errors) // 2], errors[len(errors) * 9 // 10]
+        found.append(Forecast(reason, len(errors), round(middle, 3), round(most, 3)))
+    return found
 
 
 def troubled(result: Result) -> list[str]:
@@ -259,6 +280,10 @@ def sentences(report_: Report) -> list[str]:
     ]
     if report_.warmings:
         said.append(f"sent above a warm-up budget: {report_.above_warmup}")
+    said += [
+        f"when mail goes that waits for {each.reason}: wrong by {each.median:.0%} of the wait, one in ten by {each.p90:.0%} ({each.asked})"
+        for each in report_.forecasts
+    ]
     if report_.jain is not None and report_.jain_worst is not None:
         said.append(
             f"Jain's index between tenants: {report_.jain:.3f}, worst minute {report_.jain_worst:.3f}"

@@ -96,3 +96,9 @@ def test_whose_trouble_it_is_decides(said: Outcome, expected: reactions.Reaction
 def test_gmails_quota_stops_for_ten_minutes_and_comes_back_with_one_connection() -> None:
     said = outcome("pair_failed", "rate", "pair", enhanced="4.7.28", text="unusual rate")
     assert reactions.of("gmail", said) == Slow(600_000_000_000, 1)
+
+
+def test_what_is_published_of_sources_does_not_speak_of_a_sending_domain() -> None:
+    text = "Gmail has detected an unusual rate of mail from your DKIM domain"
+    said = outcome("deferred", "rate", "domain", code=421, enhanced="4.7.28", text=text)
+    assert isinstance(reactions.of("gmail", said), SuspendDomain)
