@@ -134,7 +134,9 @@ def declared(
         spec(topics.dispatch, slots, append, keep_ms=_HOUR_MS),
         spec(topics.outcomes, partitions, append, keep_ms=14 * _DAY_MS),
         spec(topics.events, partitions, keep_ms=14 * _DAY_MS),
-        spec(topics.state, partitions, compact),
+        # A tombstone for each delivery that ended: a day's, the default, would be most of what a restart has to read. A reader that has
+        # begun at the start must be at the end before they go.
+        spec(topics.state, partitions, compact, {"delete.retention.ms": str(_HOUR_MS // 4)}),
         spec(topics.control, 1, compact, append),
         spec(topics.suppressions, partitions, compact),
         spec(
