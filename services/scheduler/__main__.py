@@ -20,6 +20,7 @@ async def run(process: Process) -> None:
         log=process.log,
         metrics=process.metrics,
         heard=process.reloading.hear,
+        configured=lambda: process.reloading.configured,
         owner=process.name,
         pod=process.pod,
     )

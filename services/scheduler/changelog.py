@@ -80,4 +80,14 @@ def writes(
         yield parked_key(*unit), None if parked is None else encode(parked)
     for offset, order in decided.orders.items():
         yield order_key(offset), None if order is None else encode(order)
-    yield META_KEY, encode(Meta(now_ns=now_ns, groups=decided.groups, positions=dict(positions)))
+    yield (
+        META_KEY,
+        encode(
+            Meta(
+                now_ns=now_ns,
+                groups=decided.groups,
+                configuration=decided.configuration,
+                positions=dict(positions),
+            )
+        ),
+    )

@@ -9,6 +9,7 @@ follows reads its memory back under the new settings.
 
 import asyncio
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -26,6 +27,7 @@ from shared.kafka.suspicion import Suspicion
 from shared.kafka.workers import PartitionWorkers
 from shared.net.destinations import Destinations
 from shared.protocol.control import ControlView
+from shared.records.event import Configured
 from shared.records.topics import Topics
 from shared.runtime.clock import Clock
 from shared.runtime.metrics import Metrics
@@ -63,6 +65,8 @@ class Scheduler:
     url: str = ""
     #: Hears every record of mail.control, beside the service.
     heard: Listener | None = None
+    #: Says where the settings are from, as often as they change.
+    configured: Callable[[], Configured] | None = None
     view: ControlView = field(default_factory=ControlView)
     workers: dict[int, Worker] = field(default_factory=dict)
     _suspicions: dict[int, Suspicion] = field(default_factory=dict)
@@ -105,6 +109,7 @@ class Scheduler:
             rng=self.rng,
             log=self.log,
             count=gauges.count,
+            configured=None if self.configured is None else self.configured(),
         )
         telling = Telling(
             self.cluster,
@@ -147,7 +152,8 @@ class Scheduler:
             return
         self._gauges.settings = settings
         self._destinations.renew(settings)
-        self._shell = replace(self._shell, settings=settings)
+        configured = None if self.configured is None else self.configured()
+        self._shell = replace(self._shell, settings=settings, configured=configured)
         for worker in list(self.workers.values()):
             await worker.leave()
 

@@ -46,7 +46,7 @@ from shared.protocol.control import ControlView
 from shared.records.access import group
 from shared.records.codec import Unreadable, encode
 from shared.records.delivery import DELIVERY, Delivery, Handover, Late
-from shared.records.event import Event
+from shared.records.event import Configured, Event
 from shared.records.outcome import OUTCOME
 from shared.records.state import DeliveryState
 from shared.records.topics import CLASSES, Topics
@@ -81,6 +81,8 @@ class Shell:
     log: FilteringBoundLogger
     #: Is told of every event that was committed.
     count: Callable[[Event], None]
+    #: Where the settings are from.
+    configured: Configured | None = None
 
 
 class Worker:
@@ -89,7 +91,7 @@ class Worker:
     def __init__(self, partition: int, shell: Shell, suspicion: Suspicion) -> None:
         """``suspicion`` outlives the worker; everything else begins anew."""
         self.partition, self._shell, self._suspicion = partition, shell, suspicion
-        self.ledger = Ledger(partition, shell.settings, shell.view, shell.rng)
+        self.ledger = Ledger(partition, shell.settings, shell.view, shell.rng, shell.configured)
         self.committed_ns: int | None = None
         self.clock = HeldClock()
         self._bodies = Bodies(shell.cluster, partition, shell.settings.scheduler.body_cache_bytes)

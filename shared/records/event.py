@@ -5,7 +5,7 @@ order is here too: a ``directive`` event from each scheduler partition when it h
 RFC 3339. Every event has ``final``: after a final one nothing more is said of the delivery except feedback.
 
 ``slowed``, ``suspended`` and ``resumed`` are about no delivery: they tell operators what a destination made of a source, or of a sending
-domain, and their key names those.
+domain, and their key names those. ``configured`` tells them that the schedulers go by another configuration.
 """
 
 from typing import Literal
@@ -30,6 +30,7 @@ EventType = Literal[
     "slowed",
     "suspended",
     "resumed",
+    "configured",
 ]
 
 
@@ -44,6 +45,17 @@ class Ordering(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     phase: Literal["", "done", "ended"] = ""
     hits: int = 0
     partition: int | None = None
+
+
+class Configured(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Say which configuration is gone by, and who made it so."""
+
+    fingerprint: str
+    #: Where it was published.
+    author: str = ""
+    reason: str = ""
+    #: The settings that differ from those before, where a running process took them over.
+    changed: tuple[str, ...] = ()
 
 
 class Event(Record, frozen=True, kw_only=True, omit_defaults=True):
@@ -84,6 +96,7 @@ class Event(Record, frozen=True, kw_only=True, omit_defaults=True):
     #: After an unknown outcome: the mailbox may have it twice.
     maybe_duplicate: bool = False
     order: Ordering | None = None
+    configured: Configured | None = None
     #: Of ``slowed`` and ``suspended``: nothing goes before.
     until: str | None = None
     #: Of ``suspended``: what to do about it.

@@ -22,12 +22,15 @@ from structlog.typing import FilteringBoundLogger
 
 from shared.records.configuration import Configuration
 from shared.records.control import Control
+from shared.records.event import Configured
 from shared.runtime import files
 from shared.runtime.loading import SettingsError, folder, load, load_texts
 from shared.runtime.metrics import Metrics
 from shared.runtime.settings import Settings
 
 LOOK_S: Final = 2.0
+#: Of what changed, so many settings are named on mail.events.
+_NAMED: Final = 1000
 #: What a process has from its own files alone: how it reaches Kafka, where it is reached, what it says.
 _OWN: Final = ("kafka", "http", "log", "configuration")
 
@@ -123,9 +126,15 @@ class Reloading:
     #: Of the files that ``settings`` were read from.
     taken: str
     look_s: float = LOOK_S
+    #: Where the settings are from.
+    configured: Configured = field(init=False)
     _seen: str = ""
     _published: Configuration | None = None
     _hurry: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        """Go by the own files at first."""
+        self.configured = Configured(fingerprint=self.taken)
 
     async def run(self, hot: Collection[str], renew: Renew) -> None:
         """Look until cancelled; ``hot`` names the sections that ``renew`` can take over."""
@@ -163,6 +172,9 @@ class Reloading:
         own = {name: getattr(self.settings, name) for name in _OWN}
         self.settings = dataclasses.replace(written.settings, **own)
         self.taken = written.fingerprint
+        self.configured = Configured(
+            fingerprint=self.taken, author=published.author, reason=published.reason
+        )
 
     def hear(self, stamp_ns: int, record: Control) -> None:
         """Take what is published while the service runs (a listener of the control feed)."""
@@ -200,6 +212,12 @@ class Reloading:
         changed = list(differences(old, self.settings))
         waiting = list(differences(self.settings, new))
         if changed:
+            self.configured = Configured(
+                fingerprint=self.taken,
+                author=written.author,
+                reason=written.reason,
+                changed=tuple(changed[:_NAMED]),
+            )
             await renew(self.settings)
             self.log.info(
                 "config_reloaded",

@@ -148,3 +148,8 @@ async def test_what_is_published_counts_for_all_who_follow_it_and_for_who_starts
             await stack.produce([value])
             await events.until_final(1, SECONDS)
             assert events.types() == {"delivered": 1}
+            audit = [event.configured for event in events.other if event.type == "configured"]
+            assert [(each.author, each.reason, each.changed) for each in audit if each] == [
+                ("", "", ()),
+                ("ada", "a new name", ("tenants.acme.domains",)),
+            ]

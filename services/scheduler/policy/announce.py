@@ -4,7 +4,7 @@ from typing import Literal
 
 from services.scheduler.policy.learning import PairNews
 from shared.records.control import Directive
-from shared.records.event import Event, EventType, Ordering
+from shared.records.event import Configured, Event, EventType, Ordering
 from shared.records.outcome import Outcome
 from shared.records.state import DeliveryState, OrderState
 from shared.records.times import rfc3339
@@ -116,7 +116,22 @@ def pair_event(news: PairNews, source: str, now_ns: int) -> Event:
     )
 
 
+def configured_event(configured: Configured, now_ns: int) -> Event:
+    """Say which configuration is gone by."""
+    return Event(
+        type="configured",
+        final=False,
+        time=rfc3339(now_ns),
+        submission="",
+        tenant="",
+        reason=configured.reason,
+        configured=configured,
+    )
+
+
 def event_key(event: Event) -> bytes:
     """Give the key under which the events of one thing keep their order: a delivery, a submission, an operator's order, a source."""
+    if event.configured is not None:
+        return b"configuration"
     of = event.delivery or event.submission or (event.order.id if event.order else "")
     return (of or f"{event.provider or event.site}/{event.domain or event.source}").encode()

@@ -62,6 +62,8 @@ class Decisions:
 
     #: Between so many slot groups totals are divided.
     groups: int = 1
+    #: The fingerprint of the configuration that was said to be gone by.
+    configuration: str = ""
     granted: list[Granted] = field(default_factory=list)
     forwarded: list[Forwarded] = field(default_factory=list)
     handed_over: list[HandedOver] = field(default_factory=list)

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 
 from services.scheduler.policy import retry
 from services.scheduler.policy.announce import pair_event
+from services.scheduler.policy.audit import Audit
 from services.scheduler.policy.decisions import (
     Decisions,
     Found,
@@ -44,7 +45,7 @@ from services.scheduler.policy.shares import DEALER, Dealer, Hand
 from services.scheduler.policy.warmup import Status
 from shared.protocol.control import ControlView
 from shared.records.delivery import Delivery, Handover, Late
-from shared.records.event import Event
+from shared.records.event import Configured, Event
 from shared.records.grant import Grant
 from shared.records.lanemap import group_of
 from shared.records.outcome import Handback, Mark, Outcome, Started
@@ -73,9 +74,18 @@ class Ledger:
     """Decide for one partition."""
 
     def __init__(
-        self, partition: int, settings: Settings, view: ControlView, rng: random.Random
+        self,
+        partition: int,
+        settings: Settings,
+        view: ControlView,
+        rng: random.Random,
+        configured: Configured | None = None,
     ) -> None:
-        """Begin empty; ``view`` is what the process has read of mail.control, and the shell feeds it."""
+        """Begin empty; ``view`` is what the process has read of mail.control, and the shell feeds it.
+
+        ``configured``: where the settings are from, to be said on mail.events.
+        """
+        self._audit = Audit(partition, configured)
         self.partition, self._settings, self._view, self._rng = partition, settings, view, rng
         self.log_time_ns = 0
         timing = settings.timing
@@ -156,6 +166,7 @@ class Ledger:
             case Meta():
                 self._pass_to(record.now_ns)
                 self._divide(record.groups)
+                self._audit.said = record.configuration
 
     def restored(self) -> None:
         """Put every restored delivery where it belongs."""
@@ -325,10 +336,12 @@ class Ledger:
         dealt = None if self._dealer is None else self._dealer.deal(self.now_ns)
         pairs, totals = self._pairs.take()
         orders, said = self.orders.take()
+        audited = self._audit.take(self.now_ns)
         decided = Decisions(
             groups=self._pairs.deciders,
+            configuration=self._audit.said,
             granted=self._granted,
-            events=self._settling.take() + said + self._pair_events(),
+            events=self._settling.take() + said + self._pair_events() + audited,
             deliveries=self._deliveries.take(),
             parked=self.intake.parking.take(),
             pairs=pairs,

@@ -13,7 +13,7 @@ from shared.records.body import BODY, Body
 from shared.records.codec import Codec, Unreadable, encode, split
 from shared.records.configuration import Configuration
 from shared.records.delivery import DELIVERY, Delivery, Handover, Late
-from shared.records.event import EVENT, Event, Ordering
+from shared.records.event import EVENT, Configured, Event, Ordering
 from shared.records.grant import GRANT, Grant
 from shared.records.lanemap import LaneMap
 from shared.records.outcome import (
@@ -53,6 +53,7 @@ TYPES: dict[str, type[msgspec.Struct]] = {
     "attachment": Attachment,
     "event": Event,
     "ordering": Ordering,
+    "configured": Configured,
     "reply": Reply,
     "wire": Wire,
     "rejected": Rejected,
