@@ -138,6 +138,25 @@ def together_ns(intervals: Iterable[int]) -> int | None:
     return max(1, 10**18 // rate) if rate else None
 
 
+def drained_ns(supplies: Sequence[tuple[int, int]], before: int) -> int | None:
+    """Say when the one goes before which ``before`` go, where each source sends from its first time on, one in each interval.
+
+    ``supplies``: (first time, interval) of each source; None: there is none.
+    """
+    if not supplies:
+        return None
+
+    def sent(by_ns: int) -> int:
+        return sum((by_ns - first) // each + 1 for first, each in supplies if by_ns >= first)
+
+    low = min(first for first, _ in supplies)
+    high = min(first + before * each for first, each in supplies)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if sent(middle) > before else (middle + 1, high)
+    return low
+
+
 def eta_ns(now_ns: int, bound: Constraint, before: int, interval_ns: int | None) -> int | None:
     """Say when a delivery goes that ``bound`` keeps, and before which ``before`` others go, one in each ``interval_ns``.
 

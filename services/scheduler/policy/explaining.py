@@ -7,7 +7,13 @@ same for each.
 from dataclasses import dataclass
 
 from services.scheduler.policy.entries import line_of
-from services.scheduler.policy.explain import Constraint, ahead, binding, eta_ns
+from services.scheduler.policy.explain import (
+    Constraint,
+    ahead,
+    binding,
+    drained_ns,
+    eta_ns,
+)
 from services.scheduler.policy.lines import FOREVER
 from services.scheduler.policy.orders import Order, Orders
 from services.scheduler.policy.pairlimit import HORIZON_NS
@@ -17,6 +23,8 @@ from shared.runtime.settings import Settings
 
 #: What is kept by something else than its limits: what is before it in its line goes on meanwhile.
 _ALONE = frozenset({"retry", "not_before"})
+#: Constraints of single sources: others of the pool may go on.
+_BY_SOURCES = frozenset({"rate", "warmup", "paused", "suspended", "credit", "due"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +62,11 @@ class Explaining:
         if group is None or standing is None:
             return Explained(bound, eta_ns(now_ns, bound, 0, None))
         before, interval = ahead(standing), self.queues.interval_ns(group, now_ns)
+        if bound.reason in _BY_SOURCES:
+            # Each source of the pool goes on from when it may; the first of them to may named the reason.
+            drained = drained_ns(self.queues.supplies(group, now_ns), before)
+            if drained is not None:
+                return Explained(bound, max(drained, now_ns), before)
         return Explained(bound, eta_ns(now_ns, bound, before, interval), before)
 
     def _out(self, entry: DeliveryState, reason: str) -> Constraint:

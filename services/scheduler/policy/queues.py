@@ -23,6 +23,7 @@ from services.scheduler.policy.fairness import DueQueue, Order
 from services.scheduler.policy.lanes import Lanes
 from services.scheduler.policy.lines import FOREVER, Check, Gate, Line, together
 from services.scheduler.policy.orders import LOOKED, Orders
+from services.scheduler.policy.pairlimit import HORIZON_NS
 from services.scheduler.policy.pairs import Full, Pairs, Room
 from services.scheduler.policy.parts import Parts
 from services.scheduler.policy.steering import Steering, first_tags, goes_first
@@ -307,6 +308,35 @@ class Queues:
         # The groups of a key take turns.
         crowd = sum(1 for key in self._by_key[group.limit_key] if self._groups[key].reason != "due")
         return allowed * max(1, crowd)
+
+    def supplies(self, group: Group, now_ns: int) -> list[tuple[int, int]]:
+        """Give (when, interval) of each source that sends for a group by a rate, from when it may; none, where one has no rate."""
+        found: list[tuple[int, int]] = []
+        crowd = max(
+            1, sum(1 for key in self._by_key[group.limit_key] if self._groups[key].reason != "due")
+        )
+        for slot, _ in self._slots(group, self._blocked(group)[0]):
+            epoch = self._live.get(slot)
+            if epoch is None:
+                continue
+            limit = self.pairs.limit(group.provider, group.limit_key, slot)
+            if limit.rate is None:
+                return []
+            first, interval = now_ns, limit.spacing_ns
+            match self.pairs.room(group.provider, group.limit_key, slot, epoch, now_ns):
+                case Room(t0_ns=t0):
+                    first = t0
+                case Full(until_ns=None, why=why) if why != "credit":
+                    continue  # A probe is under way, and nobody knows what it will say.
+                case Full(until_ns=until, why=why):
+                    first = now_ns if until is None else until
+                    if why == "rate":
+                        first += HORIZON_NS
+                    elif why == "warmup":
+                        # Its budget gives the next as late again.
+                        interval = max(interval, first - now_ns)
+            found.append((first, interval * crowd))
+        return found
 
     def next_ns(self) -> int:
         """Say when a group is due to be looked at, or something wakes."""

@@ -16,6 +16,7 @@ from services.scheduler.policy.explain import (
     ahead,
     binding,
     column,
+    drained_ns,
     eta_ns,
     together_ns,
 )
@@ -113,6 +114,17 @@ def test_a_pace_is_that_of_the_last_minute(rate: int, minutes: int) -> None:
     assert found is not None
     assert abs(found - interval) <= interval // 5 + 1
     assert pace.interval_ns(now + 300 * S) is None
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 50), st.integers(1, 20)), min_size=1, max_size=4),
+    st.integers(0, 40),
+)
+def test_what_is_before_is_sent_by_all_sources_each_from_its_time_on(
+    supplies: list[tuple[int, int]], before: int
+) -> None:
+    times = sorted(first + turn * each for first, each in supplies for turn in range(before + 1))
+    assert drained_ns(supplies, before) == times[before]
 
 
 def test_sources_side_by_side_are_as_fast_as_all_of_them() -> None:
