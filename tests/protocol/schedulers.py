@@ -232,9 +232,10 @@ def snapshot(ledger: Ledger) -> dict[bytes, bytes]:
     found = {delivery_key(id_): encode(entry) for id_, entry in ledger.entries.items()}
     pairs = ledger._pairs
     for pair in pairs._pairs.values():
-        # A pair that was only looked at need not be remembered.
-        if record_of(pair) != record_of(Pair(pair.key, pair.slot)):
-            found[state_key(record_of(pair))] = encode(record_of(pair))
+        # What its health counted last may be lost, and a pair that was only looked at need not be remembered.
+        record = msgspec.structs.replace(record_of(pair), health=None)
+        if record != record_of(Pair(pair.key, pair.slot)):
+            found[state_key(record)] = encode(record)
     records: list[State] = [
         *map(pairs.totals.state, pairs.totals.names()),
         *ledger._lanes._states.values(),
