@@ -121,8 +121,7 @@ def test_tenants_that_wait_for_the_same_get_the_same(found: Report) -> None:
 def test_it_is_known_when_mail_goes_that_waits_for_its_time_or_a_rate(found: Report) -> None:
     errors = {each.reason: each.median for each in found.forecasts if each.asked >= 20}
     assert errors["retry"] <= 0.2
-    # What a source that is being warmed up adds to the pace is not told apart yet.
-    assert errors["rate"] <= 0.35
+    assert errors["rate"] <= 0.2
 
 
 def test_what_does_not_answer_holds_up_nobody_else(result: Result, tmp_path: Path) -> None:
