@@ -43,6 +43,7 @@ HOT: Final = (
     "providers",
     "limits",
     "backoff",
+    "warmups",
     "routes",
     "dns",
     "scheduler",

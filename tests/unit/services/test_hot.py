@@ -16,8 +16,14 @@ OFTEN = {"kafka", "http", "log", "timing", "lanes", "configuration", "net"}
 
 def test_a_section_is_hot_or_there_is_a_reason() -> None:
     assert ALL - set(SCHEDULER) == OFTEN | {"ingest", "sender"}
-    assert ALL - set(INGEST) == OFTEN | {"backoff", "limits", "scheduler", "sender"}
-    assert ALL - set(SENDER) == (OFTEN - {"net"}) | {"backoff", "ingest", "scheduler", "sender"}
+    assert ALL - set(INGEST) == OFTEN | {"backoff", "limits", "scheduler", "sender", "warmups"}
+    assert ALL - set(SENDER) == (OFTEN - {"net"}) | {
+        "backoff",
+        "ingest",
+        "scheduler",
+        "sender",
+        "warmups",
+    }
 
 
 @pytest.mark.parametrize("hot", [INGEST, SCHEDULER, SENDER])
