@@ -149,7 +149,10 @@ async def test_what_is_published_counts_for_all_who_follow_it_and_for_who_starts
             await events.until_final(1, SECONDS)
             assert events.types() == {"delivered": 1}
             audit = [event.configured for event in events.other if event.type == "configured"]
-            assert [(each.author, each.reason, each.changed) for each in audit if each] == [
-                ("", "", ()),
-                ("ada", "a new name", ("tenants.acme.domains",)),
+            # The first is what the cluster began with.
+            assert [(each.reason, each.changed) for each in audit if each] == [
+                ("", ()),
+                ("a new name", ("tenants.acme.domains",)),
             ]
+            assert audit[-1] is not None
+            assert audit[-1].author == "ada"

@@ -135,6 +135,8 @@ def _until_delivered(events: Iterator[dict[str, Any]], count: int) -> dict[str, 
     found: dict[str, list[Any]] = {}
     delivered = 0
     for event in events:
+        if "to" not in event:
+            continue  # About no delivery.
         found.setdefault(event["to"], []).append(event)
         delivered += event["type"] == "delivered"
         if delivered == count:

@@ -121,7 +121,7 @@ def test_a_wrong_configuration_ends_it_with_78_before_anything_else(
     code, lines, err = ended(start("", "--config", str(wrong), topics=False))
     assert (code, lines) == (78, [])
     assert err.splitlines() == [
-        "kafka.slots: expected a number from 1 to 65536, got 0",
+        "kafka.slots: expected a number from 1 to 8192, got 0",
         "kafka.x: unknown key; known here: bootstrap, min_insync, partitions, prefix, replication, slots",
     ]
 
