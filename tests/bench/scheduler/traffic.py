@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Final
 
+from services.cli.lanes import pools_of
 from shared.protocol.control import ControlView
 from shared.records.codec import encode
 from shared.records.control import Claim, Heartbeat
@@ -119,7 +120,7 @@ def read(value: bytes) -> Delivery:
 def ready(config: Settings, now_ns: int = START) -> ControlView:
     """Give a view in which every slot has a sender that is ready."""
     view = ControlView()
-    view.feed(0, now_ns, propose(1, 1, config.providers, []))
+    view.feed(0, now_ns, propose(1, 1, config.providers, [], pools=pools_of(config)))
     for source in config.sources.values():
         claim = Claim(slot=source.slot, source=source.name, process="p", pod="p")
         view.feed(view.position, now_ns, claim)
