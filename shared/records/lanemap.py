@@ -44,6 +44,8 @@ class LaneMap(Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="
         weights = self.pools.get(pool)
         if weights is None:
             return 0
+        if len(weights) == 1:
+            return next(iter(weights))
 
         def score(group: int) -> float:
             chance = (_hash(f"{group}/{recipient}") + 1) / (1 << 64)

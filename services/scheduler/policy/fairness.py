@@ -419,8 +419,9 @@ class DueQueue:
                 opened.append(one)
             elif isinstance(one, Waiting):
                 self._enter(one)
-        self._open(opened)
-        for _ in range(_SOON):
+        if opened:
+            self._open(opened)
+        for _ in range(_SOON if self._soon else 0):
             if not self._soon or self._soon[0][0] > self._now_ns:
                 break
             _, _, expires_ns, item = heapq.heappop(self._soon)

@@ -54,8 +54,7 @@ class SlotLoad:
     bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(msgspec.Struct, frozen=True):
     """The pair may take a grant that starts at ``t0_ns``."""
 
     t0_ns: int
@@ -63,8 +62,7 @@ class Room:
     warming: Token | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Full:
+class Full(msgspec.Struct, frozen=True):
     """Not before ``until_ns``; None: until an outcome comes. ``why`` names the constraint."""
 
     until_ns: int | None
@@ -189,7 +187,9 @@ class Pairs:
     def limit(self, provider: str | None, key: str, slot: int) -> PairLimit:
         """Give what holds for (key, slot) now."""
         del provider  # The key is the provider's name where there is one.
-        pair = self._pairs.get((key, slot))
+        return self._limit(self._pairs.get((key, slot)), key, slot)
+
+    def _limit(self, pair: Pair | None, key: str, slot: int) -> PairLimit:
         if pair is None or pair.backoff is None:
             return self._configured.of(key, slot, 0 if pair is None else pair.good)
         found = self._slowed.get((key, slot))
@@ -201,38 +201,37 @@ class Pairs:
     def room(
         self, provider: str | None, key: str, slot: int, epoch: int, now_ns: int
     ) -> Room | Full:
-        """Say whether (key, slot) may take a grant in ``epoch`` now."""
-        self._forget(key, slot, now_ns)
-        limit, load = self.limit(provider, key, slot), self._load(slot, epoch)
-        pair = self._glance(key, slot, epoch, limit)
+        """Say whether (key, slot) may take a grant in ``epoch`` now.
+
+        Each look at a group asks it of every slot of its pool; most pairs were never used, and of the others most are calm.
+        """
+        del provider  # The key is the provider's name where there is one.
+        pair = self._pairs.get((key, slot))
+        if pair is not None and pair.backoff is not None:
+            self._forget(pair, now_ns)
+        limit, load = self._limit(pair, key, slot), self._load(slot, epoch)
+        if pair is not None or limit.rate is not None:
+            pair = self._glance(key, slot, epoch, limit)
+        # Else nothing is known of it, and there is nothing that its slot's epoch could say.
         if load.grants >= SLOT_GRANTS or load.bytes >= SLOT_BYTES:
             return Full(None, "credit")
-        match pauses.may_grant(pair.pause, now_ns, pair.open):
-            case pauses.Deferred(until_ns=until):
-                return Full(until, "paused")
-            case pauses.Allowed():
-                pass
-        if pair.backoff is not None:
-            match backoff.may_grant(pair.backoff, now_ns, pair.open):
-                case pauses.Deferred(until_ns=until):
-                    return Full(until, "suspended")
-                case pauses.Allowed():
-                    pass
-        if pair.open >= limit.credit:
-            return Full(None, "credit")
-        return self._spaced(pair, limit, now_ns)
+        full = None if pair is None else _held(pair, limit, now_ns)
+        limiter = limits.UNUSED if pair is None else pair.limiter
+        return full or self._spaced(key, slot, limiter, limit, now_ns)
 
-    def _spaced(self, pair: Pair, limit: PairLimit, now_ns: int) -> Room | Full:
+    def _spaced(
+        self, key: str, slot: int, limiter: int, limit: PairLimit, now_ns: int
+    ) -> Room | Full:
         """Say what the pair's rates, and its warm-up, allow."""
         t0, why = now_ns, "rate"
         if limit.rate is not None:
-            t0 = limits.earliest(pair.limiter, limit.rate, now_ns)
+            t0 = limits.earliest(limiter, limit.rate, now_ns)
         if limit.total_rate is not None:
-            total = self.totals.earliest(pair.key, limit.total_rate, now_ns)
+            total = self.totals.earliest(key, limit.total_rate, now_ns)
             t0, why = (total, "total_rate") if total > t0 else (t0, why)
         if t0 > now_ns + HORIZON_NS:
             return Full(t0 - HORIZON_NS, why)
-        return self._warmed(pair.key, pair.slot, now_ns, t0)
+        return self._warmed(key, slot, now_ns, t0)
 
     def _warmed(self, key: str, slot: int, now_ns: int, t0_ns: int) -> Room | Full:
         """Say whether the warm-up lets a grant start at ``t0_ns``, which its rates allow, or a little later."""
@@ -390,9 +389,8 @@ class Pairs:
         self._dirty.add((pair.key, pair.slot))
         self._slowed.pop((pair.key, pair.slot), None)
 
-    def _forget(self, key: str, slot: int, now_ns: int) -> None:
-        pair = self._pairs.get((key, slot))
-        if pair is not None and self._learning.forgets(pair, now_ns):
+    def _forget(self, pair: Pair, now_ns: int) -> None:
+        if self._learning.forgets(pair, now_ns):
             self._changed(pair)
 
     def paused(self, now_ns: int) -> list[tuple[str, int, int]]:
@@ -440,7 +438,7 @@ class Pairs:
         """Give the pair to be changed; it is kept from here on."""
         pair = self._pairs.get((key, slot))
         if pair is None:
-            pair = self._glances.pop((key, slot), Pair(key, slot))
+            pair = self._glances.pop((key, slot), None) or Pair(key, slot)
             self._pairs[key, slot] = pair
             self._dirty.add((key, slot))
         if epoch > pair.epoch:
@@ -463,7 +461,26 @@ class Pairs:
         return calm and rested and self.budgets.state(pair.key, pair.slot) is None
 
     def _load(self, slot: int, epoch: int) -> SlotLoad:
-        load = self._loads.setdefault(slot, SlotLoad())
+        load = self._loads.get(slot)
+        if load is None:
+            load = self._loads[slot] = SlotLoad()
         if epoch > load.epoch:
             load.epoch, load.grants, load.bytes = epoch, 0, 0
         return load
+
+
+def _held(pair: Pair, limit: PairLimit, now_ns: int) -> Full | None:
+    """Say what holds a pair back but its rates: a pause, a back-off, its open grants."""
+    if type(pair.pause) is not pauses.Clear:
+        match pauses.may_grant(pair.pause, now_ns, pair.open):
+            case pauses.Deferred(until_ns=until):
+                return Full(until, "paused")
+            case pauses.Allowed():
+                pass
+    if pair.backoff is not None:
+        match backoff.may_grant(pair.backoff, now_ns, pair.open):
+            case pauses.Deferred(until_ns=until):
+                return Full(until, "suspended")
+            case pauses.Allowed():
+                pass
+    return Full(None, "credit") if pair.open >= limit.credit else None

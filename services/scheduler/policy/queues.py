@@ -455,6 +455,8 @@ class Queues:
             chosen = self._pick(group, entry, able, now_ns)
             t0, t1 = self._spend(group, chosen, entry, now_ns)
             yield Choice(entry, chosen.slot, chosen.epoch, t0, t1, group)
+            if not group.queue:
+                return  # Most groups of small sites have one delivery: no slot need be asked whether it takes another.
             candidates = self._left(group, chosen, candidates, slots, now_ns)
 
     def _spend(
