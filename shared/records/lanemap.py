@@ -12,6 +12,7 @@ that had it (``services.scheduler.policy.lanes``).
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -20,6 +21,8 @@ from shared.records.codec import Record
 
 #: Slots of one slot group.
 SLOTS_PER_GROUP: Final = 128
+# Of so many sites it is remembered where they are spread to: a scheduler asks it for each delivery and each look.
+_KNOWN: Final = 16_384
 
 
 def group_of(slot: int) -> int:
@@ -141,6 +144,7 @@ def moved(current: LaneMap, wanted: Mapping[str, int]) -> LaneMap:
     )
 
 
+@lru_cache(_KNOWN)
 def _spread(text: str, over: int) -> int:
     return _hash(text) % over
 

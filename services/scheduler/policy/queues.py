@@ -550,14 +550,14 @@ class Queues:
             epoch = self._live.get(slot)
             if epoch is None:
                 continue
-            match self._room(group, slot, epoch, now_ns):
-                case Room() as room:
-                    turns = self._turns(group, slot, weight, now_ns)
-                    found.append(_Candidate(slot, weight, turns, epoch, room))
-                case Full(until_ns=until, why=reason):
-                    until = now_ns + _LOOK_AGAIN_NS if until is None else until
-                    if until < wake:
-                        why, wake = reason, until
+            room = self._room(group, slot, epoch, now_ns)
+            if isinstance(room, Room):
+                turns = self._turns(group, slot, weight, now_ns)
+                found.append(_Candidate(slot, weight, turns, epoch, room))
+                continue
+            until = now_ns + _LOOK_AGAIN_NS if room.until_ns is None else room.until_ns
+            if until < wake:
+                why, wake = room.why, until
         return found, why, wake
 
     def _turns(self, group: Group, slot: int, weight: int, now_ns: int) -> int:

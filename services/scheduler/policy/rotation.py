@@ -24,9 +24,11 @@ def choose(
     """Choose among (slot, weight), at least one, and give the state after it."""
     ahead = dict(state)
     if ahead:
-        slot, weight = min(candidates, key=lambda each: (ahead.get(each[0], 0), -each[1], each[0]))
+        _, minus, slot = min([(ahead.get(each, 0), -weight, each) for each, weight in candidates])
+        weight = -minus
     else:
         (slot, weight), *_ = rng.choices(candidates, [weight for _, weight in candidates])
-    turn = min(ahead.get(each, 0) for each, _ in candidates)
-    ahead[slot] = max(ahead.get(slot, 0), turn) + _TURN // weight
+    # None of them is further back.
+    turn = ahead.get(slot, 0)
+    ahead[slot] = turn + _TURN // weight
     return slot, tuple(sorted((each, far - turn) for each, far in ahead.items() if far > turn))
