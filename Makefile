@@ -60,7 +60,7 @@ verify: setup ## have signatures of thousands of odd messages judged by dkimpy a
 	  --hypothesis-profile=thousands --timeout=0 $(ARGS)
 
 faults: setup ## kill -9 services at random KILLS times (20) while mail is under way, and count what came of it
-	@$(RUN) -m pytest tests/faults --kills=$(KILLS) --timeout=0 -s $(ARGS)
+	@$(RUN) -m pytest tests/faults tests/integration/scheduler/test_warmup.py --long --kills=$(KILLS) --timeout=0 -s $(ARGS)
 
 hunt: setup ## throw random faults at the protocol's code for SECONDS (60) on every core; ends with the seeds that broke it
 	@$(RUN) -m tests.protocol hunt $(SECONDS) $(ARGS)

@@ -28,10 +28,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     # Here and not in tests/faults, whose conftest is read too late for it when all tests are run.
     ours = parser.getgroup("postyard")
     ours.addoption("--kills", type=int, default=6, help="how often the fault test kills something")
+    ours.addoption("--long", action="store_true", help="run what is marked long, too")
     ours.addoption(
         "--accept", action="store_true", help="tests/chart: take over what is rendered now"
     )
     ours.addoption("--no-skips", action="store_true", help="fail when a test was skipped")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked long, unless it is asked for: what it shows is shown in less time, and less of it, by another test."""
+    if config.getoption("--long"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("long")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

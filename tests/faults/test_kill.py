@@ -13,6 +13,7 @@ MESSAGES = 1000
 PARTITIONS = 2
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 async def test_kills_lose_nothing_and_double_only_what_was_unknown(
     yard: Yard, request: pytest.FixtureRequest

@@ -21,17 +21,17 @@ async def test_a_rate_and_a_total_hold_over_kills_and_a_stall(yard: Yard) -> Non
     sender = stack.start("sender", "sender-0")
     # Three times what the total allows in the test's time.
     await stack.produce(submission(f"u{at}@a.test") for at in range(700))
-    await asyncio.sleep(25)
+    await asyncio.sleep(20)
     scheduler.kill()
     scheduler = stack.start("scheduler", "scheduler-0", wait=False)
-    await asyncio.sleep(20)
+    await asyncio.sleep(12)
     sender.kill()
     sender = stack.start("sender", "sender-0", wait=False)
-    await asyncio.sleep(20)
+    await asyncio.sleep(15)
     sender.signal(signal.SIGSTOP)
-    await asyncio.sleep(20)
+    await asyncio.sleep(15)
     sender.signal(signal.SIGCONT)
-    await asyncio.sleep(35)
+    await asyncio.sleep(20)
     rcpts = receiver.seen("rcpt")
     assert len(rcpts) > 30, "it did send, however busy the machine is"
     by_address = {line["peer"] for line in rcpts}

@@ -13,6 +13,7 @@ PROVIDERS = ("left", "middle", "right")
 MINUTE = 60
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 async def test_a_tenants_total_over_three_partitions_holds_over_kills(yard: Yard) -> None:
     receiver = yard.receiver()

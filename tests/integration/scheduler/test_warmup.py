@@ -22,6 +22,7 @@ def metric(service: Service, name: str, labels: str) -> float:
     return float(found[1]) if found else 0.0
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 async def test_no_day_passes_its_budget_over_kills_of_the_scheduler(yard: Yard) -> None:
     receiver = yard.receiver()
