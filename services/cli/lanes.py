@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from shared.records.lanemap import LaneMap, group_of, in_group, moved, propose
+from shared.records.lanemap import LaneMap, group_in, group_of, in_group, moved, propose
 from shared.runtime.settings import Settings
 
 
@@ -135,7 +135,7 @@ def _groups(
 
 def _beside(grown: LaneMap, lane: str) -> int:
     """Spread the groups of a lane over the partitions."""
-    return (grown.partition(lane) + int(lane.rpartition("@")[2])) % grown.partitions
+    return (grown.partition(lane) + group_in(lane)) % grown.partitions
 
 
 def _unknown(lanes: LaneMap, settings: Settings) -> Refused | None:

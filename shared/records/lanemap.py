@@ -59,7 +59,7 @@ class LaneMap(Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="
     @property
     def groups(self) -> frozenset[int]:
         """Name the slot groups that there are lanes of."""
-        return frozenset(int(lane.rpartition("@")[2]) if "@" in lane else 0 for lane in self.lanes)
+        return frozenset(map(group_in, self.lanes))
 
     def lane(
         self,
@@ -125,6 +125,12 @@ def propose(
     return LaneMap(
         version=version, partitions=partitions, buckets=buckets, lanes=lanes, pools=found
     )
+
+
+def group_in(lane: str) -> int:
+    """Name the slot group of a lane by the lane's name."""
+    _, mark, group = lane.rpartition("@")
+    return int(group) if mark else 0
 
 
 def in_group(lane: str, group: int) -> str:

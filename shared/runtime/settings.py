@@ -469,6 +469,11 @@ class Settings:
         """Find the source of a slot."""
         return self._by_slot.get(slot)
 
+    def source_name(self, slot: int) -> str:
+        """Name the source of a slot, or the slot where it has none any more."""
+        source = self.source_of(slot)
+        return source.name if source else f"slot {slot}"
+
     def smarthost(self, pool: str) -> str | None:
         """Name the smart host of a pool that is one; such a pool has no other source."""
         return self._smarthosts.get(pool)

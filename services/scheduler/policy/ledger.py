@@ -417,7 +417,7 @@ class Ledger:
 
     def lane(self, entry: DeliveryState) -> str:
         """Name the lane that a delivery waits in."""
-        return self._lanes.map.lane_of(self.limit_key(entry))
+        return self._moving.lane(entry)
 
     def awaited(self) -> list[str]:
         """List the lanes that the map gives this partition and that have not been handed over to it."""
@@ -429,8 +429,9 @@ class Ledger:
 
     def spills(self) -> Iterable[tuple[str, str, SpillState]]:
         """Give (limit key or bucket of sites, pool, the day's counts) of every pool that spills over."""
+        groups = self._lanes.map.groups
         for key, pool, counts in self._pairs.spilling.counts(self.now_ns):
-            if self._lanes.decides(key):
+            if any(self._lanes.decides(key, group) for group in groups):
                 yield key, pool, counts
 
     def warmups(self) -> Iterable[tuple[str, int, Status]]:
@@ -448,16 +449,13 @@ class Ledger:
 
     def _pair_events(self) -> list[Event]:
         return [
-            pair_event(news, self._source(news.slot), self.now_ns)
+            pair_event(
+                news,
+                "" if news.slot is None else self._settings.source_name(news.slot),
+                self.now_ns,
+            )
             for news in self._pairs.take_news()
         ]
-
-    def _source(self, slot: int | None) -> str:
-        """Name the source of a slot; none for what is not about one."""
-        if slot is None:
-            return ""
-        source = self._settings.source_of(slot)
-        return source.name if source else f"slot {slot}"
 
     def _waiting(self) -> Iterator[DeliveryState]:
         return (entry for entry in self.entries.values() if entry.open is None)

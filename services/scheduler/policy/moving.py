@@ -50,7 +50,8 @@ class Moving:
 
     # -- deliveries
 
-    def _lane(self, entry: DeliveryState) -> str:
+    def lane(self, entry: DeliveryState) -> str:
+        """Name the lane of a delivery: its destination's, for the slot group that it goes from."""
         lane_map, smarthost = self._lanes.map, self._settings.smarthost(entry.pool)
         group = lane_map.group(entry.pool, entry.to)
         return lane_map.lane(entry.provider, entry.site, entry.domain, smarthost, group)
@@ -60,7 +61,7 @@ class Moving:
         if entry.site is None and self._settings.smarthost(entry.pool) is None:
             # Anybody may ask whose it is. A sender that found another site hands it back: mostly that is decided about here too.
             return True
-        if self._lanes.given(self._lane(entry)):
+        if self._lanes.given(self.lane(entry)):
             return True
         self._astray[entry.id] = None
         return False
@@ -92,7 +93,7 @@ class Moving:
                 break
             entry = self._deliveries.entries[id_]
             max_bytes -= entry.size_bytes
-            partition = self._lanes.map.partition(self._lane(entry))
+            partition = self._lanes.map.partition(self.lane(entry))
             self._forwarded.append(Forwarded(entry, partition, self._lanes.map.version))
             self.departed.add(entry, partition)
             gone.append(entry)

@@ -282,7 +282,7 @@ class Settling:
                 self.now_ns,
                 final=final,
                 outcome=outcome,
-                source=self._source(outcome.slot) if outcome else "",
+                source=self._settings.source_name(outcome.slot) if outcome else "",
                 reason=reason,
                 category=category,
                 relayed=self._settings.smarthost(entry.pool) is not None,
@@ -290,7 +290,3 @@ class Settling:
                 by=by,
             )
         )
-
-    def _source(self, slot: int) -> str:
-        source = self._settings.source_of(slot)
-        return source.name if source else f"slot {slot}"

@@ -90,6 +90,8 @@ def test_what_waits_finds_its_group_when_the_map_changes() -> None:
     room.turn()
     assert room.parts[0].ledger.count("bulk") + room.parts[1].ledger.count("bulk") == 40
     assert room.parts[1].ledger.count("bulk") > 0
+    there = room.parts[1].ledger
+    assert {there.lane(entry) for entry in there.entries.values()} == {LANES[1]}
     room.turn(seconds=90)
     room.turn(seconds=60)
     assert sorted(grant.id for _, grant in room.grants) == sorted(f"d{n}" for n in range(40))
