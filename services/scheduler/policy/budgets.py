@@ -111,6 +111,16 @@ class Budgets:
 
     # -- what is shown
 
+    def standing(self, key: str, slot: int, now_ns: int) -> tuple[WarmupState, Plan] | None:
+        """Give how far a source has come in its schedule, without noting anything; None: it is warm, or never was warmed up."""
+        found = self._find(key, slot)
+        if found is None:
+            return None
+        which, plan = found
+        state = self._states.get(which) or warmup.begin(now_ns)
+        state, _ = warmup.passed(state, plan, now_ns)
+        return None if state.warm else (state, plan)
+
     def statuses(self, now_ns: int) -> Iterator[tuple[str, int, Status]]:
         """Give (provider, smart host or bucket; slot; status) of each budget that has been asked for."""
         for key, slot in list(self._states):

@@ -6,7 +6,8 @@ nobody knows the end of, the one that comes first in ``RANK``: what an operator 
 
 **ETA.** When the last constraint has ended, what waits before it under the same limits goes first. ``Standing`` says how much that is, by
 the order in which turns are given (``fairness``): a fluid picture of it, in which everybody has the share that the turns give him.
-``eta_ns`` divides that by the pace: what the limits allow, or, where they allow more than is taken, what was granted lately.
+``outlook`` says when so many have gone: what each source can send from when it may, by its limits or, where those allow more than is
+taken, by what was granted lately.
 """
 
 from collections.abc import Iterable, Sequence
@@ -35,6 +36,8 @@ class Constraint:
     detail: str = ""
     #: It keeps what is before the delivery as well, so that nothing of that goes meanwhile.
     shared: bool = False
+    #: It is about single sources, of which the first to be free is named: each goes on for itself.
+    by_sources: bool = False
 
 
 def binding(constraints: Sequence[Constraint]) -> Constraint:
@@ -77,10 +80,15 @@ class Standing:
     every: int = 20
 
 
+def ahead_of_tenant(standing: Standing) -> int:
+    """Count what goes before the delivery of its tenant's mail."""
+    own = standing.before + 1
+    return own + _beside(own, standing.line.weight, standing.lines) - 1
+
+
 def ahead(standing: Standing) -> int:
     """Count what goes before the delivery, if nothing comes any more."""
-    own = standing.before + 1
-    of_tenant = own + _beside(own, standing.line.weight, standing.lines)
+    of_tenant = ahead_of_tenant(standing) + 1
     in_class = of_tenant + _beside(of_tenant, standing.tenant.weight, standing.tenants)
     if standing.first:
         # What goes first takes all turns but one in ``every``, as long as there is any.
@@ -129,49 +137,6 @@ class Pace:
         self.last = self.count if passed == 1 else 0
         self.count = 0
         self.window_ns = now_ns - (now_ns - self.window_ns) % _WINDOW_NS
-
-
-def together_ns(intervals: Iterable[int]) -> int | None:
-    """Give the interval of several sources that send side by side; None: there is none that has one."""
-    # Grants per 10^18 ns, in whole numbers.
-    rate = sum(10**18 // interval for interval in intervals if interval > 0)
-    return max(1, 10**18 // rate) if rate else None
-
-
-def drained_ns(supplies: Sequence[tuple[int, int]], before: int) -> int | None:
-    """Say when the one goes before which ``before`` go, where each source sends from its first time on, one in each interval.
-
-    ``supplies``: (first time, interval) of each source; None: there is none.
-    """
-    if not supplies:
-        return None
-
-    def sent(by_ns: int) -> int:
-        return sum((by_ns - first) // each + 1 for first, each in supplies if by_ns >= first)
-
-    low = min(first for first, _ in supplies)
-    high = min(first + before * each for first, each in supplies)
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if sent(middle) > before else (middle + 1, high)
-    return low
-
-
-def eta_ns(now_ns: int, bound: Constraint, before: int, interval_ns: int | None) -> int | None:
-    """Say when a delivery goes that ``bound`` keeps, and before which ``before`` others go, one in each ``interval_ns``.
-
-    None: nobody can say, for it waits for something that is no matter of time, or nothing tells how fast the others go.
-    """
-    if bound.until_ns is None and bound.reason != "credit":
-        return None
-    start = max(now_ns, bound.until_ns or 0)
-    if not before:
-        return start
-    if interval_ns is None:
-        return None
-    return (
-        start + before * interval_ns if bound.shared else max(start, now_ns + before * interval_ns)
-    )
 
 
 # -- the shape of a queue

@@ -4,16 +4,11 @@ It only looks. One delivery costs a look through its own line; what a whole queu
 same for each.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from services.scheduler.policy import outlook
 from services.scheduler.policy.entries import line_of
-from services.scheduler.policy.explain import (
-    Constraint,
-    ahead,
-    binding,
-    drained_ns,
-    eta_ns,
-)
+from services.scheduler.policy.explain import Constraint, Standing, ahead, ahead_of_tenant, binding
 from services.scheduler.policy.lines import FOREVER
 from services.scheduler.policy.orders import Order, Orders
 from services.scheduler.policy.pairlimit import HORIZON_NS
@@ -23,7 +18,9 @@ from shared.runtime.settings import Settings
 
 #: What is kept by something else than its limits: what is before it in its line goes on meanwhile.
 _ALONE = frozenset({"retry", "not_before"})
-#: Constraints of single sources: others of the pool may go on.
+#: In words, what ``Explained.probed`` says.
+_PROBED = "if the destination takes the next probe"
+#: Of single sources: others of the pool may go on.
 _BY_SOURCES = frozenset({"rate", "warmup", "paused", "suspended", "credit", "due"})
 
 
@@ -35,6 +32,8 @@ class Explained:
     eta_ns: int | None
     #: How many go before it, where it waits in a queue.
     before: int | None = None
+    #: The time rests on a probe that is still to be taken: if it is not, it is the next one's.
+    probed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +57,53 @@ class Explaining:
         elif group is not None:
             found += self._in(group, entry, reason, now_ns)
         bound = binding(found or [Constraint("due", entry.id, entry.due_ns, now_ns)])
+        if reason in _ALONE:
+            return self._of_resting(entry, bound, now_ns)
         standing = None if group is None else group.queue.standing(entry.id, now_ns)
         if group is None or standing is None:
-            return Explained(bound, eta_ns(now_ns, bound, 0, None))
-        before, interval = ahead(standing), self.queues.interval_ns(group, now_ns)
-        if bound.reason in _BY_SOURCES:
-            # Each source of the pool goes on from when it may; the first of them to may named the reason.
-            drained = drained_ns(self.queues.supplies(group, now_ns), before)
-            if drained is not None:
-                return Explained(bound, max(drained, now_ns), before)
-        return Explained(bound, eta_ns(now_ns, bound, before, interval), before)
+            until = bound.until_ns
+            return Explained(bound, None if until is None else max(now_ns, until))
+        before = ahead(standing)
+        if bound.until_ns is None and not bound.by_sources:
+            return Explained(bound, None, before)
+        # Each source of the pool goes on from when it may; the first of them to may named the reason.
+        opens = now_ns if bound.by_sources else max(now_ns, bound.until_ns or 0)
+        seen = outlook.of(self.queues, group, before, now_ns, opens)
+        if seen.goes_ns is None:
+            return Explained(bound, None, before)
+        probed = seen.probed or (bound.reason == "suspended" and not bound.by_sources)
+        if probed:
+            bound = replace(bound, detail=_PROBED)
+        eta = max(seen.goes_ns, opens, self._by_parts(group, entry, standing, now_ns))
+        return Explained(bound, max(eta, bound.until_ns or 0), before, probed)
+
+    def _of_resting(self, entry: DeliveryState, bound: Constraint, now_ns: int) -> Explained:
+        """Explain one whose time comes: what is in its group by then, and what would be ready before it, goes first."""
+        if bound.until_ns is None:
+            return Explained(bound, None)
+        eta = max(now_ns, bound.until_ns)
+        group = self.queues.group_of(entry)
+        if group is not None and not bound.shared:
+            before = ahead(group.queue.joining(line_of(entry), now_ns))
+            seen = outlook.of(self.queues, group, before, now_ns, now_ns)
+            return Explained(bound, max(eta, seen.goes_ns or 0), None, seen.probed)
+        return Explained(bound, eta)
+
+    def _by_parts(self, group: Group, entry: DeliveryState, standing: Standing, now_ns: int) -> int:
+        """Say when the limits of its tenant and its sending domain let a delivery go."""
+        line, goes = line_of(entry), now_ns
+        before = ahead_of_tenant(standing)
+        for each in self.queues.parts.bounds(group.limit_key, line, now_ns):
+            others = (
+                self.queues.groups() if each.everywhere else self.queues.of_key(group.limit_key)
+            )
+            beside = sum(
+                min(other.queue.waiting(line.class_, line.tenant), before + 1)
+                for other in others
+                if other is not group
+            )
+            goes = max(goes, each.first_ns + (before + beside) * each.interval_ns)
+        return goes
 
     def _out(self, entry: DeliveryState, reason: str) -> Constraint:
         if entry.open is None:
@@ -109,7 +145,16 @@ class Explaining:
         if group.reason == "due":
             until = now_ns
         scope = f"{group.limit_key} from pool {group.pool}"
-        return [Constraint(group.reason, scope, group.since_ns or None, until, shared=True)]
+        return [
+            Constraint(
+                group.reason,
+                scope,
+                group.since_ns or None,
+                until,
+                shared=True,
+                by_sources=group.reason in _BY_SOURCES,
+            )
+        ]
 
 
 def _paused(pause: Order) -> Constraint:

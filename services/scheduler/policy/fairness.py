@@ -254,33 +254,55 @@ class DueQueue:
         item = self._items.get(delivery_id)
         if item is None:
             return None
-        line = item[3]
-        tenant, when = line.tenant, max(now_ns, item[0])
+        line, when = item[3], max(now_ns, item[0])
         waits = itertools.chain(line.run[line.start :], line.later)
-        ready = {each: self._share(each, when) for each in self._lines.values() if each is not line}
-        lines = [share for each, share in ready.items() if each.tenant is tenant]
-        others: dict[Tenant, int] = {}
-        classes: dict[str, int] = {}
-        for each, share in ready.items():
-            classes[each.key.class_] = classes.get(each.key.class_, 0) + share.ready
-            if each.tenant is not tenant and each.key.class_ == line.key.class_:
-                others[each.tenant] = others.get(each.tenant, 0) + share.ready
-        rank = _rank(line.key.class_)
+        before = sum(1 for each in waits if each[:2] < item[:2] and self._alive(each))
+        return self._standing(line.key, line, before, when)
+
+    def joining(self, key: Line, now_ns: int) -> Standing:
+        """Say the same of one that comes now."""
+        line = self._lines.get(key)
+        before = 0 if line is None else self._share(line, now_ns, line).ready
+        return self._standing(key, line, before, now_ns)
+
+    def _standing(self, key: Line, line: Waiting | None, before: int, when: int) -> Standing:
+        mine, rank, weights = (key.class_, key.tenant), _rank(key.class_), self._order.weights
+        lines: list[Share] = []
+        others: dict[str, int] = {}
+        first = behind = count = 0
+        for each in self._lines.values():
+            its = each.key
+            if its[:2] == mine:
+                count += each.count
+                if each is not line:
+                    lines.append(self._share(each, when, line))
+            elif ready := self._share(each, when, None).ready:
+                if its.class_ == key.class_:
+                    others[its.tenant] = others.get(its.tenant, 0) + ready
+                elif _rank(its.class_) < rank:
+                    first += ready
+                else:
+                    behind += ready
         return Standing(
-            before=sum(1 for each in waits if each[:2] < item[:2] and self._alive(each)),
-            line=Share(line.count, line.weight),
+            before=before,
+            line=Share(
+                0 if line is None else line.count, weights.streams.get((key.tenant, key.stream), 1)
+            ),
             lines=lines,
-            tenant=Share(tenant.count, tenant.weight),
-            tenants=[Share(count, each.weight) for each, count in others.items()],
-            first=sum(count for name, count in classes.items() if _rank(name) < rank),
-            behind=sum(count for name, count in classes.items() if _rank(name) > rank),
+            tenant=Share(count, weights.tenants.get(key.tenant, 1)),
+            tenants=[Share(n, weights.tenants.get(name, 1)) for name, n in others.items()],
+            first=first,
+            behind=behind,
             every=self._order.every,
         )
 
-    def _share(self, line: Waiting, when_ns: int) -> Share:
+    def _share(self, line: Waiting, when_ns: int, beside: Waiting | None) -> Share:
+        """Count what is ready; also what is shut by the same as the line ``beside`` it, with which it opens."""
         head = self._head(line)
         shut = line.shut or line.tenant.shut
-        ready = head is not None and head[0] <= when_ns and shut is None
+        own = None if beside is None else beside.shut or beside.tenant.shut
+        goes = shut is None or (own is not None and own.why == shut.why)
+        ready = head is not None and head[0] <= when_ns and goes
         return Share(line.count if ready else 0, line.weight)
 
     # -- choosing

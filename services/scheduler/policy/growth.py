@@ -13,7 +13,7 @@ from shared.records.outcome import Outcome
 from shared.runtime.settings import Limit, Rate
 
 _S: Final = 1_000_000_000
-_DOUBLING_NS: Final = 10 * _S
+DOUBLING_NS: Final = 10 * _S
 #: Nobody's patience is tried by less; beyond it the destination is as any that is known.
 GROWN: Final = Rate(6000, 60 * _S)
 IDLE_NS: Final = 30 * 86_400 * _S
@@ -21,7 +21,7 @@ IDLE_NS: Final = 30 * 86_400 * _S
 
 def rate(start: Rate, good: int) -> Rate:
     """Give the rate after ``good`` messages that were taken."""
-    more = good * start.period_ns // _DOUBLING_NS
+    more = good * start.period_ns // DOUBLING_NS
     return Rate(start.count + more, start.period_ns, start.burst)
 
 
@@ -29,7 +29,7 @@ def enough(start: Rate, top: Rate | None) -> int:
     """Say after how many messages ``top`` (None: ``GROWN``) is reached: from then on nothing is held back."""
     top = GROWN if top is None else top
     missing = -(-top.count * start.period_ns // top.period_ns) - start.count
-    return max(0, -(-missing * _DOUBLING_NS // start.period_ns))
+    return max(0, -(-missing * DOUBLING_NS // start.period_ns))
 
 
 def heard(good: int, whole: Limit, outcome: Outcome) -> int:

@@ -189,6 +189,14 @@ class Pairs:
         del provider  # The key is the provider's name where there is one.
         return self._limit(self._pairs.get((key, slot)), key, slot)
 
+    def known(self, key: str, slot: int) -> Pair | None:
+        """Give what is known of a pair; None: it was never used."""
+        return self._pairs.get((key, slot))
+
+    def whole(self, key: str, slot: int) -> PairLimit:
+        """Give what holds for (key, slot) but for what it has learnt."""
+        return self._configured.of(key, slot, 0)
+
     def _limit(self, pair: Pair | None, key: str, slot: int) -> PairLimit:
         if pair is None or pair.backoff is None:
             return self._configured.of(key, slot, 0 if pair is None else pair.good)

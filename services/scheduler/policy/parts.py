@@ -39,6 +39,15 @@ class _Limit:
     crosses: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """One token in each interval, the first at ``first_ns``; for mail to all destinations, or to this one."""
+
+    first_ns: int
+    interval_ns: int
+    everywhere: bool
+
+
 class Parts:
     """All of one partition."""
 
@@ -128,6 +137,15 @@ class Parts:
             end = until + self._window_ns
             last = end if last is None else min(last, end)
         return None if last is None else Start(first, last)
+
+    def bounds(self, limit_key: str, line: Line, now_ns: int) -> Iterator[Bound]:
+        """Give how fast the limits of a line let it go, if it is alone; of one that crosses partitions, if no other wants it."""
+        for limit in self._of(limit_key, line):
+            first = (
+                now_ns if limit.crosses else self._totals.earliest(limit.name, limit.rate, now_ns)
+            )
+            everywhere = line.tenant in self._everywhere and limit is self._everywhere[line.tenant]
+            yield Bound(first, limits.interval_ns(limit.rate), everywhere)
 
     def _of(self, limit_key: str, line: Line) -> Iterator[_Limit]:
         for found in (

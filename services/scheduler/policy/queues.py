@@ -14,16 +14,15 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Final
 
-from services.scheduler.policy import limits, rotation
+from services.scheduler.policy import rotation
 from services.scheduler.policy.asleep import Asleep
 from services.scheduler.policy.deliveries import urgent_from_ns
 from services.scheduler.policy.entries import line_of
-from services.scheduler.policy.explain import Pace, together_ns
+from services.scheduler.policy.explain import Pace
 from services.scheduler.policy.fairness import DueQueue, Order
 from services.scheduler.policy.lanes import Lanes
 from services.scheduler.policy.lines import FOREVER, Check, Gate, Line, together
 from services.scheduler.policy.orders import LOOKED, Orders
-from services.scheduler.policy.pairlimit import HORIZON_NS
 from services.scheduler.policy.pairs import Full, Pairs, Room
 from services.scheduler.policy.parts import Parts
 from services.scheduler.policy.steering import Steering, first_tags, goes_first
@@ -286,57 +285,18 @@ class Queues:
         group = self._groups.get(self._key(entry))
         return group if group is not None and entry.id in group.queue else None
 
-    def interval_ns(self, group: Group, now_ns: int) -> int | None:
-        """Give the time between two deliveries of a group as its limits allow it, or as it was of late; None: nobody knows."""
-        slots = [slot for slot, _ in self._slots(group, self._blocked(group)[0])]
-        held = [
-            self.pairs.limit(group.provider, group.limit_key, slot)
-            for slot in slots
-            if slot in self._live
-        ]
-        late = group.pace.interval_ns(now_ns)
-        if not held:
-            return late
-        total = held[0].total_rate
-        allowed = None
-        if all(each.rate is not None for each in held):
-            allowed = together_ns(each.spacing_ns for each in held)
-        if total is not None:
-            allowed = max(allowed or 0, limits.interval_ns(total))
-        if allowed is None or (group.reason == "credit" and late is not None):
-            return late
-        # The groups of a key take turns.
-        crowd = sum(1 for key in self._by_key[group.limit_key] if self._groups[key].reason != "due")
-        return allowed * max(1, crowd)
+    def group_of(self, entry: DeliveryState) -> Group | None:
+        """Give the group that a delivery belongs to, whether it waits there yet or not."""
+        return self._groups.get(self._key(entry))
 
-    def supplies(self, group: Group, now_ns: int) -> list[tuple[int, int]]:
-        """Give (when, interval) of each source that sends for a group by a rate, from when it may; none, where one has no rate."""
-        found: list[tuple[int, int]] = []
-        crowd = max(
-            1, sum(1 for key in self._by_key[group.limit_key] if self._groups[key].reason != "due")
-        )
-        for slot, _ in self._slots(group, self._blocked(group)[0]):
-            epoch = self._live.get(slot)
-            if epoch is None:
-                continue
-            limit = self.pairs.limit(group.provider, group.limit_key, slot)
-            if limit.rate is None:
-                return []
-            first, interval = now_ns, limit.spacing_ns
-            match self.pairs.room(group.provider, group.limit_key, slot, epoch, now_ns):
-                case Room(t0_ns=t0):
-                    first = t0
-                case Full(until_ns=None, why=why) if why != "credit":
-                    continue  # A probe is under way, and nobody knows what it will say.
-                case Full(until_ns=until, why=why):
-                    first = now_ns if until is None else until
-                    if why == "rate":
-                        first += HORIZON_NS
-                    elif why == "warmup":
-                        # Its budget gives the next as late again.
-                        interval = max(interval, first - now_ns)
-            found.append((first, interval * crowd))
-        return found
+    def of_key(self, limit_key: str) -> list[Group]:
+        """Give the groups that wait under a key's limits."""
+        return [self._groups[key] for key in self._by_key.get(limit_key, ())]
+
+    def senders(self, group: Group) -> list[tuple[int, int]]:
+        """Give (slot, epoch) of the sources that may send for a group, as far as they are there and no order pauses them."""
+        slots = (slot for slot, _ in self._slots(group, self._blocked(group)[0]))
+        return [(slot, self._live[slot]) for slot in slots if slot in self._live]
 
     def next_ns(self) -> int:
         """Say when a group is due to be looked at, or something wakes."""

@@ -69,6 +69,14 @@ class Sites:
                 open_ns, why = at, reason
         return open_ns, why
 
+    def pace(self, limit_key: str, site: str, slot: int, now_ns: int) -> tuple[int, int]:
+        """Say from when on a slot may send, and the time between two; of what counts over all, as if it were alone."""
+        first, interval = now_ns, 0
+        for name, rate, _ in self._limits(limit_key, site, slot):
+            first = max(first, self._totals.earliest(name, rate, now_ns))
+            interval = max(interval, limits.interval_ns(rate))
+        return first, interval
+
     def spend(self, limit_key: str, site: str, slot: int, now_ns: int) -> Start:
         """Spend the tokens of an attempt that ``earliest`` allows now."""
         first, last = now_ns, None

@@ -136,7 +136,7 @@ def token(state: WarmupState, plan: Plan, at_ns: int, skew_ns: int) -> Token | S
     tomorrow = Spent(ends + 2 * skew_ns)
     if state.used >= plan.budget(state):
         return tomorrow
-    interval = _interval_ns(state, plan)
+    interval = interval_ns(state, plan)
     free = spacing.earliest(state.pace_ns, interval, 1, begins)
     t0 = max(free, at_ns)
     return Token(t0, free + interval // 2, ends) if t0 + _LEAST_LEASE_NS <= ends else tomorrow
@@ -149,7 +149,8 @@ def spend(state: WarmupState, t0_ns: int) -> WarmupState:
     return msgspec.structs.replace(state, used=state.used + 1, pace_ns=t0_ns, last=state.day)
 
 
-def _interval_ns(state: WarmupState, plan: Plan) -> int:
+def interval_ns(state: WarmupState, plan: Plan) -> int:
+    """Give the time between two grants of the day."""
     return -(-plan.schedule.hours * _H // max(1, plan.budget(state)))
 
 

@@ -25,6 +25,7 @@ from shared.protocol.control import ControlView
 from shared.records.control import Claim, Heartbeat
 from shared.records.grant import Grant
 from shared.records.lanemap import propose
+from shared.records.outcome import Outcome
 from shared.runtime.settings import Settings
 
 _MS: Final = 1_000_000
@@ -171,7 +172,8 @@ class Engine:
         if self._said:
             return 0
         arrival = self._next[0] if self._next is not None else FOREVER
-        return min(arrival, self._ledger.next_ns())
+        asked = self.forecasts.next_ns if self._ledger.entries else FOREVER
+        return min(arrival, self._ledger.next_ns(), asked)
 
     def _round(self, now_ns: int) -> None:
         ledger, measures = self._ledger, self.measures
@@ -181,6 +183,10 @@ class Engine:
         ledger.begin(now_ns)
         said, self._said = self._said, []
         for stamp_ns, record, window in said:
+            if isinstance(record, Outcome) and (record.warns or record.result == "pair_failed"):
+                entry = ledger.entries.get(record.id)
+                if entry is not None:
+                    self.forecasts.refused(ledger.limit_key(entry))
             ledger.on_outcome(stamp_ns, record)
             if window is not None and window.heard_ns > now_ns:
                 window.heard_ns = now_ns

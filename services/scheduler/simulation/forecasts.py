@@ -3,9 +3,13 @@
 Every few minutes some that wait are drawn and explained. Of each that goes later on its error is the difference between the two times, as
 a part of how long it still had to wait; one that goes soon says nothing, for a round and a turn are then the most of it. What arrives
 after the question can only make it later where order says so: the answer is for a queue to which nothing comes.
+
+An answer that rests on a probe says what holds if that is taken. Where it was not, nothing is judged, and the answer is counted as
+``unfounded``: whether a host that is away comes back is nothing that a queue knows.
 """
 
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -26,6 +30,9 @@ class Asked:
     at_ns: int
     eta_ns: int
     reason: str
+    key: str
+    #: It holds if the next probe is taken.
+    probed: bool
 
 
 @dataclass(slots=True)
@@ -35,16 +42,19 @@ class Forecasts:
     rng: random.Random
     #: Reason -> errors, as parts of the wait.
     errors: dict[str, list[float]] = field(default_factory=dict)
+    #: Reason -> answers that rested on a probe which was not taken.
+    unfounded: Counter[str] = field(default_factory=Counter)
     #: Answers that named no time.
     endless: int = 0
+    #: When some are drawn next.
+    next_ns: int = 0
     _asked: dict[str, Asked] = field(default_factory=dict)
-    _next_ns: int = 0
 
     def ask(self, ledger: Ledger, now_ns: int) -> None:
         """Draw some of what waits, when it is time to."""
-        if now_ns < self._next_ns:
+        if now_ns < self.next_ns:
             return
-        self._next_ns = now_ns + _EVERY_NS
+        self.next_ns = now_ns + _EVERY_NS
         count = len(ledger.entries)
         wanted = sorted(self.rng.sample(range(count), min(count, _DRAWN)))
         ids = iter(ledger.entries)
@@ -62,7 +72,15 @@ class Forecasts:
         if said.eta_ns is None:
             self.endless += 1
         else:
-            self._asked[id_] = Asked(now_ns, said.eta_ns, said.bound.reason)
+            key = ledger.limit_key(entry)
+            self._asked[id_] = Asked(now_ns, said.eta_ns, said.bound.reason, key, said.probed)
+
+    def refused(self, key: str) -> None:
+        """Take it that a destination did not answer, or took no mail: what was said on the condition that it would is void."""
+        for id_, asked in list(self._asked.items()):
+            if asked.probed and asked.key == key:
+                self.unfounded[asked.reason] += 1
+                del self._asked[id_]
 
     def went(self, id_: str, t0_ns: int) -> None:
         """Take it that a delivery may start at ``t0_ns``."""

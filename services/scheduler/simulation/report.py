@@ -60,6 +60,8 @@ class Forecast:
     asked: int
     median: float
     p90: float
+    #: Not judged, because they rested on a probe that was not taken.
+    unfounded: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,8 @@ def _forecasts(result: Result) -> list[Forecast]:
     for reason, errors in sorted(result.forecasts.errors.items()):
         errors.sort()
         middle, most = errors[len(errors) // 2], errors[len(errors) * 9 // 10]
-        found.append(Forecast(reason, len(errors), round(middle, 3), round(most, 3)))
+        unfounded = result.forecasts.unfounded[reason]
+        found.append(Forecast(reason, len(errors), round(middle, 3), round(most, 3), unfounded))
     return found
 
 
@@ -282,6 +285,11 @@ def sentences(report_: Report) -> list[str]:
         said.append(f"sent above a warm-up budget: {report_.above_warmup}")
     said += [
         f"when mail goes that waits for {each.reason}: wrong by {each.median:.0%} of the wait, one in ten by {each.p90:.0%} ({each.asked})"
+        + (
+            f"; {each.unfounded} more rested on a probe that was not taken"
+            if each.unfounded
+            else ""
+        )
         for each in report_.forecasts
     ]
     if report_.jain is not None and report_.jain_worst is not None:

@@ -16,9 +16,6 @@ from services.scheduler.policy.explain import (
     ahead,
     binding,
     column,
-    drained_ns,
-    eta_ns,
-    together_ns,
 )
 from services.scheduler.policy.fairness import DueQueue, Order
 from services.scheduler.policy.lines import Line
@@ -51,20 +48,6 @@ def test_the_last_to_end_binds_and_what_nobody_knows_the_end_of_ends_last(
         bound.until_ns is None or (each.until_ns is not None and each.until_ns <= bound.until_ns)
         for each in constraints
     )
-
-
-@given(CONSTRAINTS, st.integers(0, 100), st.none() | st.integers(1, 50), st.integers(0, 20))
-def test_nothing_goes_before_what_binds_it_has_ended_nor_in_the_past(
-    constraints: list[Constraint], before: int, interval: int | None, now: int
-) -> None:
-    bound = binding(constraints)
-    eta = eta_ns(now, bound, before, interval)
-    if eta is None:
-        assert bound.until_ns is None or (before and interval is None)
-    else:
-        assert eta >= now
-        assert bound.until_ns is not None
-        assert eta >= bound.until_ns
 
 
 MAIL = st.lists(
@@ -114,22 +97,6 @@ def test_a_pace_is_that_of_the_last_minute(rate: int, minutes: int) -> None:
     assert found is not None
     assert abs(found - interval) <= interval // 5 + 1
     assert pace.interval_ns(now + 300 * S) is None
-
-
-@given(
-    st.lists(st.tuples(st.integers(0, 50), st.integers(1, 20)), min_size=1, max_size=4),
-    st.integers(0, 40),
-)
-def test_what_is_before_is_sent_by_all_sources_each_from_its_time_on(
-    supplies: list[tuple[int, int]], before: int
-) -> None:
-    times = sorted(first + turn * each for first, each in supplies for turn in range(before + 1))
-    assert drained_ns(supplies, before) == times[before]
-
-
-def test_sources_side_by_side_are_as_fast_as_all_of_them() -> None:
-    assert together_ns([30, 30, 30]) == 10
-    assert together_ns([]) is None
 
 
 def test_an_age_is_in_one_column_and_too_many_names_are_others() -> None:
@@ -197,6 +164,51 @@ def test_a_retry_goes_at_its_time_and_a_pause_binds_longer() -> None:
     assert (found.bound.reason, found.eta_ns) == ("directive", entry.due_ns + S)
     assert found.bound.detail == f"{pause.id}, ordered by ada: why"
     assert found.bound.since_ns == world.now
+
+
+def test_what_a_pause_with_an_end_keeps_goes_after_it_at_the_pace_of_its_limits() -> None:
+    world = World(make_settings(big=LimitRow(rate=Rate(60, 60 * S))))
+    until = world.now + 600 * S
+    order(world, "pause", provider="big", expires_ns=until)
+    for at in range(60):
+        world.deliver(f"d{at}", pool="one")
+    world.turn(1)
+    found = [world.ledger.explain(entry) for entry in world.ledger.entries.values()]
+    assert {each.bound.reason for each in found} == {"directive"}
+    assert sorted(each.before for each in found) == list(range(60))  # type: ignore[type-var]
+    last = max(found, key=lambda each: each.before or 0)
+    assert last.eta_ns is not None
+    assert abs(last.eta_ns - (until + 59 * S)) <= 3 * S
+
+
+def test_a_retry_goes_behind_what_waits_by_then() -> None:
+    world = World(make_settings(big=LimitRow(rate=Rate(6, 60 * S))))
+    world.deliver("first", pool="one")
+    world.turn(11)
+    world.answer(world.only(), "deferred")
+    for at in range(120):
+        world.deliver(f"d{at}", pool="one")
+    world.turn(1)
+    found, now = world.ledger.explain(world.ledger.entries["first"]), world.ledger.now_ns
+    assert (found.bound.reason, found.probed) == ("retry", False)
+    assert found.eta_ns is not None
+    assert abs(found.eta_ns - (now + 1200 * S)) <= 30 * S
+
+
+def test_what_waits_for_a_probe_says_so() -> None:
+    world = World()
+    world.deliver("d1", pool="one")
+    world.turn()
+    world.answer(world.only(), "pair_failed")
+    for at in range(20):
+        world.deliver(f"e{at}", pool="one")
+    world.turn(1)
+    found = world.ledger.explain(world.ledger.entries["e19"])
+    assert (found.bound.reason, found.probed) == ("paused", True)
+    assert found.bound.detail == "if the destination takes the next probe"
+    # The first of them is the probe, and goes when the pause is over whatever comes of it.
+    first = world.ledger.explain(world.ledger.entries["d1"])
+    assert (first.before, first.eta_ns) == (0, first.bound.until_ns)
 
 
 @pytest.mark.parametrize(
