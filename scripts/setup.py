@@ -28,6 +28,8 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 LOCK: Final = ROOT / "requirements.lock"
 CHART_TOOLS: Final = ROOT / "helm" / "tools.lock"
 POLICY: Final = Path("/usr/sbin/policy-rc.d")
+#: Packages that would start something at the next boot.
+SERVICES: Final = {"postfix", "opendkim", "haproxy", "prometheus", "unbound"}
 PYTHON_AT_LEAST: Final = (3, 11)
 
 
@@ -139,6 +141,12 @@ NEEDS: Final = (
         required=False,
     ),
     Need(
+        "prometheus",
+        program("promtool"),
+        "the chart's alerts and the autoscaler's question are not tried",
+        required=False,
+    ),
+    Need(
         "opendkim",
         program("opendkim"),
         "make bench has no reference, and only dkimpy judges signatures",
@@ -188,9 +196,7 @@ def install(packages: list[str]) -> None:
             if done.returncode != 0:
                 say(f"{' '.join(words)} failed:\n{done.stdout}")
                 return
-    services = [
-        package for package in packages if package in {"postfix", "opendkim", "haproxy", "unbound"}
-    ]
+    services = [package for package in packages if package in SERVICES]
     if services and Path("/run/systemd/system").is_dir():
         subprocess.run(["systemctl", "--quiet", "disable", *services], check=False)
 

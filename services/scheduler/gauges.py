@@ -59,7 +59,7 @@ class Gauges:
                 *self._partitions(),
                 self._pauses(),
                 *self._reputation(),
-                self._vacant(),
+                *self._vacant(),
                 *self._warmups(),
             ]
             self._counted_ns = now
@@ -155,10 +155,18 @@ class Gauges:
         pairs = [worker.ledger.pairs for worker in self.workers.values()]
         return reputation_gauges(self.settings, pairs, self.clock.now_ns())
 
-    def _vacant(self) -> GaugeMetricFamily:
+    def _vacant(self) -> Iterable[GaugeMetricFamily]:
         vacant = family("slot_vacant", "1 where no sender is ready for the source", ("source",))
+        pools = family("pool_sources", "Sources of a pool, by state", ("pool", "state"))
         fresh, now = self.settings.timing.fresh_ns, self.clock.now_ns()
+        alone = set()
         for source in self.settings.sources.values():
             nobody = self.view.live_epoch(source.slot, now, fresh) is None
             vacant.add_metric((source.name,), nobody)
-        return vacant
+            if nobody:
+                alone.add(source.name)
+        for pool in self.settings.pools.values():
+            lacking = len(alone & pool.sources.keys())
+            pools.add_metric((pool.name, "vacant"), lacking)
+            pools.add_metric((pool.name, "ready"), len(pool.sources) - lacking)
+        return vacant, pools

@@ -93,6 +93,7 @@ class Slots:
     _producer: Producer | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _draining: bool = False
+    _idle: bool = False
     _looking: asyncio.TaskGroup | None = None
 
     def __post_init__(self) -> None:
@@ -162,12 +163,22 @@ class Slots:
         return [slot.source.name for slot in self.slots.values() if slot.owner.acting(mono)]
 
     def idle_by_share(self) -> bool:
-        """Say whether this process has nothing to own: all slots are floating, and others have them."""
+        """Say whether this process has nothing to own: others have the floating slots, and no fixed one can be used here."""
         return (
-            len(self.sharing.slots) == len(self.slots) > 0
+            len(self.sharing.slots) > 0
             and self.sharing.settled()
-            and not any(slot.owner.wanted for slot in self.slots.values())
+            and not any(
+                slot.owner.wanted if slot.source.floating else slot.usable is not False
+                for slot in self.slots.values()
+            )
         )
+
+    def _tell_idle(self) -> None:
+        """Log that there is nothing to do here, once each time that it begins."""
+        idle = not self._draining and not self.owned() and self.idle_by_share()
+        if idle and not self._idle:
+            self.log.info("idle", floating=len(self.sharing.slots))
+        self._idle = idle
 
     # -- the loop
 
@@ -194,6 +205,7 @@ class Slots:
                 for slot in self.slots.values():
                     self._turn(slot)
                 await self._retire()
+                self._tell_idle()
                 await self.clock.sleep(_TURN_S)
         finally:
             await self._close()
