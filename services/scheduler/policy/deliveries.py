@@ -33,8 +33,10 @@ class Deliveries:
         there = self.entries.__contains__
         self._offsets: defaultdict[str, Offsets] = defaultdict(lambda: Offsets(there))
         self._counts: Counter[str] = Counter()
-        self._expiries = Agenda(self._expires_ns, there)
-        self._urgent = Agenda(self._urgent_from_ns, there)
+        #: Those whose time is not nearly over by when it is, and the others by when it is over.
+        self._calm = Agenda(self._urgent_from_ns, there)
+        self._urgent = Agenda(self._expires_ns, there)
+        self._now_ns = 0
         self._dirty: set[str] = set()
 
     def restore(self, entry: DeliveryState) -> None:
@@ -51,16 +53,18 @@ class Deliveries:
         self.entries.add(entry)
         self._counts[entry.class_] += 1
         self._offsets[entry.class_].add(entry.offset, entry.id)
-        self._expiries.add(entry.expires_ns, entry.id)
-        self._urgent.add(urgent_from_ns(self._settings, entry), entry.id)
+        self._calm.add(urgent_from_ns(self._settings, entry), entry.id)
 
     def drop(self, entry: DeliveryState) -> None:
         """Forget one that ended here."""
         self.entries.drop(entry.id)
         self._counts[entry.class_] -= 1
         self._offsets[entry.class_].leave(entry.offset)
-        self._expiries.leave(entry.expires_ns)
-        self._urgent.leave(urgent_from_ns(self._settings, entry))
+        calm_until = urgent_from_ns(self._settings, entry)
+        if calm_until > self._now_ns:
+            self._calm.leave(calm_until)
+        else:
+            self._urgent.leave(entry.expires_ns)
         self._dirty.add(entry.id)
 
     def touch(self, entry: DeliveryState) -> None:
@@ -89,19 +93,23 @@ class Deliveries:
 
     # -- time
 
-    def over(self, now_ns: int) -> Iterator[DeliveryState]:
-        """Give each whose time is over, once; a portion of them where there are many."""
-        for id_ in self._expiries.due(now_ns, _PORTION):
-            yield self.entries[id_]
-
     def urgent(self, now_ns: int) -> Iterator[DeliveryState]:
         """Give each whose time is nearly over, once; a portion of them where there are many."""
+        self._now_ns = now_ns
+        for id_ in self._calm.due(now_ns, _PORTION):
+            entry = self.entries[id_]
+            self._urgent.add(entry.expires_ns, id_)
+            yield entry
+
+    def over(self, now_ns: int) -> Iterator[DeliveryState]:
+        """Give each whose time is over, once, of those that were ``urgent``; a portion of them where there are many."""
         for id_ in self._urgent.due(now_ns, _PORTION):
             yield self.entries[id_]
 
-    def next_over_ns(self) -> int | None:
-        """Say when to ask again: at the next one's time, or a little before."""
-        return self._expiries.next_ns()
+    def next_ns(self) -> int | None:
+        """Say when to ask again for what is urgent or over: at the next one's time, or a little before."""
+        times = (self._calm.next_ns(), self._urgent.next_ns())
+        return min((at for at in times if at is not None), default=None)
 
     def _expires_ns(self, id_: str) -> int | None:
         entry = self.entries.get(id_)

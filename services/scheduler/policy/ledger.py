@@ -196,12 +196,12 @@ class Ledger:
             self._settling.place_anew(self.entries[id_])
         self._hand.receive(self.now_ns)
         self._queues.refresh(self.now_ns)
+        for entry in self._deliveries.urgent(self.now_ns):
+            self._queues.urge(entry)
         for entry in self._deliveries.over(self.now_ns):
             # An open one is looked at again when it is settled.
             if entry.open is None:
                 self._settling.end(entry, "expired", reason="its time was over")
-        for entry in self._deliveries.urgent(self.now_ns):
-            self._queues.urge(entry)
 
     def on_delivery(self, class_: str, offset: int, record: Delivery) -> None:
         """Take a record of mail.deliveries.``class_``."""
@@ -364,7 +364,7 @@ class Ledger:
         """Say when the next round is due although nothing arrives."""
         if self._moving.pending:
             return self.now_ns
-        times = (self._deliveries.next_over_ns(), self._settling.unresolved.next_ns())
+        times = (self._deliveries.next_ns(), self._settling.unresolved.next_ns())
         return min(
             [self._queues.next_ns(), self.orders.next_ns(), *(at for at in times if at is not None)]
         )

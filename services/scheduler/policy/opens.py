@@ -51,8 +51,8 @@ class OpenGrants:
         self._deadlines = [each for each in self._deadlines if each[1] in there]
         heapq.heapify(self._deadlines)
 
-    def close(self, entry: DeliveryState, grant: Open) -> None:
-        """Forget a grant that is settled: its credit is free, and its key is looked at again."""
+    def close(self, entry: DeliveryState, grant: Open) -> str:
+        """Forget a grant that is settled: its credit is free, and its limit key, which is given, is looked at again."""
         entry.open = None
         ids = self._ids[grant.slot, grant.epoch]
         if entry.id in ids:
@@ -63,6 +63,7 @@ class OpenGrants:
         key = self._queues.limit_key(entry)
         self._pairs.closed(key, grant, entry.size_bytes)
         self._queues.wake(key)
+        return key
 
     def lapsed(
         self, entries: Mapping[str, DeliveryState], log_time_ns: int

@@ -68,15 +68,18 @@ class Settling:
 
     def outcome(self, entry: DeliveryState, grant: Open, outcome: Outcome) -> None:
         """Settle the attempt that ``outcome`` names."""
-        key = self._queues.limit_key(entry)
-        self._close(entry, grant)
+        key = self._opens.close(entry, grant)
         if self._pairs.hear(entry, key, grant, outcome, self.now_ns):
             self._queues.wake(key)
         if self._pairs.domains.hear(entry, key, grant, outcome, self.now_ns):
             self._queues.reopen(self.now_ns, key)
+        if outcome.result == "delivered" or outcome.result == "bounced":
+            # It was open, so it waits nowhere.
+            self._say(outcome.result, entry, outcome=outcome, final=True)
+            self._deliveries.drop(entry)
+            return
+        self._deliveries.touch(entry)
         match outcome.result:
-            case "delivered" | "bounced":
-                self.end(entry, outcome.result, outcome=outcome)
             case "pair_failed":
                 self.replan(entry, self.now_ns)
             case "deferred":
