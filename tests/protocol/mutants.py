@@ -171,7 +171,7 @@ class _UnspentPairs(Pairs):
 
 class _OtherPairs(Ledger):
     def _use(self, pairs: Pairs) -> None:
-        self._pairs = self._queues.pairs = self._opens._pairs = pairs
+        self._pairs = self._queues.pairs = self._queues.sources.pairs = self._opens._pairs = pairs
         self._settling._pairs = self._moving._pairs = pairs
 
 
@@ -184,8 +184,8 @@ class GrantsAtOnce(_OtherPairs):
 
 
 class _LastingPairs(Pairs):
-    def window_ns(self, provider: str | None, key: str, slot: int) -> int | None:
-        window = super().window_ns(provider, key, slot)
+    def window_ns(self, limit: PairLimit) -> int | None:
+        window = super().window_ns(limit)
         return None if window is None else self.settings.timing.lease_ns
 
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from services.scheduler.policy import outlook
 from services.scheduler.policy.entries import line_of
 from services.scheduler.policy.explain import Constraint, Standing, ahead, ahead_of_tenant, binding
+from services.scheduler.policy.group import Group
 from services.scheduler.policy.lines import FOREVER
 from services.scheduler.policy.orders import Order, Orders
 from services.scheduler.policy.pairlimit import HORIZON_NS
-from services.scheduler.policy.queues import Group, Queues
+from services.scheduler.policy.queues import Queues
 from shared.records.state import DeliveryState
 from shared.runtime.settings import Settings
 

@@ -90,8 +90,8 @@ class _Class:
     passed: int = 0
 
 
-class DueQueue:
-    """Hold deliveries until they are due, then give them fairly."""
+class FairQueue:
+    """Deliveries of several lines, in turns; see ``DueQueue`` for what each method does."""
 
     def __init__(self, order: Order, rng: random.Random) -> None:
         """Begin empty; ``rng`` says where in a release each line begins."""
@@ -120,7 +120,7 @@ class DueQueue:
 
     def __repr__(self) -> str:
         """Show the counts."""
-        return f"<DueQueue [{len(self)} in {len(self._lines)} lines, {len(self._shut)} shut]>"
+        return f"<FairQueue [{len(self)} in {len(self._lines)} lines, {len(self._shut)} shut]>"
 
     # -- in and out
 

@@ -38,7 +38,7 @@ from services.scheduler.policy.opens import OpenGrants
 from services.scheduler.policy.orders import Orders
 from services.scheduler.policy.pairs import Pairs
 from services.scheduler.policy.parts import Parts
-from services.scheduler.policy.queues import Choice, Group, Over, Queues
+from services.scheduler.policy.queues import Choice, Over, Queues
 from services.scheduler.policy.resting import Entries
 from services.scheduler.policy.settling import Settling
 from services.scheduler.policy.shares import DEALER, Dealer, Hand
@@ -492,14 +492,12 @@ class Ledger:
         self._opens.add(entry, entry.open)
         self._pairs.domains.granted(choice.group.limit_key, line_of(entry), self.now_ns)
         self._deliveries.touch(entry)
-        self._granted.append(Granted(entry, self._grant(entry, entry.open, choice.group)))
+        self._granted.append(Granted(entry, self._grant(entry, entry.open, choice)))
 
-    def _grant(self, entry: DeliveryState, grant: Open, group: Group) -> Grant:
-        limit = self._pairs.limit(group.provider, group.limit_key, grant.slot)
-        heard = self._pairs.heard_ns(group.limit_key, grant.slot, grant.epoch)
-        return granted(
-            entry, grant, group.limit_key, limit, heard, self._tls(entry), self.partition
-        )
+    def _grant(self, entry: DeliveryState, grant: Open, choice: Choice) -> Grant:
+        key = choice.group.limit_key
+        heard = self._pairs.heard_ns(key, grant.slot, grant.epoch)
+        return granted(entry, grant, key, choice.limit, heard, self._tls(entry), self.partition)
 
     def _tls(self, entry: DeliveryState) -> TlsLevel:
         """Say what the next hop must be; of a smart host, which is none of the provider's, its sender knows the rest."""

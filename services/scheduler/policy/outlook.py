@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.scheduler.policy import backoff, limits, pauses
+from services.scheduler.policy.group import Group
 from services.scheduler.policy.pair import Pair
 from services.scheduler.policy.pairlimit import PairLimit
-from services.scheduler.policy.queues import Group, Queues
+from services.scheduler.policy.queues import Queues
 from services.scheduler.policy.supply import Supply, budgeted, drained_ns, growing, rising
 
 _S: Final = 1_000_000_000

@@ -58,6 +58,8 @@ class Room(msgspec.Struct, frozen=True):
     """The pair may take a grant that starts at ``t0_ns``."""
 
     t0_ns: int
+    #: What holds for it.
+    limit: PairLimit
     #: Where its source is being warmed up.
     warming: Token | None = None
 
@@ -84,6 +86,8 @@ class Pairs:
     #: What is left of the limits of pairs that were warned.
     _slowed: dict[tuple[str, int], PairLimit] = field(default_factory=dict)
     _dirty: set[tuple[str, int]] = field(default_factory=set)
+    #: Limit keys that have taken mail of some source badly.
+    _ailing: set[str] = field(default_factory=set)
     _configured: PairLimits = field(init=False)
     _learning: Learning = field(init=False)
     #: What destinations think of sending domains.
@@ -104,7 +108,8 @@ class Pairs:
 
     def restore(self, record: PairState) -> None:
         """Take a pair's state."""
-        self._pairs[record.key, record.slot] = pair_of(record)
+        pair = self._pairs[record.key, record.slot] = pair_of(record)
+        self._note(pair)
         self.budgets.restore(record.key, record.slot, record.warmup)
 
     def restore_total(self, record: TotalState) -> None:
@@ -154,6 +159,7 @@ class Pairs:
                 pair.health, record.health, self.settings.backoff.half_life_ns
             )
             pair.good = growth.merged(pair.good, record.good)
+            self._note(pair)
             self.budgets.merge(record.key, record.slot, record.warmup)
             self._changed(pair)
         for total in totals:
@@ -239,28 +245,32 @@ class Pairs:
             t0, why = (total, "total_rate") if total > t0 else (t0, why)
         if t0 > now_ns + HORIZON_NS:
             return Full(t0 - HORIZON_NS, why)
-        return self._warmed(key, slot, now_ns, t0)
+        return self._warmed(key, slot, now_ns, t0, limit)
 
-    def _warmed(self, key: str, slot: int, now_ns: int, t0_ns: int) -> Room | Full:
+    def _warmed(
+        self, key: str, slot: int, now_ns: int, t0_ns: int, limit: PairLimit
+    ) -> Room | Full:
         """Say whether the warm-up lets a grant start at ``t0_ns``, which its rates allow, or a little later."""
         match self.budgets.token(key, slot, now_ns, t0_ns):
             case None:
-                return Room(t0_ns)
+                return Room(t0_ns, limit)
             case Spent(until_ns=until):
                 return Full(until, "warmup")
             case Token(t0_ns=at) as warming:
                 late = at - HORIZON_NS
                 if late <= now_ns:
-                    return Room(at, warming)
+                    return Room(at, limit, warming)
                 # Thousands of sites may wait for the tokens of one budget: each looks once a second, well within the horizon.
                 return Full(max(late, now_ns + _LOOK_NS), "warmup")
 
-    def spend(self, provider: str | None, key: str, slot: int, t0_ns: int) -> None:
-        """Spend the tokens of a grant that starts at ``t0_ns``."""
-        limit, pair = self.limit(provider, key, slot), self._pair(key, slot, NO_EPOCH)
+    def spend(self, key: str, slot: int, t0_ns: int, limit: PairLimit) -> PairLimit:
+        """Spend the tokens of a grant that starts at ``t0_ns``; ``limit`` is what ``room`` gave, and what holds from then on is given."""
+        pair = self._pair(key, slot, NO_EPOCH)
+        after = limit
         if pair.good and pair.limiter and pair.limiter < t0_ns - growth.IDLE_NS:
             pair.good = 0
             self._changed(pair)
+            after = self._limit(pair, key, slot)
         if limit.rate is not None:
             pair.limiter = limits.spend(pair.limiter, limit.rate, t0_ns)
             self._dirty.add((key, slot))
@@ -271,14 +281,15 @@ class Pairs:
         if limit.total_rate is not None:
             self.totals.spend(key, limit.total_rate, t0_ns)
         self.budgets.spend(key, slot, t0_ns)
+        return after
 
-    def window_ns(self, provider: str | None, key: str, slot: int) -> int | None:
+    def window_ns(self, limit: PairLimit) -> int | None:
         """Give how long after t0 a grant may start where that is shorter than the lease.
 
         A total over slots is exact only at t0: each slot's mail may start later by its own delay, so the starts are kept
         within a short window, which the total's interval allows for.
         """
-        if self.limit(provider, key, slot).total_rate is None:
+        if limit.total_rate is None:
             return None
         return self.settings.timing.total_window_ns
 
@@ -319,6 +330,7 @@ class Pairs:
         else:
             self.heard(key, grant.slot, outcome)
             changed = self._learn(pair, entry, grant, outcome, now_ns)
+            self._note(pair)
         if pair.health is not None and pair.health.at_ns != counted_ns:
             # What it counted since the last step of its half-life may be lost: it is not worth a record for each answer.
             self._dirty.add((key, grant.slot))
@@ -350,6 +362,7 @@ class Pairs:
         half_life = self.settings.backoff.half_life_ns
         pair.health = health.after(pair.health, "complained", now_ns, half_life)
         self.budgets.complained(key, slot, now_ns)
+        self._note(pair)
         self._dirty.add((key, slot))
 
     def weight(self, key: str, slot: int, now_ns: int) -> float:
@@ -358,6 +371,14 @@ class Pairs:
         if pair is None or pair.health is None:
             return 1.0
         return health.weight(health.faded(pair.health, now_ns, self.settings.backoff.half_life_ns))
+
+    def ails(self, key: str) -> bool:
+        """Say whether a source's ``weight`` may be less than 1 for a limit key."""
+        return key in self._ailing
+
+    def _note(self, pair: Pair) -> None:
+        if pair.health is not None and health.weight(pair.health) < 1:
+            self._ailing.add(pair.key)
 
     def healths(self, now_ns: int) -> Iterator[tuple[str, int, Health]]:
         """Give (limit key, slot, health as it is now) of every pair that had answers."""

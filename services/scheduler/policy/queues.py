@@ -9,73 +9,38 @@ lines that a gate keeps back (``lines``): gates are asked here, by limit key, an
 import heapq
 import random
 from collections import deque
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Final
 
-from services.scheduler.policy import rotation
 from services.scheduler.policy.asleep import Asleep
 from services.scheduler.policy.deliveries import urgent_from_ns
+from services.scheduler.policy.duequeue import DueQueue
 from services.scheduler.policy.entries import line_of
-from services.scheduler.policy.explain import Pace
-from services.scheduler.policy.fairness import DueQueue, Order
+from services.scheduler.policy.fairness import Order
+from services.scheduler.policy.group import Group, GroupKey
 from services.scheduler.policy.lanes import Lanes
 from services.scheduler.policy.lines import FOREVER, Check, Gate, Line, together
 from services.scheduler.policy.orders import LOOKED, Orders
-from services.scheduler.policy.pairs import Full, Pairs, Room
+from services.scheduler.policy.pairlimit import PairLimit
+from services.scheduler.policy.pairs import Pairs
 from services.scheduler.policy.parts import Parts
-from services.scheduler.policy.steering import Steering, first_tags, goes_first
-from services.scheduler.policy.stickiness import Homes
+from services.scheduler.policy.sources import Candidate, Sources, Turn
 from services.scheduler.policy.windows import Windows
 from shared.protocol.control import ControlView
 from shared.records.control import Directive
-from shared.records.lanemap import LaneMap, group_of
+from shared.records.lanemap import LaneMap
 from shared.records.state import DeliveryState
-from shared.runtime.settings import Settings, Source
+from shared.runtime.settings import Settings
 
 _TURN: Final = 32
-#: Of a destination that nobody knows.
-_FAMILIES: Final = ("v4",)
-# A slot's own bound is shared by groups of other keys, whose outcomes do not wake this one.
-_LOOK_AGAIN_NS: Final = 50_000_000
 # What was stopped as a whole for so long is released evenly.
 _RELEASED_AFTER_NS: Final = 10_000_000_000
-# Parts of a weight: a source that fares badly keeps a few.
-_PARTS: Final = 64
-# A delivery's own slot is waited for while it is only busy; others stand in for one that cannot send.
-_STOOD_IN_FOR: Final = frozenset({"no_source", "paused", "suspended", "warmup"})
 # Greylisting's slot is waited for so long after the retry was due; then another may try.
 _PIN_PATIENCE_NS: Final = 300_000_000_000
-
-GroupKey = tuple[str, str, int | None, int | None, int, str]
-
-
-@dataclass(slots=True)
-class Group:
-    """Deliveries that wait for the same slots under the same limits."""
-
-    limit_key: str
-    pool: str
-    pinned: int | None
-    #: In a sticky pool, the slot that its deliveries are tied to.
-    home: int | None
-    #: The slot group.
-    slots: int
-    #: A site of the provider that has limits of its own.
-    site: str
-    provider: str | None
-    queue: DueQueue
-    turns: rotation.State = rotation.START
-    steering: Steering = field(default_factory=Steering)
-    #: When it is looked at next; FOREVER: when something changes.
-    wake_ns: int = FOREVER
-    reason: str = "due"
-    #: Since when it has this reason, and how fast it goes.
-    since_ns: int = 0
-    pace: Pace = field(default_factory=Pace)
-    #: Since when nothing of it may go, and why.
-    stopped: tuple[int, str] | None = None
+# Of so many destinations it is remembered where their mail waits.
+_PLACES: Final = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +53,7 @@ class Choice:
     t0_ns: int
     t1_ns: int
     group: Group
+    limit: PairLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +64,15 @@ class Over:
 
 
 @dataclass(slots=True)
-class _Candidate:
-    slot: int
-    #: In its pool, and what its health leaves of it.
-    weight: int
-    turns: int
-    epoch: int
-    room: Room
+class _Place:
+    """Where mail of a pool to a site waits."""
+
+    limit_key: str
+    site: str
+    #: The slot group; None: it depends on the recipient, or the pool is sticky.
+    slots: int | None
+    #: The group that was found last, which may be gone.
+    group: Group | None = None
 
 
 @dataclass(slots=True)
@@ -123,11 +91,10 @@ class Queues:
     #: What else keeps lines back.
     gates: list[Gate] = field(default_factory=list)
     _groups: dict[GroupKey, Group] = field(default_factory=dict)
-    _by_key: dict[str, set[GroupKey]] = field(default_factory=dict)
-    _wakes: list[tuple[int, int, GroupKey]] = field(default_factory=list)
+    _by_key: dict[str, dict[GroupKey, Group]] = field(default_factory=dict)
+    _places: dict[tuple[str | None, str, str], _Place] = field(default_factory=dict)
+    _wakes: list[tuple[int, int, Group]] = field(default_factory=list)
     _serial: int = 0
-    #: slot -> epoch that may be granted to now.
-    _live: dict[int, int] = field(default_factory=dict)
     _pauses: list[Directive] = field(default_factory=list)
     #: Of lanes and orders, as they were seen last.
     _changes: tuple[int, int] = (-1, -1)
@@ -137,21 +104,20 @@ class Queues:
     _asleep: Asleep = field(init=False)
     _grouping: LaneMap | None = None
     _order: Order = field(init=False)
-    _homes: Homes = field(init=False)
-    #: (pool, provider, slot group) -> (slot, weight)
-    _reach: dict[tuple[str, str | None, int], tuple[tuple[int, int], ...]] = field(
-        default_factory=dict
-    )
-    #: Tags of mail that goes first from a source that is being warmed up.
-    _first: frozenset[str] = field(init=False)
+    sources: Sources = field(init=False)
 
     def __post_init__(self) -> None:
-        """Read the order, whose mail goes first, and send windows out of the settings."""
+        """Read the order and send windows out of the settings."""
         self._asleep = Asleep(self.entries)
         self._order = Order.of(self.settings)
-        self._first = first_tags(self.settings)
-        self._homes = Homes(self.settings.pools)
-        self.gates += [Windows(self.settings), self.pairs.domains]
+        self.sources = Sources(self.settings, self.pairs, self.parts, self.rng)
+        self.gates = [
+            self.parts,
+            *self.gates,
+            Windows(self.settings),
+            self.pairs.domains,
+            self.orders,
+        ]
 
     def __len__(self) -> int:
         """Count the groups."""
@@ -161,39 +127,44 @@ class Queues:
 
     def limit_key(self, entry: DeliveryState) -> str:
         """Name whose limits hold: the smart host, else the provider, else the site."""
+        return self._place(entry).limit_key
+
+    def _place(self, entry: DeliveryState) -> _Place:
+        if entry.site is None:
+            return self._found(entry)
+        which = entry.provider, entry.site, entry.pool
+        place = self._places.get(which)
+        if place is None:
+            if len(self._places) >= _PLACES:
+                self._places.clear()
+            place = self._places[which] = self._found(entry)
+        return place
+
+    def _found(self, entry: DeliveryState) -> _Place:
         smarthost = self.settings.smarthost(entry.pool)
+        limit_key = entry.provider or entry.site or entry.domain
         if smarthost is not None:
-            return f"smarthost:{smarthost}"
-        return entry.provider or entry.site or entry.domain
-
-    def _key(self, entry: DeliveryState) -> GroupKey:
-        slots = self._map.group(entry.pool, entry.to)
-        home = self._home(entry, slots) if entry.pinned is None else None
-        limit_key = self.limit_key(entry)
-        site = self.parts.sites.of(limit_key, entry.site)
-        return limit_key, entry.pool, entry.pinned, home, slots, site
-
-    def _home(self, entry: DeliveryState, slots: int) -> int | None:
+            limit_key = f"smarthost:{smarthost}"
         pool = self.settings.pools.get(entry.pool)
-        if pool is None or pool.sticky == "none":
-            return None
-        return self._homes.of(entry, self._reachable(entry.pool, entry.provider, slots))
+        sticky = pool is not None and pool.sticky != "none"
+        slots = None if sticky or entry.pool in self._map.pools else 0
+        return _Place(limit_key, self.parts.sites.of(limit_key, entry.site), slots)
 
-    def _reachable(
-        self, pool: str, provider: str | None, slots: int
-    ) -> tuple[tuple[int, int], ...]:
-        """Give (slot, weight) of a pool's sources in a slot group that can reach a destination at all."""
-        known = self._reach.get((pool, provider, slots))
-        if known is None:
-            named = self.settings.pools[pool].sources if pool in self.settings.pools else {}
-            sources = [(self.settings.sources[name], weight) for name, weight in named.items()]
-            known = self._reach[pool, provider, slots] = tuple(
-                (source.slot, weight)
-                for source, weight in sources
-                if source.kind == "smarthost" or group_of(source.slot) == slots
-                if self._reaches(source, provider)
-            )
-        return known
+    def _key(self, entry: DeliveryState, place: _Place) -> GroupKey:
+        slots, home = place.slots, None
+        if slots is None:
+            slots = self._map.group(entry.pool, entry.to)
+            home = self.sources.home(entry, slots) if entry.pinned is None else None
+        return place.limit_key, entry.pool, entry.pinned, home, slots, place.site
+
+    def _group(self, entry: DeliveryState, place: _Place) -> Group | None:
+        """Find the group that a delivery belongs to, if there is one."""
+        if entry.pinned is not None or place.slots is None:
+            return self._groups.get(self._key(entry, place))
+        group = place.group
+        if group is None or group.gone:
+            group = place.group = self._groups.get(self._key(entry, place))
+        return group
 
     @property
     def _map(self) -> LaneMap:
@@ -205,49 +176,50 @@ class Queues:
     def regroup(self) -> None:
         """Group by the newest map from now on; nothing may wait here meanwhile."""
         self._grouping = self.lanes.map
+        self._places.clear()
 
     def add(self, entry: DeliveryState) -> None:
         """Let a delivery wait until it is due and may go."""
-        key = self._key(entry)
-        if self._asleep.takes(entry, key[0], self._now_ns):
+        place = self._place(entry)
+        if self._asleep.takes(entry, place.limit_key, self._now_ns):
             return
-        group = self._groups.get(key)
+        group = self._group(entry, place)
         if group is None:
-            queue = DueQueue(self._order, self.rng)
-            group = self._groups[key] = Group(*key, entry.provider, queue)
-            self._by_key.setdefault(key[0], set()).add(key)
+            key = self._key(entry, place)
+            group = Group(*key, entry.provider, DueQueue(self._order, self.rng))
+            self._groups[key] = group
+            self._by_key.setdefault(place.limit_key, {})[key] = group
         group.queue.push(entry.id, entry.due_ns, line_of(entry), now_ns=self._now_ns)
         if urgent_from_ns(self.settings, entry) <= self._now_ns:
             group.queue.urge(entry.id, entry.expires_ns)
-        self._schedule(key, group, entry.due_ns)
+        self._schedule(group, entry.due_ns)
 
     def urge(self, entry: DeliveryState) -> None:
         """Let a delivery go before others from now on, if it waits here."""
-        group = self._groups.get(self._key(entry))
+        group = self._group(entry, self._place(entry))
         if group is not None:
             group.queue.urge(entry.id, entry.expires_ns)
 
     def remove(self, entry: DeliveryState) -> None:
         """Forget a delivery that ended or moved, wherever it waits."""
-        key = self._key(entry)
-        if self._asleep.remove(entry, key[0]):
+        place = self._place(entry)
+        if self._asleep.remove(entry, place.limit_key):
             return
-        group = self._groups.get(key)
+        group = self._group(entry, place)
         if group is not None:
             group.queue.remove(entry.id)
 
     def wake(self, limit_key: str) -> None:
         """Look at the groups of a key again: credit was freed, or its pause changed."""
-        for key in self._by_key.get(limit_key, ()):
-            group = self._groups[key]
+        for group in self.of_key(limit_key):
             if group.reason != "due":
-                self._schedule(key, group, 0)
+                self._schedule(group, 0)
 
     def reason(self, entry: DeliveryState, now_ns: int) -> str:
         """Name the one thing that a waiting delivery waits for."""
         if entry.due_ns > now_ns:
             return "retry" if entry.n else "not_before"
-        group = self._groups.get(self._key(entry))
+        group = self._group(entry, self._place(entry))
         if group is None:
             return "due"
         shut = group.queue.shut(line_of(entry))
@@ -255,8 +227,7 @@ class Queues:
 
     def waiting(self, limit_key: str, class_: str, tenant: str) -> int:
         """Count what a tenant has waiting in a class under a key's limits."""
-        groups = (self._groups[key] for key in self._by_key.get(limit_key, ()))
-        standing = sum(group.queue.waiting(class_, tenant) for group in groups)
+        standing = sum(group.queue.waiting(class_, tenant) for group in self.of_key(limit_key))
         return standing + self._asleep.waiting(limit_key, class_, tenant)
 
     def groups(self) -> list[Group]:
@@ -282,21 +253,22 @@ class Queues:
 
     def group(self, entry: DeliveryState) -> Group | None:
         """Give the group that a delivery waits in."""
-        group = self._groups.get(self._key(entry))
+        group = self._group(entry, self._place(entry))
         return group if group is not None and entry.id in group.queue else None
 
     def group_of(self, entry: DeliveryState) -> Group | None:
         """Give the group that a delivery belongs to, whether it waits there yet or not."""
-        return self._groups.get(self._key(entry))
+        return self._group(entry, self._place(entry))
 
-    def of_key(self, limit_key: str) -> list[Group]:
+    def of_key(self, limit_key: str) -> Collection[Group]:
         """Give the groups that wait under a key's limits."""
-        return [self._groups[key] for key in self._by_key.get(limit_key, ())]
+        groups = self._by_key.get(limit_key)
+        return () if groups is None else groups.values()
 
     def senders(self, group: Group) -> list[tuple[int, int]]:
         """Give (slot, epoch) of the sources that may send for a group, as far as they are there and no order pauses them."""
-        slots = (slot for slot, _ in self._slots(group, self._blocked(group)[0]))
-        return [(slot, self._live[slot]) for slot in slots if slot in self._live]
+        slots = self.sources.of(group, self._blocked(group)[0])
+        return [(slot, self.sources.live[slot]) for slot, _ in slots]
 
     def next_ns(self) -> int:
         """Say when a group is due to be looked at, or something wakes."""
@@ -319,36 +291,32 @@ class Queues:
             self._pauses = self.orders.pauses()
             self.pairs.overrule(self.orders.limiting())
             self.reopen(now_ns)
-        if live != self._live or changes[0] != was[0]:
-            self._live = live
-            for key, group in self._groups.items():
+        if self.sources.set_live(live) or changes[0] != was[0]:
+            for group in self._groups.values():
                 if group.reason != "due":
-                    self._schedule(key, group, 0)
+                    self._schedule(group, 0)
 
     def reopen(self, now_ns: int, limit_key: str | None = None) -> None:
         """Ask the gates again, for the groups of a key or for all: their answers may have changed."""
-        for key in list(self._groups if limit_key is None else self._by_key.get(limit_key, ())):
-            group = self._groups[key]
+        for group in self._groups.values() if limit_key is None else self.of_key(limit_key):
             if group.queue.reopen(now_ns) or group.reason != "due":
-                self._schedule(key, group, 0)
+                self._schedule(group, 0)
 
     # -- choosing
 
     def choose(self, now_ns: int, max_grants: int, max_bytes: int) -> Iterator[Choice | Over]:
         """Give deliveries that may go now, or never, group by group in turns; each is taken out of its queue."""
         self._wake_up(now_ns)
-        turn: deque[GroupKey] = deque()
+        turn: deque[Group] = deque()
         self._keep = LOOKED
         while self._wakes and self._wakes[0][0] <= now_ns:
-            wake, _, key = heapq.heappop(self._wakes)
-            group = self._groups.get(key)
-            if group is not None and group.wake_ns == wake:
+            wake, _, group = heapq.heappop(self._wakes)
+            if group.wake_ns == wake and not group.gone:
                 # A second wake for the same time finds it taken.
                 group.wake_ns = FOREVER
-                turn.append(key)
+                turn.append(group)
         while turn and max_grants > 0 and max_bytes > 0:
-            key = turn.popleft()
-            group = self._groups[key]
+            group = turn.popleft()
             before = group.reason
             for served, choice in enumerate(self._serve(group, now_ns), start=1):
                 group.pace.granted(now_ns)
@@ -356,14 +324,14 @@ class Queues:
                 max_bytes -= choice.entry.size_bytes
                 yield choice
                 if served >= _TURN or max_grants <= 0 or max_bytes <= 0:
-                    turn.append(key)
+                    turn.append(group)
                     break
             else:
-                self._settle(key, group)
+                self._settle(group)
             if group.reason != before:
                 group.since_ns = now_ns
-        for key in turn:
-            self._schedule(key, self._groups[key], now_ns, force=True)
+        for group in turn:
+            self._schedule(group, now_ns, force=True)
 
     def _wake_up(self, now_ns: int) -> None:
         """Give what is due soon its place in a queue."""
@@ -372,35 +340,25 @@ class Queues:
             self.remove(entry)
             self.add(entry)
 
-    def _settle(self, key: GroupKey, group: Group) -> None:
+    def _settle(self, group: Group) -> None:
         if len(group.queue) == 0:
+            group.gone = True
+            key = group.key
             del self._groups[key]
-            self._by_key[key[0]].discard(key)
-            if not self._by_key[key[0]]:
-                del self._by_key[key[0]]
+            others = self._by_key[group.limit_key]
+            del others[key]
+            if not others:
+                del self._by_key[group.limit_key]
         elif group.wake_ns < FOREVER:
-            self._schedule(key, group, group.wake_ns, force=True)
+            self._schedule(group, group.wake_ns, force=True)
 
     def _serve(self, group: Group, now_ns: int) -> Iterator[Choice | Over]:
         """Grant while the group may; leaves its reason and when to look again."""
-        if not self.lanes.decides(group.limit_key, group.slots):
-            # Its lane has not been handed over yet.
-            self._stop(group, "lane", now_ns)
+        turn = self._begin(group, now_ns)
+        if turn is None:
             return
-        slots, blocked = self._blocked(group)
-        if blocked:
-            self._stop(group, "directive", now_ns)
-            return
-        candidates = self._candidates(group, slots, now_ns)
-        if candidates:
-            self._go_on(group, now_ns)
-        check = self._check(group) if candidates else None
-        while candidates:
-            id_ = group.queue.pop_ready(now_ns, check)
-            if id_ is None:
-                # What is ready and yet not given lies in lines that are shut: their time, or a change of the gates, wakes it.
-                group.reason, group.wake_ns = "due", group.queue.next_ns()
-                return
+        check = self._check(group)
+        while (id_ := group.queue.pop_ready(now_ns, check)) is not None:
             entry = self.entries[id_]
             if self.orders.keeps(entry):
                 self._keep -= 1
@@ -408,24 +366,52 @@ class Queues:
                     group.reason, group.wake_ns = "directive", now_ns
                     return
                 continue
-            able = [each for each in candidates if each.room.t0_ns < entry.expires_ns]
-            if not able:
+            chosen = turn.choose(entry)
+            if chosen is None:
                 yield Over(entry)
-                continue
-            chosen = self._pick(group, entry, able, now_ns)
-            t0, t1 = self._spend(group, chosen, entry, now_ns)
-            yield Choice(entry, chosen.slot, chosen.epoch, t0, t1, group)
-            if not group.queue:
-                return  # Most groups of small sites have one delivery: no slot need be asked whether it takes another.
-            candidates = self._left(group, chosen, candidates, slots, now_ns)
+            else:
+                t0, t1, limit = self._spend(group, chosen, entry, now_ns)
+                turn.took(chosen)
+                yield Choice(entry, chosen.slot, chosen.epoch, t0, t1, group, limit)
+                if not group.queue:
+                    return  # Most groups of small sites have one delivery: no slot need be asked whether it takes another.
+            if not turn.ready():
+                self._wait(group, turn, now_ns)
+                return
+        # What is ready and yet not given lies in lines that are shut: their time, or a change of the gates, wakes it.
+        group.reason, group.wake_ns = "due", group.queue.next_ns()
+
+    def _begin(self, group: Group, now_ns: int) -> Turn | None:
+        """Begin a turn of a group; None: nothing of it may go now."""
+        if not self.lanes.decides(group.limit_key, group.slots):
+            # Its lane has not been handed over yet.
+            self._stop(group, "lane", now_ns)
+            return None
+        blocked, whole = self._blocked(group)
+        if whole:
+            self._stop(group, "directive", now_ns)
+            return None
+        turn = Turn(self.sources, group, blocked, now_ns)
+        if not turn.ready():
+            self._wait(group, turn, now_ns)
+            return None
+        self._go_on(group, now_ns)
+        return turn
+
+    def _wait(self, group: Group, turn: Turn, now_ns: int) -> None:
+        """Let a group wait, since no slot has room for it."""
+        if turn.wake_ns < FOREVER:
+            group.reason, group.wake_ns = turn.why, turn.wake_ns
+        else:
+            self._stop(group, turn.why, now_ns)
 
     def _spend(
-        self, group: Group, chosen: _Candidate, entry: DeliveryState, now_ns: int
-    ) -> tuple[int, int]:
-        """Spend what a grant costs; gives its t0 and t1."""
+        self, group: Group, chosen: Candidate, entry: DeliveryState, now_ns: int
+    ) -> tuple[int, int, PairLimit]:
+        """Spend what a grant costs; gives its t0 and t1, and what holds for its pair from then on."""
         t0, slot = chosen.room.t0_ns, chosen.slot
-        self.pairs.spend(group.provider, group.limit_key, slot, t0)
-        window = self.pairs.window_ns(group.provider, group.limit_key, slot)
+        limit = self.pairs.spend(group.limit_key, slot, t0, chosen.room.limit)
+        window = self.pairs.window_ns(limit)
         t1 = t0 + (self.settings.timing.lease_ns if window is None else window)
         if chosen.room.warming is not None:
             # What begins later would be of another day's budget.
@@ -435,95 +421,11 @@ class Queues:
             here = self.parts.sites.spend(group.limit_key, group.site, slot, now_ns)
             t0, t1 = max(t0, here.first_ns), min(t1, here.last_ns)
         if not self.parts.concern(group.limit_key):
-            return t0, t1
+            return t0, t1, limit
         start = self.parts.spend(group.limit_key, line_of(entry), now_ns)
-        return (t0, t1) if start is None else (max(t0, start.first_ns), min(t1, start.last_ns))
-
-    def _room(self, group: Group, slot: int, epoch: int, now_ns: int) -> Room | Full:
-        """Say whether a slot may take a grant of this group."""
-        room = self.pairs.room(group.provider, group.limit_key, slot, epoch, now_ns)
-        if not group.site or isinstance(room, Full):
-            return room
-        at, why = self.parts.sites.earliest(group.limit_key, group.site, slot, now_ns)
-        return room if at <= now_ns else Full(at, why)
-
-    def _left(
-        self,
-        group: Group,
-        chosen: _Candidate,
-        candidates: list[_Candidate],
-        blocked: set[int],
-        now_ns: int,
-    ) -> list[_Candidate]:
-        """List the slots that may take one more after ``chosen`` took a grant: only that one's room has changed.
-
-        With a total over slots every slot's earliest time has moved, so all are looked at.
-        """
-        window = self.pairs.window_ns(group.provider, group.limit_key, chosen.slot)
-        if window is None and not group.site:
-            room = self._room(group, chosen.slot, chosen.epoch, now_ns)
-            if isinstance(room, Room):
-                chosen.room = room
-                return candidates
-            left = [candidate for candidate in candidates if candidate is not chosen]
-            if left:
-                return left
-        return self._candidates(group, blocked, now_ns)
-
-    def _pick(
-        self, group: Group, entry: DeliveryState, able: list[_Candidate], now_ns: int
-    ) -> _Candidate:
-        """Choose among the slots that may take ``entry``."""
-        if len(able) == 1:
-            return able[0]
-        if group.home is not None:
-            slots = tuple((each.slot, each.weight) for each in able)
-            slot = self._homes.of(entry, slots)
-        else:
-            first = goes_first(entry, self._first)
-            fit = group.steering.among(able, first=first, now_ns=now_ns)
-            turns = [(each.slot, each.turns) for each in fit]
-            slot, group.turns = rotation.choose(turns, group.turns, self.rng)
-        return next(each for each in able if each.slot == slot)
-
-    def _candidates(self, group: Group, blocked: set[int], now_ns: int) -> list[_Candidate]:
-        """List the slots that may take a grant now; where none may, the group's reason and wake time say why and until when."""
-        slots = list(self._slots(group, blocked))
-        own = [each for each in slots if each[0] == group.home]
-        found, why, wake = self._look(group, own, now_ns) if own else ([], "no_source", FOREVER)
-        if not found and why in _STOOD_IN_FOR:
-            found, why, wake = self._look(group, slots, now_ns)
-        if not found and why == "no_source":
-            paused = blocked & self._live.keys() & {slot for slot, _ in self._slots(group, set())}
-            self._stop(group, "directive" if paused else why, now_ns)
-        elif not found:
-            group.reason, group.wake_ns = why, wake
-        return found
-
-    def _look(
-        self, group: Group, slots: list[tuple[int, int]], now_ns: int
-    ) -> tuple[list[_Candidate], str, int]:
-        """Give those of ``slots`` that may take a grant now; else why not, and when to look again."""
-        found: list[_Candidate] = []
-        why, wake = "no_source", FOREVER
-        for slot, weight in slots:
-            epoch = self._live.get(slot)
-            if epoch is None:
-                continue
-            room = self._room(group, slot, epoch, now_ns)
-            if isinstance(room, Room):
-                turns = self._turns(group, slot, weight, now_ns)
-                found.append(_Candidate(slot, weight, turns, epoch, room))
-                continue
-            until = now_ns + _LOOK_AGAIN_NS if room.until_ns is None else room.until_ns
-            if until < wake:
-                why, wake = room.why, until
-        return found, why, wake
-
-    def _turns(self, group: Group, slot: int, weight: int, now_ns: int) -> int:
-        """Give the weight that a slot's health leaves it, in parts."""
-        left = self.pairs.weight(group.limit_key, slot, now_ns)
-        return max(1, int(weight * _PARTS * left))
+        if start is not None:
+            t0, t1 = max(t0, start.first_ns), min(t1, start.last_ns)
+        return t0, t1, limit
 
     def _stop(self, group: Group, why: str, now_ns: int) -> None:
         """Let a group wait for something that is not a matter of time."""
@@ -537,25 +439,11 @@ class Queues:
         if stopped is not None and now_ns - stopped[0] >= _RELEASED_AFTER_NS:
             group.queue.release(now_ns, stopped[1])
 
-    def _slots(self, group: Group, blocked: set[int]) -> Iterator[tuple[int, int]]:
-        # A pool that is not there was taken out, or another configuration is meant: what waits for it has until it expires.
-        for slot, weight in self._reachable(group.pool, group.provider, group.slots):
-            if slot not in blocked and group.pinned in (None, slot):
-                yield slot, weight
-
-    def _reaches(self, source: Source, provider: str | None) -> bool:
-        """Say whether the destination takes mail over the source's address family (IPv6 only where its row says so)."""
-        if source.kind == "smarthost":
-            return True
-        known = self.settings.providers.get(provider or "")
-        families = known.families if known is not None else _FAMILIES
-        return source.family in families
-
     def stale_pins(self, now_ns: int) -> list[DeliveryState]:
         """Take out the deliveries whose remembered slot has been away, or may not send, for too long: another may try."""
         freed: list[DeliveryState] = []
         for group in self._groups.values():
-            away = group.pinned not in self._live or group.reason == "warmup"
+            away = group.pinned not in self.sources.live or group.reason == "warmup"
             if group.pinned is None or not away:
                 continue
             while (
@@ -569,8 +457,7 @@ class Queues:
 
     def _check(self, group: Group) -> Check | None:
         """Give what is asked of each line of this group before it may go."""
-        gates: list[Gate] = [self.parts, *self.gates, self.orders]
-        checks = [gate.at(group.limit_key, group.provider) for gate in gates]
+        checks = [gate.at(group.limit_key, group.provider) for gate in self.gates]
         return together([check for check in checks if check is not None])
 
     def _blocked(self, group: Group) -> tuple[set[int], bool]:
@@ -587,8 +474,8 @@ class Queues:
                 return slots, True
         return slots, False
 
-    def _schedule(self, key: GroupKey, group: Group, at_ns: int, *, force: bool = False) -> None:
+    def _schedule(self, group: Group, at_ns: int, *, force: bool = False) -> None:
         if force or at_ns < group.wake_ns:
             group.wake_ns = at_ns
             self._serial += 1
-            heapq.heappush(self._wakes, (at_ns, self._serial, key))
+            heapq.heappush(self._wakes, (at_ns, self._serial, group))

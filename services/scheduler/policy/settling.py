@@ -73,13 +73,11 @@ class Settling:
             self._queues.wake(key)
         if self._pairs.domains.hear(entry, key, grant, outcome, self.now_ns):
             self._queues.reopen(self.now_ns, key)
-        if outcome.result == "delivered" or outcome.result == "bounced":
-            # It was open, so it waits nowhere.
-            self._say(outcome.result, entry, outcome=outcome, final=True)
-            self._deliveries.drop(entry)
-            return
-        self._deliveries.touch(entry)
         match outcome.result:
+            case "delivered" | "bounced":
+                # It was open, so it waits nowhere.
+                self._say(outcome.result, entry, outcome=outcome, final=True)
+                self._deliveries.drop(entry)
             case "pair_failed":
                 self.replan(entry, self.now_ns)
             case "deferred":

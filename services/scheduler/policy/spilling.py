@@ -22,7 +22,8 @@ from shared.records.state import SpillState
 from shared.runtime.settings import Settings, Spill
 
 if TYPE_CHECKING:
-    from services.scheduler.policy.queues import Group, Queues
+    from services.scheduler.policy.group import Group
+    from services.scheduler.policy.queues import Queues
 
 _DAY_NS: Final = 86_400 * 1_000_000_000
 _EVERY_NS: Final = 5 * 1_000_000_000

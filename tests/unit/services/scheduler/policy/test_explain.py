@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.scheduler.policy.duequeue import DueQueue
 from services.scheduler.policy.explain import (
     Constraint,
     Pace,
@@ -17,7 +18,7 @@ from services.scheduler.policy.explain import (
     binding,
     column,
 )
-from services.scheduler.policy.fairness import DueQueue, Order
+from services.scheduler.policy.fairness import Order
 from services.scheduler.policy.lines import Line
 from shared.records.answers import AGES
 from shared.runtime.settings import LimitRow, Rate

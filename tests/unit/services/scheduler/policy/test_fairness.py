@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from services.scheduler.policy.fairness import DueQueue, Order
+from services.scheduler.policy.duequeue import DueQueue
+from services.scheduler.policy.fairness import Order
 from services.scheduler.policy.lines import FOREVER, Check, Line, Shut, Weights, together
 
 CLASSES = ("transactional", "bulk")
@@ -317,7 +318,7 @@ def test_what_becomes_due_together_costs_nothing_until_it_goes() -> None:
 
     for number in range(100_001):
         queue.push(f"{number}", 1_000, line(tenant="campaign"))
-    campaign = queue._lines[line(tenant="campaign")]
+    campaign = queue._all()._lines[line(tenant="campaign")]
     queue.push("otp", 1_000, line("transactional", "b"))
     queue.push("mine", 1_000, line(tenant="b"))
     assert [queue.pop_ready(1_000, check) for _ in range(3)] == ["otp", "0", "mine"]
@@ -343,9 +344,9 @@ def test_removed_deliveries_leave_no_memory() -> None:
     for number in range(6_000):
         queue.push(f"{number}", 10**9 + number, line(tenant=f"t{number % 100}"))
         queue.remove(f"{number}")
-    assert len(queue._wakes) < 3_000
-    assert list(queue._lines) == [line()]
-    assert list(queue._classes["bulk"].tenants) == ["a"]
+    assert len(queue._all()._wakes) < 3_000
+    assert list(queue._all()._lines) == [line()]
+    assert list(queue._all()._classes["bulk"].tenants) == ["a"]
     assert drain(queue, 2 * 10**9) == ["stays"]
 
 
@@ -356,11 +357,11 @@ def test_what_goes_ahead_and_what_waits_far_off_leave_no_memory() -> None:
         queue.push(f"{number}", number, line())
         queue.urge(f"{number}", 10**15)
         assert queue.pop_ready(number) == f"{number}"
-    waiting = queue._lines[line()]
+    waiting = queue._all()._lines[line()]
     assert waiting.places() < 2_000
-    assert len(queue._wakes) < 2_000
-    assert len(queue._classes["bulk"].express) < 2_000
-    assert len(queue._near) == 0
+    assert len(queue._all()._wakes) < 2_000
+    assert len(queue._all()._classes["bulk"].express) < 2_000
+    assert len(queue._all()._near) == 0
 
 
 # -- the bound
@@ -426,7 +427,7 @@ def test_no_delivery_waits_longer_than_the_bound(
         push(*each)
     for _ in range(pops):
         queue.pop_ready(0)
-    ahead = queue._lines[mine].count if mine in queue._lines else 0
+    ahead = queue._all()._lines[mine].count if mine in queue._all()._lines else 0
     queue.push("mine", 0, mine)
     bound = _bound(ahead, mine, weights)
     for pop in range(bound):
@@ -527,7 +528,8 @@ class Queue(RuleBasedStateMachine):
     @precondition(lambda self: self.model)
     @rule()
     def sweep(self) -> None:
-        self.queue._sweep()
+        if self.queue._fair is not None:
+            self.queue._fair._sweep()
 
     @invariant()
     def agree(self) -> None:

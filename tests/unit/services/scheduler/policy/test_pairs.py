@@ -63,7 +63,7 @@ def test_what_was_spent_is_kept_and_written_with_its_epoch() -> None:
     pairs = make(view, rate=Rate(60, 60 * S))
     room = pairs.room(None, "big", 0, epoch, NOW)
     assert isinstance(room, Room)
-    pairs.spend(None, "big", 0, room.t0_ns)
+    pairs.spend("big", 0, room.t0_ns, room.limit)
     (written,), _ = pairs.take()
     assert (written.key, written.slot, written.epoch) == ("big", 0, epoch)
     again = make(view, rate=Rate(60, 60 * S))
@@ -79,7 +79,7 @@ def test_a_kept_pair_that_is_looked_at_in_a_newer_epoch_is_written_again() -> No
     pairs = make(view, rate=Rate(60, 60 * S))
     room = pairs.room(None, "big", 0, epoch, NOW)
     assert isinstance(room, Room)
-    pairs.spend(None, "big", 0, room.t0_ns)
+    pairs.spend("big", 0, room.t0_ns, room.limit)
     pairs.take()
     newer = live(view, 0, NOW + 10 * S, anew=True)
     assert newer > epoch
@@ -168,7 +168,7 @@ def test_what_a_site_has_earned_goes_with_its_lane_and_is_forgotten_after_thirty
     pairs = make(view)
     for _ in range(20):
         hear(pairs, "delivered")
-    pairs.spend(None, NOBODY, 0, NOW)
+    pairs.spend(NOBODY, 0, NOW, pairs.limit(None, NOBODY, 0))
     lane_map = propose(1, 1, [], [])
     later = NOW + 29 * 86_400 * S
     states, _ = pairs.of_lane(lane_map.lane_of(NOBODY), lane_map, later)
@@ -176,7 +176,7 @@ def test_what_a_site_has_earned_goes_with_its_lane_and_is_forgotten_after_thirty
     taken.merge(states, ())
     assert taken.limit(None, NOBODY, 0).rate == growth.rate(START, 20)
     taken.room(None, NOBODY, 0, epoch, NOW + 31 * 86_400 * S)
-    taken.spend(None, NOBODY, 0, NOW + 31 * 86_400 * S)
+    taken.spend(NOBODY, 0, NOW + 31 * 86_400 * S, taken.limit(None, NOBODY, 0))
     assert taken.limit(None, NOBODY, 0).rate == growth.rate(START, 0)
 
 

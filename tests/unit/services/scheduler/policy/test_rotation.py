@@ -1,14 +1,19 @@
 """Claims of the rotation: proportions, and no debts."""
 
-import json
 import random
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scheduler.policy import rotation
+from services.scheduler.policy.rotation import Rotation
 
 Weights = st.lists(st.integers(1, 50), min_size=1, max_size=8)
+
+
+def choose(rotation: Rotation, candidates: list[tuple[int, int]], rng: random.Random) -> int:
+    slot, weight = rotation.first(candidates, rng)
+    rotation.took(slot, weight)
+    return slot
 
 
 @given(Weights, st.integers(1, 400))
@@ -17,10 +22,9 @@ def test_every_slot_gets_its_share_of_any_run_within_the_bound(
 ) -> None:
     candidates = list(enumerate(weights))
     rng = random.Random(grants)
-    state, given_ = rotation.START, [0] * len(weights)
+    rotation, given_ = Rotation(), [0] * len(weights)
     for _ in range(grants):
-        slot, state = rotation.choose(candidates, state, rng)
-        given_[slot] += 1
+        given_[choose(rotation, candidates, rng)] += 1
     for slot, weight in candidates:
         share = grants * weight / sum(weights)
         # Of start-time fair queueing: one, and for each other slot the part that a turn of it brings.
@@ -29,59 +33,44 @@ def test_every_slot_gets_its_share_of_any_run_within_the_bound(
 
 
 def test_a_heavier_slot_does_not_take_its_share_in_one_run() -> None:
-    rng = random.Random(1)
-    state, slots = rotation.START, []
-    for _ in range(8):
-        slot, state = rotation.choose([(0, 3), (1, 1)], state, rng)
-        slots.append(slot)
+    rotation, rng = Rotation(), random.Random(1)
+    slots = [choose(rotation, [(0, 3), (1, 1)], rng) for _ in range(8)]
     assert slots.count(1) == 2
     assert "".join(map(str, slots)).find("0000") < 0
 
 
 @given(Weights, st.lists(st.sets(st.integers(0, 7), min_size=1), max_size=200))
-def test_only_a_candidate_is_chosen_and_the_state_stays_small(
-    weights: list[int], rounds: list[set[int]]
-) -> None:
-    rng = random.Random(1)
-    state = rotation.START
+def test_only_a_candidate_is_chosen(weights: list[int], rounds: list[set[int]]) -> None:
+    rotation, rng = Rotation(), random.Random(1)
     for present in rounds:
         candidates = [(slot, weight) for slot, weight in enumerate(weights) if slot in present]
         if candidates:
-            slot, state = rotation.choose(candidates, state, rng)
-            assert slot in {each for each, _ in candidates}
-            assert len(state) <= len(weights)
-            assert all(0 < ahead < 1 << 32 for _, ahead in state)
+            assert choose(rotation, candidates, rng) in {each for each, _ in candidates}
 
 
 @given(st.integers(1, 300), st.integers(1, 9), st.integers(1, 9))
 def test_a_slot_that_was_away_is_owed_nothing(away: int, first: int, second: int) -> None:
-    rng = random.Random(1)
-    state = rotation.START
+    rotation, rng = Rotation(), random.Random(1)
     for _ in range(away):
-        _, state = rotation.choose([(0, first)], state, rng)
+        choose(rotation, [(0, first)], rng)
     run = 0
-    while True:
-        slot, state = rotation.choose([(0, first), (1, second)], state, rng)
-        if slot == 0:
-            break
+    while choose(rotation, [(0, first), (1, second)], rng) != 0:
         run += 1
     assert run <= second / first + 2
 
 
+@given(Weights, st.integers(0, 60))
+def test_looking_whose_turn_it_is_changes_nothing(weights: list[int], grants: int) -> None:
+    candidates = list(enumerate(weights))
+    rotation, rng = Rotation(), random.Random(1)
+    choose(rotation, candidates, rng)
+    for _ in range(grants):
+        first = rotation.first(candidates, rng)
+        assert rotation.first(candidates, rng) == first
+        rotation.took(*first)
+
+
 def test_a_trickle_is_shared_by_weight_although_each_delivery_begins_anew() -> None:
     rng = random.Random(1)
-    slots = [rotation.choose([(0, 3), (1, 1)], rotation.START, rng)[0] for _ in range(4_000)]
+    slots = [choose(Rotation(), [(0, 3), (1, 1)], rng) for _ in range(4_000)]
     assert abs(slots.count(1) - 1_000) < 100
-
-
-@given(Weights, st.integers(0, 40))
-def test_the_state_survives_json(weights: list[int], grants: int) -> None:
-    candidates = list(enumerate(weights))
-    rng = random.Random(1)
-    state = rotation.START
-    for _ in range(grants):
-        _, state = rotation.choose(candidates, state, rng)
-    restored = tuple((slot, ahead) for slot, ahead in json.loads(json.dumps(state)))
-    if state:
-        assert rotation.choose(candidates, restored, rng) == rotation.choose(candidates, state, rng)
-    assert restored == state

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.scheduler.policy.entries import waiting
+from services.scheduler.policy.pairlimit import PairLimits
 from services.scheduler.policy.pairs import Room
 from services.scheduler.policy.steering import Steering, first_tags, goes_first
 from services.scheduler.policy.warmup import Token
@@ -28,11 +29,12 @@ class Slot:
     room: Room
 
 
-WARM = Slot("warm", Room(0))
+LIMIT = PairLimits(warming(SCHEDULE)).of("big", 0, 0)
+WARM = Slot("warm", Room(0, LIMIT))
 
 
 def new(left_ns: int) -> Slot:
-    return Slot("new", Room(0, Token(0, left_ns, 1 << 62)))
+    return Slot("new", Room(0, LIMIT, Token(0, left_ns, 1 << 62)))
 
 
 def names(steering: Steering, slots: list[Slot], now_ns: int, *, first: bool = False) -> list[str]:
