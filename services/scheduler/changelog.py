@@ -2,18 +2,25 @@
 
 Restoring reads the partition from its start to the end that was taken after the fence: the older owner can write nothing more, so what
 is read is all that was committed. The last record of a key counts; one without a value says that the delivery ended.
+
+A million deliveries are half a minute's work, and the process has other partitions and a session to keep: so the loop has its turn
+after each portion. What has been taken in is let go of at once, for the log's form of it is larger than the memory that it becomes.
 """
 
+import asyncio
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from services.scheduler.policy.decisions import Decisions
 from services.scheduler.policy.ledger import Ledger
 from shared.kafka.cluster import Cluster
 from shared.records.codec import Unreadable, encode
 from shared.records.state import (
+    DELIVERY_KEYS,
     META_KEY,
     STATE,
     Meta,
+    State,
     delivery_key,
     domain_key,
     moved_key,
@@ -22,7 +29,9 @@ from shared.records.state import (
     state_key,
 )
 
-_POLL_MS = 200
+_POLL_MS: Final = 200
+#: Records read, or taken in, between two turns of the loop: some 30 ms.
+_PORTION: Final = 1_000
 
 
 class StateUnreadable(Exception):
@@ -34,30 +43,51 @@ async def restore(cluster: Cluster, topic: str, partition: int, ledger: Ledger) 
 
     Raises StateUnreadable: a newer version wrote the state, or it is damaged.
     """
+    latest = await _latest(cluster, topic, partition)
+    meta = Meta()
+    deliveries = []
+    for key in list(latest):
+        if key.startswith(DELIVERY_KEYS):
+            deliveries.append(key)
+            continue
+        state = _decoded(key, latest.pop(key))
+        ledger.restore(state)
+        if isinstance(state, Meta):
+            meta = state
+    # Lanes and orders are known: each delivery goes where it belongs at once.
+    ledger.restored()
+    for at, key in enumerate(deliveries, start=1):
+        ledger.restore(_decoded(key, latest.pop(key)))
+        if not at % _PORTION:
+            await asyncio.sleep(0)
+    return meta
+
+
+async def _latest(cluster: Cluster, topic: str, partition: int) -> dict[bytes, bytes]:
+    """Read the last value of each key that has one."""
     here = (topic, partition)
     end = (await cluster.end_offsets([here]))[here]
     latest: dict[bytes, bytes] = {}
     reader = await cluster.reader({here: "start"})
     try:
         while reader.position(here) < end:
-            for record in await reader.poll(max_records=5000, wait_ms=_POLL_MS):
+            for record in await reader.poll(max_records=_PORTION, wait_ms=_POLL_MS):
                 key = record.key or b""
                 if record.value is None:
                     latest.pop(key, None)
                 else:
                     latest[key] = record.value
+            await asyncio.sleep(0)
     finally:
         await reader.stop()
-    meta = Meta()
-    for key, value in latest.items():
-        state = STATE.decode(value)
-        if isinstance(state, Unreadable):
-            raise StateUnreadable(f"{topic}/{partition} key {key!r}: {state.reason}")
-        ledger.restore(state)
-        if isinstance(state, Meta):
-            meta = state
-    ledger.restored()
-    return meta
+    return latest
+
+
+def _decoded(key: bytes, value: bytes) -> State:
+    state = STATE.decode(value)
+    if isinstance(state, Unreadable):
+        raise StateUnreadable(f"mail.state, key {key!r}: {state.reason}")
+    return state
 
 
 def writes(

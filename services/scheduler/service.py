@@ -8,6 +8,7 @@ follows reads its memory back under the new settings.
 """
 
 import asyncio
+import gc
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -170,8 +171,10 @@ class Scheduler:
             if shell is None:
                 raise RuntimeError("workers run only in a process that runs")
             suspicion = self._suspicions.setdefault(partition, Suspicion(MAX_RECORDS))
-            worker = self.workers[partition] = Worker(partition, shell, suspicion)
+            self.workers[partition] = Worker(partition, shell, suspicion)
             try:
-                await worker.run()
+                await self.workers[partition].run()
             finally:
                 del self.workers[partition]
+                # Its memory knows itself in circles, and next to nothing of it is counted as garbage: it would stay, beside the next one.
+                gc.collect()

@@ -263,6 +263,8 @@ State = (
 )
 STATE: Codec[State] = Codec(State)
 META_KEY = b"meta"
+#: What the keys of deliveries begin with, and no others.
+DELIVERY_KEYS = b"d/"
 
 
 def state_key(record: State) -> bytes:  # noqa: PLR0911 - one for each kind
@@ -290,7 +292,7 @@ def state_key(record: State) -> bytes:  # noqa: PLR0911 - one for each kind
 
 def delivery_key(id_: str) -> bytes:
     """Name a delivery's record; with no value it says that the delivery ended."""
-    return b"d/" + id_.encode()
+    return DELIVERY_KEYS + id_.encode()
 
 
 def domain_key(key: str, domain: str) -> bytes:

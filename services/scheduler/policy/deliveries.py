@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from services.scheduler.policy.agenda import Agenda
+from services.scheduler.policy.entries import share_names
 from services.scheduler.policy.offsets import Offsets
 from services.scheduler.policy.resting import Entries
 from shared.records.state import DeliveryState
@@ -41,16 +42,17 @@ class Deliveries:
 
     def restore(self, entry: DeliveryState) -> None:
         """Take one that is in the changelog already."""
-        self._take_in(entry)
-        self.entries.rest(entry)
+        share_names(entry)
+        self.entries.restore(entry)
+        self._order(entry)
 
     def add(self, entry: DeliveryState) -> None:
         """Take a new one."""
-        self._take_in(entry)
+        self.entries.add(entry)
+        self._order(entry)
         self._dirty.add(entry.id)
 
-    def _take_in(self, entry: DeliveryState) -> None:
-        self.entries.add(entry)
+    def _order(self, entry: DeliveryState) -> None:
         self._counts[entry.class_] += 1
         self._offsets[entry.class_].add(entry.offset, entry.id)
         self._calm.add(urgent_from_ns(self._settings, entry), entry.id)

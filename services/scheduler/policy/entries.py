@@ -66,24 +66,24 @@ def _said(domain: str, from_: str) -> str:
 
 
 def waiting(record: Delivery, class_: str, offset: int) -> DeliveryState:
-    """Remember a delivery whose record lies at ``offset``; names that many share are one object, since queues keep them as well."""
-    return DeliveryState(
+    """Remember a delivery whose record lies at ``offset``."""
+    found = DeliveryState(
         id=record.id,
         submission=record.submission,
-        tenant=intern(record.tenant),
-        class_=intern(class_),
+        tenant=record.tenant,
+        class_=class_,
         from_=record.return_path,
         to=record.to,
         domain=record.domain,
-        provider=None if record.provider is None else intern(record.provider),
-        site=None if record.site is None else intern(record.site),
-        pool=intern(record.pool),
+        provider=record.provider,
+        site=record.site,
+        pool=record.pool,
         accepted_ns=record.accepted_ns,
         not_before_ns=record.not_before_ns,
         expires_ns=record.expires_ns,
         size_bytes=record.size_bytes,
         header_domain=_said(record.header_domain, record.return_path),
-        stream=intern(record.stream),
+        stream=record.stream,
         tags=record.tags,
         offset=offset,
         due_ns=max(record.not_before_ns, 0),
@@ -97,3 +97,15 @@ def waiting(record: Delivery, class_: str, offset: int) -> DeliveryState:
         back_ns=record.back_ns,
         hop=record.hop,
     )
+    share_names(found)
+    return found
+
+
+def share_names(entry: DeliveryState) -> None:
+    """Let names that many have be one object, since queues keep them as well."""
+    entry.tenant, entry.class_ = intern(entry.tenant), intern(entry.class_)
+    entry.pool, entry.stream = intern(entry.pool), intern(entry.stream)
+    if entry.provider is not None:
+        entry.provider = intern(entry.provider)
+    if entry.site is not None:
+        entry.site = intern(entry.site)

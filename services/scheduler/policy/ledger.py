@@ -123,6 +123,7 @@ class Ledger:
             settings, self._deliveries, self._queues, self._settling.unresolved, self.orders
         )
         self._pins_ns = 0
+        self._restored = False
         self._granted: list[Granted] = []
 
     def __repr__(self) -> str:
@@ -145,10 +146,12 @@ class Ledger:
     # -- restore
 
     def restore(self, record: State) -> None:
-        """Take one live record of mail.state; ``restored`` follows the last."""
+        """Take one live record of mail.state; after ``restored``, deliveries alone, which are put where they belong at once."""
         match record:
             case DeliveryState():
                 self._deliveries.restore(record)
+                if self._restored:
+                    self._put(record)
             case PairState():
                 self._pairs.restore(record)
             case TotalState():
@@ -169,14 +172,18 @@ class Ledger:
                 self._audit.said = record.configuration
 
     def restored(self) -> None:
-        """Put every restored delivery where it belongs."""
+        """Go by what was restored, and put every delivery that was where it belongs."""
+        self._restored = True
         if self._lanes.renewed():
             self._go_by_map()
         for entry in self.entries.values():
-            if entry.open is not None:
-                self._opens.add(entry, entry.open)
-            else:
-                self._settling.put(entry)
+            self._put(entry)
+
+    def _put(self, entry: DeliveryState) -> None:
+        if entry.open is not None:
+            self._opens.add(entry, entry.open)
+        else:
+            self._settling.put(entry)
 
     # -- inputs
 

@@ -87,6 +87,14 @@ class Entries(Mapping[str, DeliveryState]):
         self._count += 1
         self._awake[entry.id] = entry
 
+    def restore(self, entry: DeliveryState) -> None:
+        """Take a new one that nobody else has, or changes; it rests, unless it is open."""
+        self._count += 1
+        if entry.open is None:
+            self._packed[entry.id] = self._pack(entry)
+        else:
+            self._awake[entry.id] = entry
+
     def drop(self, id_: str) -> None:
         """Forget one."""
         self._count -= 1
