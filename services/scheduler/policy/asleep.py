@@ -1,15 +1,16 @@
 """What is not due for a while: of a million deliveries that wait, nearly all. Pure.
 
 A place in a queue is worth its memory (some two hundred bytes, and a queue of its own for each site) only to what may go soon. So what is
-due later **sleeps**: its id in an agenda and in a set, fifty bytes, until a good half minute before it is due, when it is given its place.
+due later **sleeps**: its id in an agenda and a mark beside its state, ten bytes, until a minute before it is due; then it gets its place.
 The queue knows the exact time, and so nothing is early, late, or in another order than if it had stood there all the while. A portion
 of each class wakes in a round: a million that are due in the same second do not hold up one.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final
 
 from services.scheduler.policy.agenda import Agenda
+from services.scheduler.policy.resting import Entries
 from shared.records.state import DeliveryState
 from shared.records.topics import CLASSES
 
@@ -25,24 +26,26 @@ _Whose = tuple[str, str, str]
 class Asleep:
     """The deliveries of one partition that sleep."""
 
-    def __init__(self, entries: Mapping[str, DeliveryState]) -> None:
-        """Begin empty; ``entries`` has each that is put in."""
+    def __init__(self, entries: Entries) -> None:
+        """Begin empty; ``entries`` has each that is put in, and knows which sleep."""
         self._entries = entries
-        self._ids: set[str] = set()
+        self._sleeping = 0
         #: By class: what a million of one class wait for, another does not.
-        self._agendas = {class_: Agenda(self._due_ns, self._ids.__contains__) for class_ in CLASSES}
+        self._agendas = {class_: Agenda(self._due_ns, entries.sleeps) for class_ in CLASSES}
         self._counts: dict[_Whose, int] = {}
 
     def __len__(self) -> int:
         """Count them."""
-        return len(self._ids)
+        return self._sleeping
 
     def takes(self, entry: DeliveryState, limit_key: str, now_ns: int) -> bool:
         """Let a delivery sleep that waits under the limits of ``limit_key``, unless it is due too soon; it does not sleep yet."""
         agenda = self._agendas.get(entry.class_)
         if agenda is None or entry.due_ns - now_ns <= LEAD_NS:
             return False
-        self._ids.add(entry.id)
+        if not self._entries.sleeps(entry.id):
+            self._entries.sleep(entry.id)
+            self._sleeping += 1
         agenda.add(entry.due_ns, entry.id)
         whose = limit_key, entry.class_, entry.tenant
         self._counts[whose] = self._counts.get(whose, 0) + 1
@@ -50,9 +53,10 @@ class Asleep:
 
     def remove(self, entry: DeliveryState, limit_key: str) -> bool:
         """Forget a delivery; False: it does not sleep."""
-        if entry.id not in self._ids:
+        if not self._sleeping or not self._entries.sleeps(entry.id):
             return False
-        self._ids.discard(entry.id)
+        self._entries.wake(entry.id)
+        self._sleeping -= 1
         self._agendas[entry.class_].leave(entry.due_ns)
         whose = limit_key, entry.class_, entry.tenant
         left = self._counts.pop(whose, 0) - 1
@@ -77,4 +81,4 @@ class Asleep:
         return self._counts.get((limit_key, class_, tenant), 0)
 
     def _due_ns(self, id_: str) -> int | None:
-        return self._entries[id_].due_ns if id_ in self._ids else None
+        return self._entries[id_].due_ns if self._entries.sleeps(id_) else None

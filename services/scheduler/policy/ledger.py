@@ -149,9 +149,7 @@ class Ledger:
         """Take one live record of mail.state; after ``restored``, deliveries alone, which are put where they belong at once."""
         match record:
             case DeliveryState():
-                self._deliveries.restore(record)
-                if self._restored:
-                    self._put(record)
+                self._restore(record)
             case PairState():
                 self._pairs.restore(record)
             case TotalState():
@@ -177,6 +175,11 @@ class Ledger:
         if self._lanes.renewed():
             self._go_by_map()
         for entry in self.entries.values():
+            self._put(entry)
+
+    def _restore(self, entry: DeliveryState) -> None:
+        self._deliveries.restore(entry)
+        if self._restored:
             self._put(entry)
 
     def _put(self, entry: DeliveryState) -> None:

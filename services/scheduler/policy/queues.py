@@ -9,7 +9,7 @@ lines that a gate keeps back (``lines``): gates are asked here, by limit key, an
 import heapq
 import random
 from collections import deque
-from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Final
@@ -26,6 +26,7 @@ from services.scheduler.policy.orders import LOOKED, Orders
 from services.scheduler.policy.pairlimit import PairLimit
 from services.scheduler.policy.pairs import Pairs
 from services.scheduler.policy.parts import Parts
+from services.scheduler.policy.resting import Entries
 from services.scheduler.policy.sources import Candidate, Sources, Turn
 from services.scheduler.policy.windows import Windows
 from shared.protocol.control import ControlView
@@ -87,7 +88,7 @@ class Queues:
     rng: random.Random
     #: Limits of parts of the mail.
     parts: Parts
-    entries: Mapping[str, DeliveryState]
+    entries: Entries
     #: What else keeps lines back.
     gates: list[Gate] = field(default_factory=list)
     _groups: dict[GroupKey, Group] = field(default_factory=dict)

@@ -9,9 +9,10 @@ becomes a ``DeliveryState`` again when it is asked for:
 However often it is asked for, as long as somebody has it, it is the same object: changes cannot part. Who changes one must ``keep`` it in
 the same breath (``Deliveries.touch`` does): what is not kept, and had by nobody, is forgotten.
 
-The form is private to the process and of no use to anybody else: an array of the fields in their order, in which names that many share
-(tenant, class, pool, provider, site, From domain, stream) are numbers. Their tables are bounded; a name that finds no room is written as
-it is.
+The form is private to the process and of no use to anybody else: a byte that says whether the delivery sleeps (``asleep``: a set of a
+million ids would be another fifty bytes for each), then an array of the fields in their order, in which names that many share (tenant,
+class, pool, provider, site, From domain, stream) are numbers. Their tables are bounded; a name that finds no room is written as it is. A
+recipient's domain is left out where the address says it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,14 +27,18 @@ _SHARED: Final = ("tenant", "class_", "pool", "provider", "site", "header_domain
 #: Names in one table: some megabytes, if they are long.
 _NAMES: Final = 65_536
 _ID, *_FIELDS = msgspec.structs.fields(DeliveryState)
+_AT: Final = {field.name: at for at, field in enumerate(_FIELDS)}
+_TO, _DOMAIN = _AT["to"], _AT["domain"]
+_TYPES: Final = {"domain": str | None} | dict.fromkeys(_SHARED, int | str | None)
 _Row: Final = msgspec.defstruct(
     "_Row",
-    [(f.name, int | str | None if f.name in _SHARED else f.type) for f in _FIELDS],
+    [(field.name, _TYPES.get(field.name, field.type)) for field in _FIELDS],
     array_like=True,
     gc=False,
 )
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(_Row).decode
+_AWAKE, _ASLEEP = b"\0", b"\1"
 
 
 class Entries(Mapping[str, DeliveryState]):
@@ -47,9 +52,11 @@ class Entries(Mapping[str, DeliveryState]):
         self._packed: dict[str, bytes] = {}
         self._lent: WeakValueDictionary[str, DeliveryState] = WeakValueDictionary()
         self._count = 0
+        #: Those that sleep and have not rested yet.
+        self._dozing: set[str] = set()
         #: Of each field whose names are shared: where it is, its names, and their numbers.
         self._tables: list[tuple[int, list[str], dict[str, int]]] = [
-            (at, [], {}) for at, field in enumerate(_FIELDS) if field.name in _SHARED
+            (_AT[name], [], {}) for name in _SHARED
         ]
 
     # -- as a mapping
@@ -91,7 +98,7 @@ class Entries(Mapping[str, DeliveryState]):
         """Take a new one that nobody else has, or changes; it rests, unless it is open."""
         self._count += 1
         if entry.open is None:
-            self._packed[entry.id] = self._pack(entry)
+            self._packed[entry.id] = _AWAKE + self._pack(entry)
         else:
             self._awake[entry.id] = entry
 
@@ -100,6 +107,7 @@ class Entries(Mapping[str, DeliveryState]):
         self._count -= 1
         self._awake.pop(id_, None)
         self._packed.pop(id_, None)
+        self._dozing.discard(id_)
 
     def keep(self, entry: DeliveryState) -> None:
         """Keep an object that was changed: it is not packed before ``rest``; one that was dropped is not kept."""
@@ -109,9 +117,36 @@ class Entries(Mapping[str, DeliveryState]):
     def rest(self, entry: DeliveryState) -> None:
         """Pack one that was changed, unless it is open: then it is asked for soon."""
         if entry.open is None:
-            self._packed[entry.id] = self._pack(entry)
+            flag = _ASLEEP if self.sleeps(entry.id) else _AWAKE
+            self._dozing.discard(entry.id)
+            self._packed[entry.id] = flag + self._pack(entry)
             self._lent[entry.id] = entry
             del self._awake[entry.id]
+
+    # -- sleep
+
+    def sleeps(self, id_: str) -> bool:
+        """Say whether it was put to sleep, and not woken since."""
+        packed = self._packed.get(id_)
+        return id_ in self._dozing if packed is None else packed[:1] == _ASLEEP
+
+    def sleep(self, id_: str) -> None:
+        """Remember that one sleeps."""
+        packed = self._packed.get(id_)
+        if packed is None:
+            self._dozing.add(id_)
+        else:
+            self._packed[id_] = _ASLEEP + packed[1:]
+
+    def wake(self, id_: str) -> None:
+        """Remember that one sleeps no longer."""
+        packed = self._packed.get(id_)
+        if packed is None:
+            self._dozing.discard(id_)
+        else:
+            self._packed[id_] = _AWAKE + packed[1:]
+
+    # -- lent
 
     def _lend(self, id_: str, packed: bytes) -> DeliveryState:
         entry = self._lent.get(id_)
@@ -131,12 +166,20 @@ class Entries(Mapping[str, DeliveryState]):
             elif name is not None and len(names) < self._names:
                 values[at] = numbers[name] = len(names)
                 names.append(name)
+        if values[_DOMAIN] == _domain(values[_TO]):
+            values[_DOMAIN] = None
         return _encode(values)
 
     def _unpack(self, id_: str, packed: bytes) -> DeliveryState:
-        values = list(msgspec.structs.astuple(_decode(packed)))
+        values = list(msgspec.structs.astuple(_decode(packed[1:])))
         for at, names, _ in self._tables:
             number = values[at]
             if type(number) is int:
                 values[at] = names[number]
+        if values[_DOMAIN] is None:
+            values[_DOMAIN] = _domain(values[_TO])
         return DeliveryState(id_, *values)
+
+
+def _domain(address: str) -> str:
+    return address.rpartition("@")[2]

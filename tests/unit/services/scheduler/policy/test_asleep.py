@@ -39,7 +39,7 @@ def test_of_a_million_that_wake_together_a_portion_is_looked_at() -> None:
     world.deliver("first", not_before_ns=world.now + 3_600 * S, class_="transactional")
     queues = world.ledger._queues
     world.turn(3_590)
-    assert "first" not in queues._asleep._ids
+    assert not world.ledger.entries.sleeps("first")
     assert len(queues._asleep) >= many - asleep._PORTION
     rounds = 0
     while len(queues._asleep):

@@ -16,8 +16,8 @@ states = st.builds(
     tenant=names,
     class_=st.sampled_from(["transactional", "bulk"]),
     from_=names,
-    to=names,
-    domain=names,
+    to=names | st.just("u@x.example"),
+    domain=names | st.just("x.example"),
     provider=st.none() | names,
     site=st.none() | names,
     pool=names,
@@ -98,6 +98,41 @@ def test_an_open_one_does_not_rest() -> None:
     entries.rest(entry)
     assert entries._awake == {}
     assert entries["d1"] is entry
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["add", "restore", "rest", "keep", "sleep", "wake", "drop"]),
+            st.sampled_from("abc"),
+        ),
+        max_size=30,
+    )
+)
+def test_whether_it_sleeps_is_known_whatever_else_becomes_of_it(
+    steps: list[tuple[str, str]],
+) -> None:
+    entries, sleeping = Entries(), set[str]()
+    for step, id_ in steps:
+        if step in ("add", "restore"):
+            if id_ not in entries:
+                getattr(entries, step)(make(id_))
+        elif id_ not in entries:
+            continue
+        elif step == "rest":
+            entries.keep(entries[id_])
+            entries.rest(entries[id_])
+        elif step == "keep":
+            entries.keep(entries[id_])
+        elif step == "drop":
+            entries.drop(id_)
+            sleeping.discard(id_)
+        else:
+            getattr(entries, step)(id_)
+            (sleeping.add if step == "sleep" else sleeping.discard)(id_)
+        assert {each for each in "abc" if entries.sleeps(each)} == sleeping
+        assert all(entry == make(each) for each, entry in entries.items())
 
 
 def test_what_was_dropped_is_gone_and_is_not_kept_again() -> None:
