@@ -91,9 +91,12 @@ def test_an_autoscaled_pool_leaves_its_number_to_the_autoscaler() -> None:
     )
 
 
-def test_a_floating_pool_begins_with_what_it_is_given() -> None:
+def test_a_floating_pool_begins_with_what_it_is_given_else_the_number_is_nobodys() -> None:
+    two = pool(egress="smarthost", initialReplicas=2)
+    begun = of_kind("StatefulSet", manifests("smarthost", json.dumps(two)))["postyard-sender-main"]
+    assert begun["spec"]["replicas"] == 2
     sender = of_kind("StatefulSet", manifests("smarthost"))["postyard-sender-relay"]
-    assert sender["spec"]["replicas"] == 2
+    assert "replicas" not in sender["spec"]
     assert sender["spec"]["podManagementPolicy"] == "Parallel"
     assert "volumeClaimTemplates" not in sender["spec"]
     assert sender["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 660
