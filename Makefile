@@ -13,7 +13,7 @@ SECONDS ?= 60
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test check chart format bench bench-scheduler verify faults hunt simulate lock
+.PHONY: help setup demo up down test check chart k8s-test format bench bench-scheduler verify faults hunt simulate lock
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,10 @@ check: setup ## lint, formatting, types, and which room may know which
 
 chart: setup ## check the Helm chart: lint, every example, schemas, policies, what is rendered (ARGS=--accept takes it over)
 	@$(RUN) -m pytest tests/chart -q $(ARGS)
+
+k8s-test: setup ## run the chart on a real API server, its pods as processes; the first time builds a control plane (10 minutes)
+	@program=$$($(RUN) scripts/controlplane.py) && \
+	  $(RUN) -m pytest tests/k8s --control-plane "$$program" --timeout=0 -s -q $(ARGS)
 
 format: setup ## format the code, and fix what the linter can fix
 	@$(RUN) -m ruff check --fix
@@ -78,3 +82,5 @@ lock: ## bring requirements.lock up to pyproject.toml (ARGS=--upgrade for newer 
 	  --custom-compile-command 'make lock' --output-file requirements.runtime.lock pyproject.toml
 	@$(UV) pip compile --quiet --no-deps --universal --python-version 3.11 --generate-hashes \
 	  --custom-compile-command 'make lock' --output-file helm/tools.lock $(ARGS) helm/tools.in
+	@$(UV) pip compile --quiet --no-deps --universal --python-version 3.11 --generate-hashes \
+	  --custom-compile-command 'make lock' --output-file tests/k8s/controlplane/go.lock $(ARGS) tests/k8s/controlplane/go.in

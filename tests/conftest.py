@@ -32,15 +32,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     ours.addoption(
         "--accept", action="store_true", help="tests/chart: take over what is rendered now"
     )
+    ours.addoption(
+        "--control-plane",
+        type=Path,
+        help="tests/k8s: run it, on what scripts/controlplane.py built",
+    )
     ours.addoption("--no-skips", action="store_true", help="fail when a test was skipped")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is marked long, unless it is asked for: what it shows is shown in less time, and less of it, by another test."""
-    if config.getoption("--long"):
-        return
-    left_out = [item for item in items if item.get_closest_marker("long")]
-    if left_out:
+    """Leave out what is marked long or k8s, unless it is asked for: another test shows it in less time, or less of it."""
+    asked_for = {"long": config.getoption("--long"), "k8s": config.getoption("--control-plane")}
+    unwanted = [marker for marker, wanted in asked_for.items() if not wanted]
+    if left_out := [item for item in items if any(map(item.get_closest_marker, unwanted))]:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
 

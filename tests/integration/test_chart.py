@@ -1,52 +1,29 @@
 """The chart's pods as processes, from their own specs, on a real Kafka: the job, the probes, a changed configuration, scaling."""
 
 import asyncio
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.chart import parsed, template
-from tests.support.config import QUICK_TIMING, submission
 from tests.support.kubelet import Kubelet
 from tests.support.receiver import Receiver
+from tests.support.relays import SENDERS, submissions, values
 from tests.support.stack import Events, Stack
 from tests.support.yard import Yard
 
 RELAYS = 4
 MESSAGES = 400
-POOL = "postyard-sender-relay"
-
-
-def values(kafka: str, prefix: str, target: str, more: str = "") -> str:
-    """Four smart hosts: floating sources, which any sender can serve."""
-    host, _, port = target.rpartition(":")
-    mail = [QUICK_TIMING, '[net]\nallow = ["127.0.0.0/8"]', more]
-    for at in range(RELAYS):
-        mail += [
-            f'[sources.relay-{at}]\nslot = {at}\nkind = "smarthost"\nhost = "{host}"\nport = {port}',
-            'tls = "opportunistic"\nwarmup = "none"',
-            f"[pools.p{at}]\nsources = {{ relay-{at} = 1 }}",
-            f'[tenants.t{at}]\ndomains = ["acme.example"]\npools = {{ transactional = "p{at}", bulk = "p{at}" }}\nunsigned = true',
-        ]
-    cut = {"partitions": 2, "slots": RELAYS, "replication": 1, "minInsync": 1}
-    whole: dict[str, Any] = {
-        "kafka": {"bootstrap": kafka, "prefix": prefix} | cut,
-        "config": {"files": {"mail.toml": "\n".join(mail)}},
-        # No name is asked for; tests/k8s runs the resolver too.
-        "dns": {"mode": "nameservers", "nameservers": ["127.0.0.1"]},
-        "senderPools": {"relay": {"egress": "smarthost", "initialReplicas": 2}},
-    }
-    return json.dumps(whole)
+#: No name is asked for; tests/k8s runs the resolver, too.
+NO_RESOLVER = {"mode": "nameservers", "nameservers": ["127.0.0.1"]}
 
 
 @pytest.fixture
 def release(yard: Yard, kafka: str, prefix: str) -> Iterator[tuple[Kubelet, Receiver]]:
     receiver = yard.receiver()
-    done = template(values=values(kafka, prefix, receiver.target))
+    done = template(values=values(kafka, prefix, receiver.target, dns=NO_RESOLVER))
     assert done.returncode == 0, done.stderr
     kubelet = Kubelet(yard.directory / "pods", parsed(done.stdout))
     try:
@@ -62,7 +39,7 @@ async def test_a_pool_of_floating_sources_is_scaled_while_mail_flows(
     kubelet, receiver = release
     kubelet.pod("Job", "postyard-apply", 0).complete()
     others = [kubelet.pod("Deployment", f"postyard-{s}", "x") for s in ("ingest", "scheduler")]
-    senders = [kubelet.pod("StatefulSet", POOL, ordinal) for ordinal in range(2)]
+    senders = [kubelet.pod("StatefulSet", SENDERS, ordinal) for ordinal in range(2)]
     for pod in (*others, *senders):
         await asyncio.to_thread(pod.until, "ready")
         assert pod.ask("livenessProbe") == (200, "ok\n")
@@ -70,18 +47,13 @@ async def test_a_pool_of_floating_sources_is_scaled_while_mail_flows(
         await asyncio.to_thread(pod.until, "slots 2:")
 
     stack = Stack(tmp_path / "stack", kafka, prefix, "")
-    lines = [
-        submission(f"u{number}@a.test", id_=str(number)).replace(
-            b'"tenant": "acme"', b'"tenant": "t%d"' % (number % RELAYS), 1
-        )
-        for number in range(MESSAGES)
-    ]
+    lines = submissions(range(MESSAGES))
     third = MESSAGES // 3
     await stack.produce(lines[:third])
-    senders += [kubelet.pod("StatefulSet", POOL, ordinal) for ordinal in (2, 3)]
+    senders += [kubelet.pod("StatefulSet", SENDERS, ordinal) for ordinal in (2, 3)]
     for pod in senders:
         await asyncio.to_thread(pod.until, "slots 1:")
-    idle = kubelet.pod("StatefulSet", POOL, 4)
+    idle = kubelet.pod("StatefulSet", SENDERS, 4)
     await asyncio.to_thread(idle.until, "slots 0")
 
     await stack.produce(lines[third : 2 * third])
@@ -97,7 +69,8 @@ async def test_a_pool_of_floating_sources_is_scaled_while_mail_flows(
     assert set(receiver.copies().values()) == {1}, "each once"
     assert len(receiver.copies()) == MESSAGES
 
-    changed = values(kafka, prefix, receiver.target, '[limits.default]\nrate = "100/min"\n')
+    limit = '[limits.default]\nrate = "100/min"\n'
+    changed = values(kafka, prefix, receiver.target, more=limit, dns=NO_RESOLVER)
     kubelet.change(parsed(template(values=changed).stdout))
     end = time.monotonic() + 30
     for pod in (*others, senders[0]):
