@@ -1,17 +1,17 @@
 """The scheduler's gauges: what waits and why, what is out, how far behind, which slots have nobody; asked when somebody scrapes.
 
-Counting looks at every waiting delivery, so a scrape within two seconds of the last gets the same answer.
+A scrape within two seconds of the last gets the same answer. What waits is counted by the ``census``.
 """
 
-import collections
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from prometheus_client import Counter
+import prometheus_client
 from prometheus_client.core import GaugeMetricFamily
 
+from services.scheduler.census import Census
 from services.scheduler.reputation import reputation_gauges
 from services.scheduler.warming import spill_gauge, warmup_gauges
 from services.scheduler.worker import Worker
@@ -23,9 +23,6 @@ from shared.runtime.settings import Settings
 
 _S: Final = 1_000_000_000
 _KEEP_NS: Final = 2 * _S
-#: What more senders would help: their turn has come, what is out is not answered for, or no sender has a source of the pool. Mail that a
-#: limit, a pause or a warm-up holds back waits for addresses or for time, and more senders would only idle.
-GRANTABLE: Final = frozenset({"due", "credit", "no_source"})
 
 
 @dataclass(slots=True)
@@ -37,7 +34,8 @@ class Gauges:
     clock: Clock
     workers: Mapping[int, Worker]
     view: ControlView
-    _events: Counter = field(init=False)
+    census: Census
+    _events: prometheus_client.Counter = field(init=False)
     _families: list[GaugeMetricFamily] = field(default_factory=list)
     _counted_ns: int = -_KEEP_NS
 
@@ -66,27 +64,19 @@ class Gauges:
         return self._families
 
     def _deliveries(self) -> Iterable[GaugeMetricFamily]:
-        counts: collections.Counter[tuple[str, str, str]] = collections.Counter()
+        tally = self.census.tally()
+        if tally is None:
+            return []
+        counts = Counter[tuple[str, str, str]]()
         oldest: defaultdict[tuple[str, str, str], int] = defaultdict(lambda: 1 << 62)
-        out: collections.Counter[tuple[str, str]] = collections.Counter()
-        unknown, providers = 0, self.settings.providers
-        # A pool without any is said, too: an autoscaler must not take "none" for "not known".
-        grantable = collections.Counter(dict.fromkeys(self.settings.pools, 0))
+        for (class_, provider, reason), count in tally.counts.items():
+            which = class_, provider or "other", reason
+            counts[which] += count
+            oldest[which] = min(oldest[which], tally.oldest[class_, provider, reason])
         for worker in self.workers.values():
-            for entry, reason in worker.ledger.reasons():
-                which = entry.class_, entry.provider or "other", reason
-                counts[which] += 1
-                oldest[which] = min(oldest[which], entry.accepted_ns)
-                unknown += entry.unknowns > 0
-                grantable[entry.pool] += reason in GRANTABLE
-                if entry.open is not None:
-                    source = self.settings.source_of(entry.open.slot)
-                    out[
-                        entry.provider or "other", source.name if source else str(entry.open.slot)
-                    ] += 1
             for unit, count in worker.ledger.intake.parking.counts():
-                provider = unit.destination if unit.destination in providers else "other"
-                counts[unit.class_, provider, "parked"] += count
+                known = unit.destination in self.settings.providers
+                counts[unit.class_, unit.destination if known else "other", "parked"] += count
         labels = ("class", "provider", "reason")
         waiting = family(
             "deliveries", "Deliveries without a final event, by what they wait for", labels
@@ -98,18 +88,21 @@ class Gauges:
             if which in oldest:
                 ages.add_metric(which, (now - oldest[which]) / _S)
         grants = family("grants_out", "Grants that are not settled", ("provider", "source"))
-        for pair, count in out.items():
-            grants.add_metric(pair, count)
+        for (provider, slot), count in tally.out.items():
+            source = self.settings.source_of(slot)
+            grants.add_metric((provider or "other", source.name if source else str(slot)), count)
         unknowns = family(
             "deliveries_unknown",
             "Deliveries that had an unknown outcome and no final event yet",
             (),
         )
-        unknowns.add_metric((), unknown)
+        unknowns.add_metric((), tally.unknown)
         ready = family(
             "grantable", "Deliveries that only lack a sender with room for them", ("pool",)
         )
-        for pool, count in grantable.items():
+        # A pool without any is said, too: an autoscaler must not take "none" for "not known".
+        for pool in dict.fromkeys([*self.settings.pools, *tally.grantable]):
+            count = tally.grantable[pool]
             ready.add_metric((pool,), count)
         return waiting, ages, grants, unknowns, ready
 

@@ -16,6 +16,7 @@ from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
+from services.scheduler.census import Census
 from services.scheduler.gauges import Gauges
 from services.scheduler.marks import Marks
 from services.scheduler.resolving import Resolving
@@ -96,8 +97,9 @@ class Scheduler:
         resolving = Resolving(destinations)
         marks = Marks(self.cluster, topics.outcomes, self.owner)
         saying = Saying(self.cluster, topics.control, self.log)
+        census = Census(self.workers, self.clock)
         gauges = self._gauges = Gauges(
-            self.metrics, self.settings, self.clock, self.workers, self.view
+            self.metrics, self.settings, self.clock, self.workers, self.view, census
         )
         self._shell = Shell(
             settings=self.settings,
@@ -135,7 +137,9 @@ class Scheduler:
                     PartitionWorkers(membership, self._work, self.rng, self.log).run()
                 )
                 answering = tasks.create_task(telling.run())
+                counting = tasks.create_task(census.run())
                 await stop.wait()
+                counting.cancel()
                 answering.cancel()
                 working.cancel()
                 await asyncio.gather(answering, working, return_exceptions=True)

@@ -6,10 +6,11 @@ The queue knows the exact time, and so nothing is early, late, or in another ord
 of each class wakes in a round: a million that are due in the same second do not hold up one.
 """
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
 
 from services.scheduler.policy.agenda import Agenda
+from services.scheduler.policy.ages import Ages
 from services.scheduler.policy.resting import Entries
 from shared.records.state import DeliveryState
 from shared.records.topics import CLASSES
@@ -23,6 +24,22 @@ _PORTION: Final = 4_000
 _Whose = tuple[str, str, str]
 
 
+class Kind(NamedTuple):
+    """What those who want to know tell apart of what sleeps."""
+
+    class_: str
+    provider: str | None
+    #: As ``Ledger.reason`` names it.
+    reason: str
+    #: An attempt of it ended without anybody knowing how.
+    unknown: bool
+
+
+def _kind(entry: DeliveryState) -> Kind:
+    reason = "retry" if entry.n else "not_before"
+    return Kind(entry.class_, entry.provider, reason, entry.unknowns > 0)
+
+
 class Asleep:
     """The deliveries of one partition that sleep."""
 
@@ -33,6 +50,7 @@ class Asleep:
         #: By class: what a million of one class wait for, another does not.
         self._agendas = {class_: Agenda(self._due_ns, entries.sleeps) for class_ in CLASSES}
         self._counts: dict[_Whose, int] = {}
+        self._kinds: Ages[Kind] = Ages()
 
     def __len__(self) -> int:
         """Count them."""
@@ -46,6 +64,7 @@ class Asleep:
         if not self._entries.sleeps(entry.id):
             self._entries.sleep(entry.id)
             self._sleeping += 1
+            self._kinds.add(_kind(entry), entry.accepted_ns)
         agenda.add(entry.due_ns, entry.id)
         whose = limit_key, entry.class_, entry.tenant
         self._counts[whose] = self._counts.get(whose, 0) + 1
@@ -57,6 +76,7 @@ class Asleep:
             return False
         self._entries.wake(entry.id)
         self._sleeping -= 1
+        self._kinds.remove(_kind(entry), entry.accepted_ns)
         self._agendas[entry.class_].leave(entry.due_ns)
         whose = limit_key, entry.class_, entry.tenant
         left = self._counts.pop(whose, 0) - 1
@@ -79,6 +99,10 @@ class Asleep:
     def waiting(self, limit_key: str, class_: str, tenant: str) -> int:
         """Count what a tenant has of a class under a key's limits."""
         return self._counts.get((limit_key, class_, tenant), 0)
+
+    def kinds(self) -> Iterable[tuple[Kind, int, int]]:
+        """Give each kind with its number and about when the oldest of it was accepted, ns, without looking at any."""
+        return self._kinds
 
     def _due_ns(self, id_: str) -> int | None:
         return self._entries[id_].due_ns if self._entries.sleeps(id_) else None

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 
 from services.scheduler.policy import retry
 from services.scheduler.policy.announce import pair_event
+from services.scheduler.policy.asleep import Kind
 from services.scheduler.policy.audit import Audit
 from services.scheduler.policy.decisions import (
     Decisions,
@@ -401,6 +402,10 @@ class Ledger:
         """Give every delivery with the one thing that it waits for."""
         for entry in self.entries.values():
             yield entry, self.reason(entry)
+
+    def asleep(self) -> Iterable[tuple[Kind, int, int]]:
+        """Give each kind of what is not due for a while, how many there are, and about when the oldest was accepted, ns."""
+        return self._queues.asleep.kinds()
 
     def reason(self, entry: DeliveryState) -> str:
         """Name the one thing that a delivery waits for, by where it is."""

@@ -102,14 +102,14 @@ class Queues:
     #: How many more a round may give to the pauses that keep what they hold back.
     _keep: int = 0
     _now_ns: int = 0
-    _asleep: Asleep = field(init=False)
+    asleep: Asleep = field(init=False)
     _grouping: LaneMap | None = None
     _order: Order = field(init=False)
     sources: Sources = field(init=False)
 
     def __post_init__(self) -> None:
         """Read the order and send windows out of the settings."""
-        self._asleep = Asleep(self.entries)
+        self.asleep = Asleep(self.entries)
         self._order = Order.of(self.settings)
         self.sources = Sources(self.settings, self.pairs, self.parts, self.rng)
         self.gates = [
@@ -182,7 +182,7 @@ class Queues:
     def add(self, entry: DeliveryState) -> None:
         """Let a delivery wait until it is due and may go."""
         place = self._place(entry)
-        if self._asleep.takes(entry, place.limit_key, self._now_ns):
+        if self.asleep.takes(entry, place.limit_key, self._now_ns):
             return
         group = self._group(entry, place)
         if group is None:
@@ -204,7 +204,7 @@ class Queues:
     def remove(self, entry: DeliveryState) -> None:
         """Forget a delivery that ended or moved, wherever it waits."""
         place = self._place(entry)
-        if self._asleep.remove(entry, place.limit_key):
+        if self.asleep.remove(entry, place.limit_key):
             return
         group = self._group(entry, place)
         if group is not None:
@@ -229,7 +229,7 @@ class Queues:
     def waiting(self, limit_key: str, class_: str, tenant: str) -> int:
         """Count what a tenant has waiting in a class under a key's limits."""
         standing = sum(group.queue.waiting(class_, tenant) for group in self.of_key(limit_key))
-        return standing + self._asleep.waiting(limit_key, class_, tenant)
+        return standing + self.asleep.waiting(limit_key, class_, tenant)
 
     def groups(self) -> list[Group]:
         """Give all groups."""
@@ -273,7 +273,7 @@ class Queues:
 
     def next_ns(self) -> int:
         """Say when a group is due to be looked at, or something wakes."""
-        woken = self._asleep.next_ns()
+        woken = self.asleep.next_ns()
         due = self._wakes[0][0] if self._wakes else FOREVER
         return due if woken is None else min(due, woken)
 
@@ -337,7 +337,7 @@ class Queues:
     def _wake_up(self, now_ns: int) -> None:
         """Give what is due soon its place in a queue."""
         self._now_ns = now_ns
-        for entry in self._asleep.waking(now_ns):
+        for entry in self.asleep.waking(now_ns):
             self.remove(entry)
             self.add(entry)
 

@@ -74,6 +74,10 @@ class Entries(Mapping[str, DeliveryState]):
         yield from self._packed
         yield from (id_ for id_ in self._awake if id_ not in self._packed)
 
+    def ids(self) -> list[str]:
+        """List the ids as they are now, in that order."""
+        return [*self._packed, *(id_ for id_ in self._awake if id_ not in self._packed)]
+
     def __getitem__(self, id_: str) -> DeliveryState:
         """Give one."""
         entry = self._awake.get(id_)

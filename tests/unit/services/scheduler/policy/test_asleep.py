@@ -15,12 +15,12 @@ def test_what_is_due_in_an_hour_has_no_queue_until_a_minute_before() -> None:
     world.turn()
     queues = world.ledger._queues
     assert len(queues) == 0
-    assert len(queues._asleep) == 10
+    assert len(queues.asleep) == 10
     assert queues.waiting("big", "bulk", "acme") == 10
     assert {reason for _, reason in world.ledger.reasons()} == {"not_before"}
     assert world.ledger.next_ns() <= world.now + 3_540 * S
     world.turn(3_545)
-    assert len(queues._asleep) == 0
+    assert len(queues.asleep) == 0
     assert len(queues) == 1
     assert queues.waiting("big", "bulk", "acme") == 10
     assert world.grants == []
@@ -40,9 +40,9 @@ def test_of_a_million_that_wake_together_a_portion_is_looked_at() -> None:
     queues = world.ledger._queues
     world.turn(3_590)
     assert not world.ledger.entries.sleeps("first")
-    assert len(queues._asleep) >= many - asleep._PORTION
+    assert len(queues.asleep) >= many - asleep._PORTION
     rounds = 0
-    while len(queues._asleep):
+    while len(queues.asleep):
         assert world.ledger.next_ns() <= world.now
         world.turn()
         rounds += 1
