@@ -252,16 +252,20 @@ class Reach:
     async def _open(self, endpoint: Endpoint, required: Required, knock: Knock) -> Connection:
         policy, clock = self._common.tls, self._common.clock
         tls = policy.first(endpoint, required.level, self._source, clock.now_ns())
-        try:
-            return await self._try(endpoint, tls, knock)
-        except TlsFailed as error:
-            plain = policy.second(tls, error)
-            if plain is None:
-                raise
-        connection = await self._try(endpoint, plain, knock)
-        policy.fell_back(endpoint.host, clock.now_ns())
-        self._common.log.info("tls_fallback", mx=endpoint.host, reason=plain.fallen_back)
-        return connection
+        tried = False
+        while True:
+            try:
+                connection = await self._try(endpoint, tls, knock)
+            except ConnectFailed as error:
+                other = policy.another(tls, error)
+                if other is None:
+                    raise
+                tls, tried = other, True
+                continue
+            if tried and tls.mode == "none":
+                policy.fell_back(endpoint.host, clock.now_ns())
+                self._common.log.info("tls_fallback", mx=endpoint.host, reason=tls.fallen_back)
+            return connection
 
     async def _try(self, endpoint: Endpoint, tls: Tls, knock: Knock) -> Connection:
         if not await knock():

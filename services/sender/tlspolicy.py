@@ -1,6 +1,6 @@
 """What TLS must be towards one host, decided here and nowhere else; pure but for the contexts, of which a process has one a level.
 
-    required(grant, source) -> first(host) -> a connection -> failed? -> second(host): in the clear, or not at all
+    required(grant, source) -> first(host) -> a connection -> failed? -> another(host): without a ticket, in the clear, or not at all
 
 Whoever has a say gives a level, and the strictest holds: the provider's row (or the smart host's own setting), and the grant, in
 which the scheduler has put what the tenant wants. DANE and MTA-STS will be two more of them. A required level never downgrades.
@@ -14,10 +14,12 @@ domain wants is that domain's to bear: the pair works for everybody else and mus
 """
 
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final, Literal
 
-from services.sender.smtp.connect import Endpoint, Tls, TlsFailed
+from services.sender.smtp.connect import ConnectFailed, Endpoint, Tls, TlsFailed
+from services.sender.tickets import Tickets, Way
 from shared.net.tls import BrokenTls, context
 from shared.records.grant import Grant
 from shared.records.tlslevel import TlsLevel, strictest
@@ -46,6 +48,7 @@ class TlsPolicy:
 
     broken: BrokenTls = field(default_factory=BrokenTls)
     contexts: dict[TlsLevel, ssl.SSLContext] = field(default_factory=dict)
+    tickets: Tickets = field(default_factory=Tickets)
 
     def required(self, grant: Grant, source: Source, provider: Provider | None) -> Required:
         """Gather what everybody requires; ``provider`` is the row of the grant's."""
@@ -59,16 +62,31 @@ class TlsPolicy:
         """Say how to begin with a host."""
         if source.kind == "smarthost" and endpoint.port == _IMPLICIT_TLS_PORT:
             # There is no other way to speak to it, whatever was asked for.
-            return Tls("required", self._context(level), implicit=True)
-        if level == "opportunistic":
+            made = Tls("required", self._context(level), implicit=True)
+        elif level == "opportunistic":
             if self.broken.is_broken(endpoint.host, now_ns):
                 return Tls("none", fallen_back=_BROKEN)
-            return Tls("opportunistic", self._context(level))
-        return Tls("required", self._context(level))
+            made = Tls("opportunistic", self._context(level))
+        else:
+            made = Tls("required", self._context(level))
+        way = Way(
+            source.name,
+            endpoint.host,
+            endpoint.address,
+            endpoint.port,
+            level,
+            made.server_name or endpoint.host,
+        )
+        ticket = self.tickets.offer(way, now_ns)
+        return replace(made, ticket=ticket, keep=partial(self.tickets.keep, way))
 
-    def second(self, tried: Tls, failure: TlsFailed) -> Tls | None:
-        """Say how to try again, on a new connection, after TLS failed; None: not at all."""
-        if tried.mode != "opportunistic":
+    def another(self, tried: Tls, failure: ConnectFailed) -> Tls | None:
+        """Say how to try the same host again, on a new connection; None: not at all."""
+        if tried.ticket is not None and failure.resuming and failure.reply is None:
+            # What a host makes of its own ticket says nothing about its TLS.
+            self.tickets.forget(tried.ticket)
+            return replace(tried, ticket=None)
+        if not isinstance(failure, TlsFailed) or tried.mode != "opportunistic":
             return None
         return Tls("none", fallen_back=failure.why)
 

@@ -36,6 +36,8 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tls_cipher: str = ""
     #: Whether chain and name of the certificate were checked.
     tls_verified: bool = False
+    #: Whether TLS went on from an earlier connection's, whose certificate it was.
+    tls_resumed: bool = False
     #: Wall time of MAIL, and of the end.
     mail_ns: int = 0
     end_ns: int = 0

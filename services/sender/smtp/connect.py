@@ -6,6 +6,7 @@ greets, starts TLS and authenticates on it; ``Connection`` takes the transport o
 
     the source cannot be used      SourceUnavailable     suspends the source; there is no falling back to another address
     STARTTLS or what follows it    TlsFailed             opportunistic: once more, in the clear, on a new connection; else the next host
+    any, once a ticket was shown   .resuming             once more without the ticket, before anything else
     anything else                  ConnectFailed         the pair's, not the delivery's
 
 Nothing is retried here, and a connection that did not become ready is closed.
@@ -24,6 +25,8 @@ from services.sender.smtp.connection import Connection, Peer, Timeouts
 from services.sender.smtp.reply import Reply, harmless, of_text
 from services.sender.smtp.session import Capabilities
 from services.sender.sources.paths import Opened
+from services.sender.tickets import Ticket
+from shared.net.tls import offering
 from shared.records.tlslevel import TlsLevel
 from shared.runtime.clock import Clock
 
@@ -31,6 +34,8 @@ _S: Final = 1_000_000_000
 _CLOSING: Final = 421
 
 ConnectStage = Literal["connect", "banner", "ehlo", "starttls", "auth"]
+#: Is shown what TLS made, when the host has greeted over it, and the time, ns.
+Keep = Callable[[ssl.SSLObject, int], None]
 #: Connects to an IP and a port from the source's address; raises SourceUnavailable, OSError.
 Dial = Callable[[str, int], Awaitable[Opened]]
 
@@ -73,6 +78,9 @@ class Tls:
     implicit: bool = False
     #: Of a second try in the clear: what went wrong with TLS.
     fallen_back: str = ""
+    #: What to resume with.
+    ticket: Ticket | None = None
+    keep: Keep | None = None
 
 
 class ConnectFailed(Exception):
@@ -86,6 +94,8 @@ class ConnectFailed(Exception):
         self.endpoint, self.stage, self.why, self.reply = endpoint, stage, why, reply
         #: Milliseconds spent in each stage.
         self.ms: dict[str, int] = {}
+        #: A ticket had been shown: without it, it may go better.
+        self.resuming = False
 
 
 class TlsFailed(ConnectFailed):
@@ -101,7 +111,7 @@ async def connect(
         return await opening.run()
     except BaseException as error:
         if isinstance(error, ConnectFailed):
-            error.ms = opening.ms
+            error.ms, error.resuming = opening.ms, opening.resuming
         opening.close()
         raise
 
@@ -118,6 +128,7 @@ class _Opening:
         self._client: aiosmtplib.SMTP | None = None
         self._raw: asyncio.Transport | None = None
         self.ms: dict[str, int] = {}
+        self.resuming = False
 
     def close(self) -> None:
         """Close what is open."""
@@ -131,7 +142,7 @@ class _Opening:
             async with asyncio.timeout(self._timeouts.connect_ns / _S):
                 opened = await self._origin.dial(self._endpoint.address, self._endpoint.port)
             self._opened = opened
-        with self._stage("banner"):
+        with self._stage("banner"), self._offering():
             client = self._client = aiosmtplib.SMTP(
                 hostname=self._server_name,
                 local_hostname=self._origin.ehlo,
@@ -154,6 +165,11 @@ class _Opening:
     def _server_name(self) -> str:
         return self._tls.server_name or self._endpoint.host
 
+    def _offering(self) -> contextlib.AbstractContextManager[None]:
+        ticket = self._tls.ticket
+        self.resuming = ticket is not None
+        return offering(ticket.session if ticket is not None else None)
+
     # -- SMTP
 
     async def _greet(self, client: aiosmtplib.SMTP) -> None:
@@ -173,7 +189,7 @@ class _Opening:
                 raise TlsFailed(self._endpoint, "starttls", "STARTTLS is not offered")
             return
         self._keep_raw(client)
-        with self._stage("starttls"):
+        with self._stage("starttls"), self._offering():
             await client.starttls(
                 tls_context=self._tls.context,
                 server_hostname=self._server_name,
@@ -208,6 +224,8 @@ class _Opening:
             raise ConnectFailed(self._endpoint, "ehlo", "the peer closed the connection")
         tls = cast("ssl.SSLObject | None", transport.get_extra_info("ssl_object"))
         cipher = tls.cipher() if tls is not None else None
+        if tls is not None and self._tls.keep is not None:
+            self._tls.keep(tls, self._clock.now_ns())
         peer = Peer(
             host=self._endpoint.host,
             address=self._endpoint.address,
@@ -217,6 +235,7 @@ class _Opening:
             cipher=cipher[0] if cipher is not None else "",
             level=self._level(tls),
             fallen_back=self._tls.fallen_back,
+            resumed=tls is not None and bool(tls.session_reused),
         )
         capabilities = Capabilities.of(client.esmtp_extensions)
         return Connection(

@@ -100,6 +100,8 @@ class Peer:
     level: TlsLevel = "opportunistic"
     #: Why TLS was given up, where this connection is the second try.
     fallen_back: str = ""
+    #: TLS went on from an earlier connection's.
+    resumed: bool = False
 
     def wire(self) -> Wire:
         """Say where a transaction on the connection goes, and how."""
@@ -110,6 +112,7 @@ class Peer:
             tls=self.tls or f"none: {self.fallen_back or 'it is not offered'}",
             tls_cipher=self.cipher,
             tls_verified=self.level == "verified",
+            tls_resumed=self.resumed,
         )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import datetime as dt
 import random
 import socket
@@ -41,6 +42,7 @@ UNFIT = ("wrong name", "expired", "self-signed")
 NONE = ("no STARTTLS", "STARTTLS that breaks", "STARTTLS that is refused", "TLS 1.0 only")
 IMPLICIT = ("TLS from the first byte", "TLS from the first byte, self-signed")
 HOSTS = (*FIT, *UNFIT, *NONE)
+CANNOT_RESUME = "goes when it is shown its own ticket"
 IN_THE_CLEAR = b"MAIL FROM:<b@acme.example>\r\n"
 
 
@@ -67,7 +69,9 @@ class Certificates:
             "self-signed": self._context(trustme.CA().issue_cert("127.0.0.1")),
             IMPLICIT[1]: self._context(trustme.CA().issue_cert("127.0.0.1")),
             "TLS 1.0 only": self._context(authority.issue_cert("127.0.0.1"), old=True),
+            "TLS 1.2 only": self._context(authority.issue_cert("127.0.0.1")),
         }
+        self._of["TLS 1.2 only"].maximum_version = ssl.TLSVersion.TLSv1_2
 
     def of(self, host: str) -> ssl.SSLContext:
         return self._of.get(host, self.good)
@@ -122,7 +126,8 @@ class Host:
                 plain.sendall(b"220 host\r\n")
                 if self._talk(plain, self.clear):
                     with self.context.wrap_socket(plain, server_side=True) as encrypted:
-                        self._talk(encrypted, self.secret)
+                        if self.kind != CANNOT_RESUME or not encrypted.session_reused:
+                            self._talk(encrypted, self.secret)
 
     def _talk(self, sock: socket.socket, heard: list[bytes]) -> bool:
         """Serve until the end, or until TLS begins (True)."""
@@ -358,3 +363,73 @@ async def test_tls_from_the_first_byte_has_no_second_try(
         )
         await delivered(connection, await grant(common))
     assert at.clear == [b""]
+
+
+@pytest.mark.parametrize("kind", ["good certificate", "TLS 1.2 only"])
+@pytest.mark.parametrize("level", LEVELS)
+async def test_the_next_connection_resumes_and_is_worth_the_same(
+    level: TlsLevel, kind: str, certificates: Certificates
+) -> None:
+    async with host(kind, certificates) as at:
+        way, common = await reach(at, certificates, level)
+        granted = await grant(common)
+        wires = [await delivered(await way.connect(granted, admitted), granted) for _ in range(3)]
+        assert [wire.tls_resumed for wire in wires] == [False, True, True]
+        assert {(wire.tls, wire.tls_cipher, wire.tls_verified) for wire in wires} == {
+            (wires[0].tls, wires[0].tls_cipher, level == "verified")
+        }
+        assert len(at.clear) == 3
+
+
+@pytest.mark.parametrize("kind", ["good certificate", "self-signed"])
+async def test_what_nobody_verified_is_never_resumed_as_verified(
+    kind: str, certificates: Certificates
+) -> None:
+    async with host(kind, certificates) as at:
+        way, common = await reach(at, certificates, "opportunistic")
+        lax, strict = await grant(common), await grant(common, "verified")
+        for resumed in (False, True):
+            assert (await delivered(await way.connect(lax, admitted), lax)).tls_resumed == resumed
+        if kind == "self-signed":
+            with pytest.raises(Unreachable):
+                await way.connect(strict, admitted)
+            return
+        for resumed in (False, True):
+            wire = await delivered(await way.connect(strict, admitted), strict)
+            assert (wire.tls_resumed, wire.tls_verified) == (resumed, True)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_a_host_that_cannot_resume_costs_a_connection_and_never_the_tls(
+    level: TlsLevel, certificates: Certificates
+) -> None:
+    async with host(CANNOT_RESUME, certificates) as at:
+        way, common = await reach(at, certificates, level)
+        granted = await grant(common)
+        wires = [await delivered(await way.connect(granted, admitted), granted) for _ in range(2)]
+        assert [(wire.tls, wire.tls_resumed) for wire in wires] == [("TLSv1.3", False)] * 2
+        assert len(at.clear) == 3
+        assert not any(b"MAIL" in heard for heard in at.clear)
+    assert not common.tls.broken.is_broken("127.0.0.1", common.clock.now_ns())
+
+
+async def test_tls_from_the_first_byte_resumes_as_well(certificates: Certificates) -> None:
+    async with host(IMPLICIT[0], certificates) as at:
+        _, common = await reach(at, certificates, "verified")
+        smart = Source("relay", 1, "smarthost", "none", host="127.0.0.1", port=465, tls="verified")
+        endpoint = Endpoint("127.0.0.1", "127.0.0.1", at.port)
+        seen = []
+        for _ in range(2):
+            tls = common.tls.first(endpoint, "verified", smart, common.clock.now_ns())
+            connection = await connect(
+                endpoint,
+                Origin("m1.acme.example", Open().open),
+                dataclasses.replace(tls, implicit=True),
+                timeouts=Timeouts(),
+                clock=common.clock,
+            )
+            seen.append(await delivered(connection, await grant(common)))
+        assert [(wire.tls_resumed, wire.tls_verified) for wire in seen] == [
+            (False, True),
+            (True, True),
+        ]

@@ -60,13 +60,13 @@ def test_a_level_has_one_context_and_only_verified_looks_at_the_certificate(
 def test_only_opportunistic_has_a_second_try_in_the_clear(level: TlsLevel) -> None:
     policy = TlsPolicy()
     tried = policy.first(HOST, level, BOUND, 0)
-    second = policy.second(tried, TlsFailed(HOST, "starttls", "it broke"))
+    second = policy.another(tried, TlsFailed(HOST, "starttls", "it broke"))
     if level != "opportunistic":
         assert second is None
         return
     assert second is not None
     assert (second.mode, second.fallen_back) == ("none", "it broke")
-    assert policy.second(second, TlsFailed(HOST, "starttls", "it broke")) is None
+    assert policy.another(second, TlsFailed(HOST, "starttls", "it broke")) is None
 
 
 @pytest.mark.parametrize("level", LEVELS)
