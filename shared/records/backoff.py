@@ -17,6 +17,8 @@ class Allowance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     memory_ns: int
     #: When it was cut or raised last.
     raised_ns: int
+    #: How much of ``hurt``, of a thousand, it is raised to while that is remembered.
+    plateau: int = 900
 
 
 class Suspension(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

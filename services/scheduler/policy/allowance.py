@@ -1,7 +1,8 @@
 """Let less through where a destination said that it was too much, and more again while it takes what comes. Pure.
 
     a cut:   level = share of what hurt; never under the floor, never more than before
-    a step:  + 1/20 of what hurt, until 9/10 of it; there it stays for as long as the level that hurt is remembered
+    a step:  + 1/20 of what hurt (1/10 if that is known exactly), until its plateau (9/10 of it); there it stays for as long as the level
+             that hurt is remembered
              then + 1/100 of it up to half as much again: if it hurts at the same place once more, it does so slowly
              then + 1/20 of itself, for the memory was wrong
 
@@ -15,10 +16,12 @@ from typing import Final
 from shared.records.backoff import Allowance
 
 _BELOW: Final = 20
+_BELOW_EXACT: Final = 10
 _NEAR: Final = 100
-#: Of what hurt, in tenths: where the rise stops while it is remembered, and where it is disproved.
-_PLATEAU: Final = 9
+#: Of what hurt, in tenths: where it is disproved.
 _DISPROVED: Final = 15
+#: Of what hurt, of a thousand: where the rise stops while it is remembered. What was measured over seconds is right to a tenth.
+PLATEAU: Final = 900
 
 
 def cut(
@@ -30,6 +33,7 @@ def cut(
     share: float,
     memory_ns: int,
     memory_max_ns: int,
+    plateau: int = PLATEAU,
 ) -> Allowance:
     """Cut to ``share`` of ``hurt``, the level that was too much; it is no more than what was allowed before."""
     memory = memory_ns if was is None else min(2 * was.memory_ns, memory_max_ns)
@@ -39,6 +43,7 @@ def cut(
         careful_ns=now_ns + memory,
         memory_ns=memory,
         raised_ns=now_ns,
+        plateau=plateau,
     )
 
 
@@ -50,6 +55,7 @@ def cut_again(was: Allowance, floor: int, now_ns: int, *, share: float) -> Allow
         careful_ns=max(was.careful_ns, now_ns + was.memory_ns),
         memory_ns=was.memory_ns,
         raised_ns=now_ns,
+        plateau=was.plateau,
     )
 
 
@@ -57,9 +63,10 @@ def raised(was: Allowance, now_ns: int, step_ns: int) -> Allowance:
     """Take a good answer."""
     if now_ns < was.raised_ns + step_ns:
         return was
-    plateau, disproved = was.hurt * _PLATEAU // 10, was.hurt * _DISPROVED // 10
+    plateau, disproved = was.hurt * was.plateau // 1000, was.hurt * _DISPROVED // 10
     if was.level < plateau:
-        level = min(was.level + max(1, was.hurt // _BELOW), plateau)
+        part = _BELOW if was.plateau == PLATEAU else _BELOW_EXACT
+        level = min(was.level + max(1, was.hurt // part), plateau)
     elif now_ns < was.careful_ns:
         return was
     elif was.level < disproved:
@@ -72,6 +79,7 @@ def raised(was: Allowance, now_ns: int, step_ns: int) -> Allowance:
         careful_ns=was.careful_ns,
         memory_ns=was.memory_ns,
         raised_ns=now_ns,
+        plateau=was.plateau,
     )
 
 
@@ -85,4 +93,5 @@ def stricter(one: Allowance | None, other: Allowance | None) -> Allowance | None
         careful_ns=max(one.careful_ns, other.careful_ns),
         memory_ns=max(one.memory_ns, other.memory_ns),
         raised_ns=max(one.raised_ns, other.raised_ns),
+        plateau=min(one.plateau, other.plateau),
     )

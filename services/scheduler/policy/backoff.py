@@ -29,6 +29,13 @@ NONE: Final = Backoff()
 _JITTER: Final = 0.1
 _SLOWED: Final = 1
 _SUSPENDED: Final = 2
+#: What was counted over the whole wait may be less than the rate of the last seconds by this at most: if it was a short window that hurt
+#: after all, the rate is not cut to nothing.
+_SHORT: Final = 8
+#: Plateaus (``allowance``) where what hurt was counted, which is exact, and where it is a matter of reputation: that has become less by
+#: the warning itself, and so has what the destination takes.
+_COUNTED: Final = 970
+_LASTING: Final = 725
 
 News = Literal["", "slowed", "suspended"]
 
@@ -43,6 +50,8 @@ class Heard:
     #: What it did lately, and whether enough answers say so.
     did: int
     measured: bool
+    #: What it did in as long as the destination asks to wait: that is what it counts over, where it is any long time. None: too few.
+    counted: int | None
     #: What is in force; None: no rate.
     rate: int | None
     #: What the operator allows; None: any.
@@ -65,10 +74,10 @@ def on_warning(
         return _longer(back, warning, heard, rules, rng), ""
     after = replace(back, mark_ns=heard.now_ns + heard.horizon_ns, gravity=gravity, taken=False)
     match warning:
-        case Slow(hold_ns=hold, connections=connections):
+        case Slow(hold_ns=hold, connections=connections, lasts=lasts):
             after = replace(
                 _held(after, back, rules.hold_ns if hold is None else hold, heard, rules, rng),
-                pace=_cut(back, heard, rules),
+                pace=_cut(back, heard, rules, lasts=lasts),
             )
             if connections is not None:
                 after = replace(after, connections=_at_most(back, connections, heard, rules))
@@ -211,10 +220,18 @@ def _suspended(
     return replace(back, suspension=suspension)
 
 
-def _cut(back: Backoff, heard: Heard, rules: Rules) -> Allowance:
+def _cut(back: Backoff, heard: Heard, rules: Rules, *, lasts: bool = False) -> Allowance:
     """Cut the rate: by what the pair did where that is known, else by what was allowed."""
-    in_force = heard.rate
+    in_force, plateau = heard.rate, allowance.PLATEAU
     measured = heard.did if heard.measured else None
+    if heard.counted is not None:
+        least = 0 if measured is None else measured // _SHORT
+        measured = min(
+            max(heard.counted, least), heard.did if measured is not None else heard.counted
+        )
+        plateau = _COUNTED
+    if lasts:
+        plateau = _LASTING
     if measured is None and back.pace is not None and in_force is not None and not back.taken:
         # Nothing went well since the last cut, so nothing is learnt about the level. Where something did, the level in force is what hurt.
         return allowance.cut_again(
@@ -235,8 +252,9 @@ def _cut(back: Backoff, heard: Heard, rules: Rules) -> Allowance:
         _floor(heard, rules),
         heard.now_ns,
         share=rules.cut,
-        memory_ns=rules.memory_ns,
+        memory_ns=rules.forget_ns if lasts else rules.memory_ns,
         memory_max_ns=rules.forget_ns,
+        plateau=plateau,
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from services.scheduler.policy import backoff, health, limits, pauses, reactions
+from services.scheduler.policy.meter import LONGEST_NS
 from services.scheduler.policy.pair import Pair
 from services.scheduler.policy.pairlimit import PairLimit
 from shared.records.outcome import Outcome
@@ -27,6 +28,8 @@ Kind = Literal["slowed", "suspended", "resumed"]
 _UNKNOWN_SHARE: Final = 0.05
 _UNKNOWN_WINDOW_NS: Final = 600 * 1_000_000_000
 _UNKNOWN_LEAST: Final = 100
+#: Nobody counts mail over less, and stops for longer.
+_LEAST_WINDOW_NS: Final = 60 * 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +161,7 @@ class Learning:
             self._tell("resumed", pair, answer)
 
     def _warned(self, pair: Pair, answer: Answer, caution: reactions.Caution, now_ns: int) -> None:
-        heard = self._heard(pair, answer, now_ns)
+        heard = self._heard(pair, answer, caution, now_ns)
         after, news = backoff.on_warning(
             pair.backoff or backoff.NONE, caution, heard, self.rules, self.rng
         )
@@ -174,7 +177,9 @@ class Learning:
         fix = caution.fix if isinstance(caution, reactions.Suspend) else ""
         self._tell(news, pair, answer, backoff.until_ns(after, now_ns), fix)
 
-    def _heard(self, pair: Pair, answer: Answer, now_ns: int) -> backoff.Heard:
+    def _heard(
+        self, pair: Pair, answer: Answer, caution: reactions.Caution, now_ns: int
+    ) -> backoff.Heard:
         limit, allowed = answer.limits()
         measured = pair.meter.measured(now_ns)
         return backoff.Heard(
@@ -182,12 +187,24 @@ class Learning:
             t0_ns=answer.t0_ns,
             did=pair.meter.per_day(now_ns) if measured is None else measured,
             measured=measured is not None,
+            counted=self._counted(pair, caution, now_ns),
             rate=None if limit.rate is None else limits.daily(limit.rate),
             limit=None if allowed.rate is None else limits.daily(allowed.rate),
             connections=limit.connections,
             open=pair.open + 1,
             horizon_ns=answer.horizon_ns,
         )
+
+    def _counted(self, pair: Pair, caution: reactions.Caution, now_ns: int) -> int | None:
+        """Give what the pair did in as long as it is to wait; None: too few answers, or the wait has nothing to do with how many."""
+        match caution:
+            case reactions.Slow(hold_ns=hold):
+                window = self.rules.hold_ns if hold is None else hold
+            case reactions.Suspend(first_ns=int(first), slower=True):
+                window = first
+            case _:
+                return None
+        return pair.meter.counted(now_ns, min(max(window, _LEAST_WINDOW_NS), LONGEST_NS))
 
     def _tell(
         self,

@@ -1,5 +1,11 @@
-"""How many answers a pair had lately: the rate that it did, which is the rate that hurt. Pure; constant space."""
+"""How many answers a pair had lately: the rate that it did, which is the rate that hurt. Pure; constant space.
 
+What a destination counts is mail in a window, and nobody says how long that is: a short one is hit by the rate of the last seconds, a long
+one by all that was sent in it. So both are known: ``measured`` is of seconds, ``counted`` of as many minutes as are asked for. The minutes
+are kept for pairs alone that send some messages in ten seconds.
+"""
+
+from array import array
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,6 +15,11 @@ _DAY_NS: Final = 86_400_000_000_000
 _ENOUGH: Final = 20
 #: ... and for so long after it was measured.
 _KNOWN_NS: Final = 600_000_000_000
+#: So many answers in a span, and the minutes are kept: an hour of them.
+_BUSY: Final = 3
+_MINUTE_NS: Final = 60_000_000_000
+_MINUTES: Final = 61
+LONGEST_NS: Final = (_MINUTES - 1) * _MINUTE_NS
 
 
 @dataclass(slots=True)
@@ -21,6 +32,9 @@ class Meter:
     #: Messages a day, and when.
     known: int = 0
     known_ns: int = 0
+    #: Answers of each minute, by its number in the hour, and the last minute that was counted.
+    minutes: "array[int] | None" = None
+    minute: int = 0
 
     def add(self, now_ns: int) -> None:
         """Count an answer."""
@@ -39,6 +53,19 @@ class Meter:
             return self.per_day(now_ns)
         return self.known if self.known and now_ns < self.known_ns + _KNOWN_NS else None
 
+    def counted(self, now_ns: int, window_ns: int) -> int | None:
+        """Give the answers of the last ``window_ns``, some minutes up to ``LONGEST_NS``, as messages a day; None: too few to tell."""
+        self._pass_to(now_ns)
+        count = self.count
+        if self.minutes is not None:
+            self._turn(now_ns // _MINUTE_NS)
+            whole, begun = window_ns // _MINUTE_NS, now_ns % _MINUTE_NS
+            count += sum(self.minutes[(self.minute - each) % _MINUTES] for each in range(whole))
+            # Of the minute in which the window begins, the part that lies in it.
+            first = self.minutes[(self.minute - whole) % _MINUTES]
+            count += first * (_MINUTE_NS - begun) // _MINUTE_NS
+        return count * _DAY_NS // window_ns if count >= _ENOUGH else None
+
     def per_day(self, now_ns: int) -> int:
         """Give the rate of the present spans in messages a day; a few answers are spread over a whole span."""
         self._pass_to(now_ns)
@@ -53,6 +80,23 @@ class Meter:
             return
         if self.count >= _ENOUGH:
             self.known, self.known_ns = self.count * _DAY_NS // _SPAN_NS, now_ns
+        if self.minutes is not None or self.count >= _BUSY:
+            self._note(self.began_ns // _MINUTE_NS)
         self.before = self.count if elapsed < 2 * _SPAN_NS else 0
         self.began_ns = self.began_ns + _SPAN_NS if elapsed < 2 * _SPAN_NS else now_ns
         self.count = 0
+
+    def _note(self, minute: int) -> None:
+        """Count the span that is over in its minute."""
+        if self.minutes is None:
+            self.minutes, self.minute = array("L", bytes(8 * _MINUTES)), minute
+        self._turn(minute)
+        if minute > self.minute - _MINUTES:
+            self.minutes[minute % _MINUTES] += self.count
+
+    def _turn(self, minute: int) -> None:
+        """Begin the minutes up to ``minute``."""
+        if self.minutes is not None and minute > self.minute:
+            for each in range(max(self.minute + 1, minute - _MINUTES + 1), minute + 1):
+                self.minutes[each % _MINUTES] = 0
+            self.minute = minute

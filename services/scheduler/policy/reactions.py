@@ -41,10 +41,14 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Slow:
-    """Too fast: stop for ``hold_ns`` (None: as the operator set it), then at a part of the rate; with that many connections, if any."""
+    """Too fast: stop for ``hold_ns`` (None: as the operator set it), then at a part of the rate; with that many connections, if any.
+
+    ``lasts``: it is the source's reputation that the rate is measured by, and that comes back in days, not in minutes.
+    """
 
     hold_ns: int | None = None
     connections: int | None = None
+    lasts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +206,18 @@ PUBLISHED: Final[tuple[Published, ...]] = (
         reaction=Fewer(),
         source=_SENDERS_AT_MICROSOFT,
         sample=(451, "4.7.652", "The mail server has exceeded the maximum number of connections"),
+    ),
+    Published(
+        # "Rate limited due to IP reputation": S775, S3114 and RP-001 to RP-003.
+        provider="microsoft",
+        text=_re(r"rate limited due to IP reputation|\bRP-00[123]\b"),
+        reaction=Slow(lasts=True),
+        source=_SENDERS_AT_MICROSOFT,
+        sample=(
+            451,
+            "4.7.650",
+            "The mail server [192.0.2.1] has been temporarily rate limited due to IP reputation. (S775)",
+        ),
     ),
     Published(
         provider="microsoft",

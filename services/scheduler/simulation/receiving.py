@@ -20,8 +20,14 @@ _TIMEOUT_NS: Final = 30_000_000_000
 _DAY_NS: Final = 86_400_000_000_000
 #: A quota that worsens is lowered by a quarter, once in this time.
 _WORSENS_NS: Final = 600_000_000_000
+_WORSE_PERMILLE: Final = 750
 #: Refusals without a waiting time are one warning while they come closer together than this.
 _ANEW_NS: Final = 60_000_000_000
+
+
+def left_permille(quota: Quota, since_ns: int) -> int:
+    """Say how much a source has of a quota, of a thousand, so long after the one time that it passed it."""
+    return min(1000, max(quota.floor_permille, _WORSE_PERMILLE) + 1000 * since_ns // _DAY_NS)
 
 
 @dataclass(slots=True)
@@ -32,6 +38,8 @@ class Window:
     times: deque[int] = field(default_factory=deque)
     stop_ns: int = 0
     refused_ns: int = 0
+    #: The first warning; 0: there was none.
+    warned_ns: int = 0
     #: When the scheduler read of the present stop; FOREVER: not yet.
     heard_ns: int = FOREVER
     #: What is left of the quota, of a thousand, and since when.
@@ -48,7 +56,10 @@ class Window:
         if self.level_ns and now_ns - self.level_ns < _WORSENS_NS:
             return
         level = min(1000, self.level + 1000 * (now_ns - self.level_ns) // _DAY_NS)
-        self.level, self.level_ns = max(self.quota.floor_permille, level * 3 // 4), now_ns
+        self.level, self.level_ns = (
+            max(self.quota.floor_permille, level * _WORSE_PERMILLE // 1000),
+            now_ns,
+        )
 
 
 @dataclass(slots=True)
@@ -81,6 +92,14 @@ class Receiver:
         self._unknown = model.unknown_permille / 1000
         self._full = self._unknown + model.full_permille / 1000
         self._seen: dict[tuple[int, str, str], int] = {}
+
+    def first_warnings(self, slot: int) -> dict[int, int]:
+        """Give, for each quota of a source that warned it, by its number, when that was."""
+        return {
+            number: window.warned_ns
+            for (number, who), window in self._windows.items()
+            if who == slot and window.warned_ns
+        }
 
     # -- connections
 
@@ -164,7 +183,7 @@ class Receiver:
         self.told.limited += 1
         if quota.stop_ns or now_ns - window.refused_ns >= _ANEW_NS:
             self.told.warnings += 1
-        window.refused_ns = now_ns
+        window.refused_ns, window.warned_ns = now_ns, window.warned_ns or now_ns
         window.stop_ns, window.heard_ns = now_ns + quota.stop_ns, FOREVER
         if quota.floor_permille < 1000:  # noqa: PLR2004 - a thousand of a thousand
             window.worsen(now_ns)

@@ -7,12 +7,15 @@ from typing import Any, Final
 from rich import box
 from rich.table import Table
 
-from services.scheduler.simulation.bounds import Drain, drain, tap
+from services.scheduler.simulation import lessons
+from services.scheduler.simulation.bounds import drain, shared, tap
 from services.scheduler.simulation.engine import Result
 from services.scheduler.simulation.measures import Served
 from services.scheduler.simulation.warming import Warming, warmings
 
 _S: Final = 1_000_000_000
+#: Of the longest one: messages, the time that it took, at best and how much more it was, and so for one who must be warned first.
+_BACKLOG: Final = ("backlog", "took", "at best", "ratio", "if warned", "ratio")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,9 @@ class Backlog:
     best_s: float
     took_s: float | None
     ratio: float | None
+    #: At best for one whom the provider must warn before he knows its quotas, and how much longer it took than that; 0: nobody was warned.
+    warned_s: float
+    warned_ratio: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,12 +199,22 @@ def _backlogs(result: Result, key: str, served: Served) -> list[Backlog]:
     for name, flow in served.by_pool.items():
         pool = result.settings.pools[name]
         tap_ = tap(result.settings, key, pool, model, len(result.settings.tenants))
-        match drain(flow, tap_, model.greylist_ns):
-            case Drain(messages, best_ns, took_ns) as each:
-                took = None if took_ns is None else took_ns / _S
-                found.append(Backlog(name, messages, best_ns / _S, took, each.ratio))
-            case None:
-                pass
+        taps = lessons.sources(result.settings, key, pool, model, result.receivers[key])
+        windows = shared(result.settings, key, pool, model, len(result.settings.tenants))
+        warned = lessons.best(flow.arrivals, taps, windows, model.greylist_ns) if taps else None
+        each = drain(flow, tap_, model.greylist_ns, warned)
+        if each is not None:
+            found.append(
+                Backlog(
+                    pool=name,
+                    messages=each.messages,
+                    best_s=each.best_ns / _S,
+                    took_s=None if each.took_ns is None else each.took_ns / _S,
+                    ratio=each.ratio,
+                    warned_s=each.warned_ns / _S,
+                    warned_ratio=each.warned_ratio,
+                )
+            )
     return found
 
 
@@ -226,7 +242,7 @@ def _table(title: str, *names: str) -> Table:
 
 def _ended(report_: Report) -> Table:
     names = "arrived", "delivered", "bounced", "expired", "waiting", "p50", "p99"
-    table = _table("What became of the mail", *names, "backlog", "at best", "took", "ratio")
+    table = _table("What became of the mail", *names, *_BACKLOG)
     for line in report_.lines:
         said = line.arrived, line.delivered, line.bounced, line.expired, line.waiting
         worst = max(line.backlogs, key=lambda each: each.messages, default=None)
@@ -235,15 +251,20 @@ def _ended(report_: Report) -> Table:
             *(f"{each:,}" for each in said),
             _time(line.p50_s),
             _time(line.p99_s),
-            *(_drained(worst) if worst else ("", "", "", "")),
+            *(_drained(worst) if worst else ("",) * len(_BACKLOG)),
         )
     return table
 
 
-def _drained(backlog: Backlog) -> tuple[str, str, str, str]:
-    ratio = "" if backlog.ratio is None else f"{backlog.ratio:.2f}"
+def _drained(backlog: Backlog) -> tuple[str, ...]:
     took = "not yet" if backlog.took_s is None else _time(backlog.took_s)
-    return f"{backlog.messages:,}", _time(backlog.best_s), took, ratio
+    best = f"{backlog.messages:,}", took, _time(backlog.best_s), _ratio(backlog.ratio)
+    warned = _time(backlog.warned_s) if backlog.warned_s else ""
+    return *best, warned, _ratio(backlog.warned_ratio)
+
+
+def _ratio(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.2f}"
 
 
 def _warned(report_: Report) -> Table:

@@ -2,6 +2,7 @@
 
 import itertools
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,6 +67,16 @@ def test_after_the_memory_it_rises_slowly_past_what_hurt_and_reaches_any_limit(
     assert all(step <= max(1, hurt // 100) for step in steps)
     # A day of good answers is enough for eight times of what hurt: by then nothing is remembered anyhow.
     assert hurt < 100 or path[-1] >= 8 * hurt
+
+
+@given(Levels, st.integers(1, 999), st.integers(1, 999))
+def test_joined_it_stops_at_the_lower_plateau(hurt: int, one: int, other: int) -> None:
+    joined = allowance.stricter(
+        msgspec.structs.replace(cut(None, hurt), plateau=one),
+        msgspec.structs.replace(cut(None, hurt), plateau=other),
+    )
+    assert joined is not None
+    assert joined.plateau == min(one, other)
 
 
 def test_a_step_comes_at_most_once_in_its_time_however_many_answers() -> None:

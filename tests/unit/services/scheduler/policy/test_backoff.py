@@ -28,6 +28,7 @@ Cautions = st.sampled_from(
         Slow(),
         Slow(10 * MINUTE, 1),
         Slow(15 * MINUTE),
+        Slow(lasts=True),
         Fewer(),
         Suspend(),
         Suspend(2 * HOUR),
@@ -64,12 +65,13 @@ class World:
         few = self.back.connections
         return min(CONNECTIONS, few.level) if few else CONNECTIONS
 
-    def heard(self, t0: int, did: int, *, measured: bool) -> Heard:
+    def heard(self, t0: int, did: int, counted: int | None, *, measured: bool) -> Heard:
         return Heard(
             now_ns=self.now,
             t0_ns=t0,
             did=did,
             measured=measured,
+            counted=counted,
             rate=self.rate,
             limit=self.limit,
             connections=self.connections,
@@ -78,9 +80,15 @@ class World:
         )
 
     def warn(
-        self, caution: Caution, t0: int | None = None, *, did: int = 0, measured: bool = False
+        self,
+        caution: Caution,
+        t0: int | None = None,
+        *,
+        did: int = 0,
+        measured: bool = False,
+        counted: int | None = None,
     ) -> str:
-        heard = self.heard(self.now if t0 is None else t0, did, measured=measured)
+        heard = self.heard(self.now if t0 is None else t0, did, counted, measured=measured)
         self.back, news = backoff.on_warning(self.back, caution, heard, RULES, self.rng)
         return news
 
@@ -271,6 +279,40 @@ def test_the_rate_is_cut_by_what_the_pair_did_and_without_a_limit_too() -> None:
     world = World(None)
     world.warn(Slow(), did=8_640, measured=False)
     assert world.rate == 4_320
+
+
+def test_what_was_counted_over_the_wait_is_what_hurt_and_is_approached_closely() -> None:
+    """Ten minutes' quota, sent in two: the rate of the seconds would be five times of what is taken."""
+    world = World()
+    world.warn(Slow(10 * MINUTE), did=7_200_000, measured=True, counted=1_440_000)
+    pace = world.back.pace
+    assert pace is not None
+    assert (pace.hurt, pace.level, pace.plateau) == (1_440_000, 720_000, 970)
+    world.go_on()
+    for _ in range(40):
+        world.now += MINUTE
+        world.good()
+    assert world.rate == 1_440_000 * 97 // 100
+
+
+def test_what_was_counted_never_cuts_to_nothing_and_never_gives_more_than_what_was_measured() -> (
+    None
+):
+    for counted, hurt in ((14_400, 90_000), (720_000, 720_000), (900_000, 720_000)):
+        world = World()
+        world.warn(Slow(), did=720_000, measured=True, counted=counted)
+        assert world.back.pace is not None
+        assert world.back.pace.hurt == hurt
+
+
+def test_a_reputation_that_has_suffered_is_remembered_for_a_day_and_not_tried() -> None:
+    world = World()
+    world.warn(Slow(lasts=True), did=86_400, measured=True)
+    world.go_on()
+    for _ in range(20 * 60):
+        world.now += MINUTE
+        world.good()
+    assert world.rate == 86_400 * 725 // 1000
 
 
 def test_a_rate_is_cut_to_the_floor_and_no_further() -> None:

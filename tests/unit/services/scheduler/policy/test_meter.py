@@ -1,8 +1,12 @@
 """Claims of the meter: it tells the rate of the last seconds, and is not fooled by a single answer."""
 
-from services.scheduler.policy.meter import Meter
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.scheduler.policy.meter import LONGEST_NS, Meter
 
 S = 1_000_000_000
+MINUTE = 60 * S
 DAY = 86_400
 
 
@@ -41,3 +45,39 @@ def test_reset_begins_anew() -> None:
     meter.reset(10**18 + 100 * S)
     assert meter.measured(10**18 + 100 * S) is None
     assert meter.per_day(10**18 + 100 * S) == 0
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 90), st.integers(3, 40)), min_size=1, max_size=40),
+    st.integers(1, 60),
+)
+def test_what_was_counted_in_some_minutes_is_what_came_in_them(
+    spans: list[tuple[int, int]], minutes: int
+) -> None:
+    """Bursts in spans of ten seconds, with pauses between: right to what came within a span or a part of a minute of the window's begin."""
+    meter, now, came = Meter(), 10**18, list[int]()
+    for pause, count in spans:
+        now += pause * 10 * S
+        for _ in range(count):
+            meter.add(now)
+            came.append(now)
+        now += 10 * S
+    told = meter.counted(now, minutes * MINUTE)
+    begin = now - minutes * MINUTE
+    surely = sum(at >= begin + MINUTE + 10 * S for at in came)
+    perhaps = sum(at >= begin - MINUTE - 10 * S for at in came)
+    if told is None:
+        assert surely < 20
+    else:
+        assert surely - 1 <= told * minutes / (24 * 60) <= perhaps + 1
+
+
+def test_few_answers_keep_no_minutes_and_none_are_counted_beyond_the_longest_window() -> None:
+    meter = Meter()
+    for at in range(100):
+        meter.add(10**18 + at * 30 * S)
+    assert meter.minutes is None
+    for _ in range(50):
+        meter.add(10**18 + 3000 * S)
+    assert meter.counted(10**18 + 3010 * S, LONGEST_NS) == 50 * 24
+    assert meter.counted(10**18 + 3010 * S + LONGEST_NS + MINUTE, LONGEST_NS) is None

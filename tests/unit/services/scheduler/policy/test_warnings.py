@@ -111,6 +111,39 @@ def test_the_short_way_of_a_good_answer_teaches_what_the_long_one_does() -> None
         assert one == other
 
 
+@pytest.mark.parametrize(
+    ("provider", "text", "minutes"),
+    [("apple", "excessive volume", 15), ("big", "too fast", 1), ("yahoo", "[TSS04] volume", 60)],
+)
+def test_what_hurt_is_counted_over_as_long_as_it_is_to_wait(
+    provider: str, text: str, minutes: int
+) -> None:
+    """Five minutes of mail at ten a second, and then it is too much: for who waits for an hour that was too much in an hour."""
+    pair = Pair(provider, 0)
+    learning = Learning(Backoff(), Timing(), random.Random(1))
+    limit = PairLimits(make_settings()).of("big", 0, 0)
+    for at in range(3_000):
+        learning.fine(pair, START + at * S // 10)
+    now = START + 300 * S
+    said = Outcome(
+        id="d",
+        n=1,
+        slot=0,
+        epoch=1,
+        result="pair_failed",
+        category="block" if "TSS" in text else "rate",
+        scope="pair",
+        reply=Reply(code=421, enhanced="4.7.1", text=text, stage="mail"),
+    )
+    learning.hear(pair, Answer(provider, now, said, lambda: (limit, limit), 2 * S), now, list)
+    assert pair.backoff is not None
+    assert pair.backoff.pace is not None
+    in_window = min(3_000, minutes * 600)
+    # Where the seconds say more than eight times of it, they are not lost.
+    per_day = max(in_window * 24 * 60 // minutes, 10 * 86_400 // 8)
+    assert abs(pair.backoff.pace.hurt - per_day) <= per_day // 20
+
+
 def test_operators_hear_once_of_a_suspension_and_of_its_end() -> None:
     world = warned("ptr")
     world.turn(0)
