@@ -14,7 +14,7 @@ from typing import Final
 from services.scheduler.policy.decisions import Decisions
 from services.scheduler.policy.ledger import Ledger
 from shared.kafka.cluster import Cluster
-from shared.records.codec import Unreadable, encode
+from shared.records.codec import Newer, NewerRecord, Unreadable, encode
 from shared.records.state import (
     DELIVERY_KEYS,
     META_KEY,
@@ -41,7 +41,7 @@ class StateUnreadable(Exception):
 async def restore(cluster: Cluster, topic: str, partition: int, ledger: Ledger) -> Meta:
     """Fill ``ledger`` from mail.state and give the positions of the inputs; the partition must be fenced before.
 
-    Raises StateUnreadable: a newer version wrote the state, or it is damaged.
+    Raises NewerRecord: a newer version wrote the state; StateUnreadable: it is damaged.
     """
     latest = await _latest(cluster, topic, partition)
     meta = Meta()
@@ -85,6 +85,8 @@ async def _latest(cluster: Cluster, topic: str, partition: int) -> dict[bytes, b
 
 def _decoded(key: bytes, value: bytes) -> State:
     state = STATE.decode(value)
+    if isinstance(state, Newer):
+        raise NewerRecord(f"mail.state, key {key!r}: {state.reason}")
     if isinstance(state, Unreadable):
         raise StateUnreadable(f"mail.state, key {key!r}: {state.reason}")
     return state

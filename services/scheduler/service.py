@@ -77,6 +77,7 @@ class Scheduler:
     _gauges: Gauges | None = None
     _destinations: Destinations | None = None
     _ready: set[str] = field(default_factory=set)
+    _running: PartitionWorkers | None = None
 
     def not_ready(self) -> list[str]:
         """Say why the process is not ready; empty when it is."""
@@ -85,6 +86,9 @@ class Scheduler:
             reasons.append("no membership yet")
         if self.view.lane_map is None:
             reasons.append("no lane map: run `postyard config apply`")
+        if self._running is not None:
+            newer = sorted(self._running.newer.items())
+            reasons += [f"partition {number}: {reason}" for number, reason in newer]
         return reasons
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -133,9 +137,8 @@ class Scheduler:
                 await self._lane_map(feed, stop)
                 membership = await self.cluster.membership(topics.prefix + GROUP, topics.members)
                 self._ready.add("kafka")
-                working = tasks.create_task(
-                    PartitionWorkers(membership, self._work, self.rng, self.log).run()
-                )
+                self._running = PartitionWorkers(membership, self._work, self.rng, self.log)
+                working = tasks.create_task(self._running.run())
                 answering = tasks.create_task(telling.run())
                 counting = tasks.create_task(census.run())
                 await stop.wait()

@@ -44,7 +44,7 @@ from shared.kafka.transactor import Round, Transactor
 from shared.protocol.clockbound import HeldClock
 from shared.protocol.control import ControlView
 from shared.records.access import group
-from shared.records.codec import Unreadable, encode
+from shared.records.codec import Newer, NewerRecord, Unreadable, encode
 from shared.records.delivery import DELIVERY, Delivery, Handover, Late
 from shared.records.event import Configured, Event
 from shared.records.outcome import OUTCOME
@@ -204,8 +204,8 @@ class Worker:
         match error:
             case Undigested(mark=mark):
                 self._suspicion.condemn(marks, mark)
-            case BodyLost():
-                pass  # Of a delivery that waited already.
+            case BodyLost() | NewerRecord():
+                pass  # Of a delivery that waited already; and of a record that must be kept.
             case _:
                 self._suspicion.learn(marks, error)
 
@@ -278,6 +278,8 @@ class Worker:
         """Feed one record; one that a bug of ours cannot digest is rejected by the next worker, and stops nobody behind it."""
         try:
             return (feed or self._feed)(record)
+        except NewerRecord:
+            raise
         except Exception as error:
             raise Undigested(record) from error
 
@@ -314,8 +316,8 @@ class Worker:
                 self.ledger.on_forwarded(late)
             case Handover() as handover:
                 self.ledger.on_handed_over(handover)
-            case Unreadable(reason=reason):
-                return self._reject(record, "unreadable", reason)
+            case Unreadable() as unread:
+                return self._unread(record, unread)
         return None
 
     def _take(
@@ -339,11 +341,18 @@ class Worker:
         if self._condemned(record):
             return self._reject(record, "internal", _BUG)
         match OUTCOME.decode(value):
-            case Unreadable(reason=reason):
-                return self._reject(record, "unreadable", reason)
+            case Unreadable() as unread:
+                return self._unread(record, unread)
             case outcome:
                 self.ledger.on_outcome(record.timestamp * _MS, outcome)
         return None
+
+    def _unread(self, record: Received, unread: Unreadable) -> bytes:
+        if isinstance(unread, Newer):
+            raise NewerRecord(
+                f"{record.topic}/{record.partition} at {record.offset}: {unread.reason}"
+            )
+        return self._reject(record, "unreadable", unread.reason)
 
     def _reject(self, record: Received, reason: str, detail: str, field: str = "") -> bytes:
         self._shell.log.warning(

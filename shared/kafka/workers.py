@@ -4,7 +4,8 @@ A worker that ended for whatever reason starts again only when the group has con
 this process's, and after a jittered pause that grows: "fence again on any error" is a livelock of two processes that fence each other.
 A partition that was taken away is left at once: its worker is cancelled and awaited before anything else may run it.
 
-What is Kafka's doing is said and tried again for ever. What is a bug of ours is counted, and too many end the process.
+What is Kafka's doing is said and tried again for ever. So is a newer version's record: the partition waits for a process of that version.
+What is a bug of ours is counted, and too many end the process.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from structlog.typing import FilteringBoundLogger
 
 from shared.kafka.errors import Fenced, KafkaUnavailable, ProducerBroken, RoundFailed
 from shared.kafka.membership import Membership
+from shared.records.codec import NewerRecord
 
 _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 5.0
@@ -47,6 +49,8 @@ class PartitionWorkers:
     restarts: int = 0
     #: How often a newer owner of a partition fenced one of these workers.
     fencings: int = 0
+    #: Partitions that only a newer version can work on, and why.
+    newer: dict[int, str] = field(default_factory=dict)
     _tasks: dict[int, asyncio.Task[None]] = field(default_factory=dict)
     _bugs: deque[float] = field(default_factory=deque)
 
@@ -86,6 +90,7 @@ class PartitionWorkers:
             await asyncio.gather(*map(_ended, leaving.values()))
         for partition in leaving:
             del self._tasks[partition]
+            self.newer.pop(partition, None)
         for partition in owned - self._tasks.keys():
             self._tasks[partition] = asyncio.create_task(
                 self._supervise(partition), name=f"partition-{partition}"
@@ -136,6 +141,10 @@ class PartitionWorkers:
         causes = list(_leaves(error))
         reason = "; ".join(f"{type(cause).__name__}: {cause}" for cause in causes)
         self.fencings += any(isinstance(cause, Fenced) for cause in causes)
+        if any(isinstance(cause, NewerRecord) for cause in causes):
+            self.newer[partition] = reason
+            self.log.error("newer_version", partition=partition, reason=reason)
+            return
         if all(isinstance(cause, _KAFKAS) for cause in causes):
             self.log.warning("worker_stopped", partition=partition, reason=reason)
             return

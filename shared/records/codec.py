@@ -2,7 +2,8 @@ r"""How a record's value becomes bytes and back: one line of JSON, then ``\n``, 
 
 The body is never decoded here: it stays the bytes that it was, and a console consumer shows the line. Decoding is total: what cannot
 be read comes back as ``Unreadable`` with a reason that names the field, so that no value can stop a partition. Unknown fields are
-ignored, so that an older reader reads a newer writer's records.
+ignored, so that an older reader reads a newer writer's records. A record whose ``v`` is above ours means something that this reader cannot
+know: it comes back as ``Newer``, so that nobody takes it for rubbish and throws it away.
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,10 @@ from typing import Annotated, Final, Generic, TypeVar
 import msgspec
 
 VERSION: Final = 1
+#: Records are read from this version on.
+OLDEST: Final = 1
+#: What a record means that says no version, for ever: those of mail.state leave it out.
+UNSAID: Final = 1
 
 #: A count, an offset, or a time in nanoseconds: what no clock gives and nobody counts to is refused when it is read.
 Natural = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
@@ -34,6 +39,19 @@ class Unreadable:
     """Say why a value could not be read; ``reason`` names the field and the rule."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Newer(Unreadable):
+    """Say that a newer version wrote it."""
+
+
+class NewerRecord(Exception):
+    """A newer version's record lies where nothing may be left out: only that version goes on from here."""
+
+
+class _Head(msgspec.Struct):
+    v: int = UNSAID
 
 
 _encode = msgspec.json.Encoder().encode
@@ -75,10 +93,25 @@ class Codec(Generic[T]):
         try:
             record = self._decoder.decode(line)
         except msgspec.ValidationError as error:
-            return Unreadable(str(error))
+            return self._newer(line) or Unreadable(str(error))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return Unreadable(f"not JSON: {error}")
         version = getattr(record, "v", VERSION)
-        if version != VERSION:
-            return Unreadable(f"v: this reader knows version {VERSION}, got {version}")
+        if not OLDEST <= version <= VERSION:
+            return self._newer(line) or Unreadable(_known(version))
         return record
+
+    def _newer(self, line: bytes) -> Newer | None:
+        """Say so where it is a newer version's, which may have other fields than ours."""
+        try:
+            version = _head.decode(line).v
+        except msgspec.DecodeError:
+            return None
+        return Newer(_known(version)) if version > VERSION else None
+
+
+_head: Final = msgspec.json.Decoder(_Head)
+
+
+def _known(version: int) -> str:
+    return f"v: this reader knows version {VERSION}, got {version}"

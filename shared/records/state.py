@@ -10,7 +10,7 @@ import msgspec
 
 from shared.records.action import Action
 from shared.records.backoff import Backoff, Suspension
-from shared.records.codec import VERSION, Codec
+from shared.records.codec import UNSAID, Codec
 from shared.records.health import Health
 
 
@@ -47,7 +47,7 @@ class DeliveryState(msgspec.Struct, omit_defaults=True, tag_field="k", tag="d", 
     #: Where its record lies in mail.deliveries.<class> of this partition; the body is read again from there.
     offset: int
     due_ns: int
-    v: int = VERSION
+    v: int = UNSAID
     provider: str | None = None
     #: None: the domain is not resolved yet.
     site: str | None = None
@@ -111,7 +111,7 @@ class PairState(
     Or the warm-up alone of a bucket of sites, ``site:N``, at a slot.
     """
 
-    v: int = VERSION
+    v: int = UNSAID
     key: str
     slot: int
     #: State of the limiter, see policy.limits.
@@ -145,7 +145,7 @@ class TotalState(
 ):
     """What counts over several slots: all of a limit key, a tenant, a sending domain, a bucket of sites (``site:N``)."""
 
-    v: int = VERSION
+    v: int = UNSAID
     #: The name of its row in the settings.
     key: str
     #: Of the total rate.
@@ -162,7 +162,7 @@ class DomainState(
 ):
     """What a destination thinks of a sending domain, see policy.sendingdomains."""
 
-    v: int = VERSION
+    v: int = UNSAID
     #: The limit key, and the sending domain.
     key: str
     domain: str
@@ -180,7 +180,7 @@ class LaneState(
 ):
     """Whether this partition holds a lane that has moved: it was handed over to it, and not handed on."""
 
-    v: int = VERSION
+    v: int = UNSAID
     lane: str
     held: bool
     #: The version of the lane map that moved it.
@@ -192,7 +192,7 @@ class MovedState(
 ):
     """Where a delivery went that had been attempted here: its late outcomes follow it."""
 
-    v: int = VERSION
+    v: int = UNSAID
     id: str
     class_: str = msgspec.field(name="class")
     partition: int
@@ -205,7 +205,7 @@ class ParkedState(
 ):
     """Mail that did not fit into memory: one tenant's, of a pool, for one destination; its records are passed over from ``offset`` on."""
 
-    v: int = VERSION
+    v: int = UNSAID
     class_: str = msgspec.field(name="class")
     pool: str
     #: The provider, else the site, else the domain, as the records name it.
@@ -221,7 +221,7 @@ class OrderState(
 ):
     """What this partition has done of an operator's order that is in force."""
 
-    v: int = VERSION
+    v: int = UNSAID
     #: Of the directive in mail.control.
     offset: int
     id: str
@@ -240,7 +240,7 @@ class Meta(
 ):
     """How far the inputs are read (the truth; the group's offsets are for tools), and the latest ``now``."""
 
-    v: int = VERSION
+    v: int = UNSAID
     now_ns: int = 0
     #: Between so many slot groups totals are divided.
     groups: int = 1

@@ -129,9 +129,15 @@ class Stack:
         return done
 
     def start(
-        self, kind: str, name: str | None = None, *, wait: bool = True, **env: str
+        self,
+        kind: str,
+        name: str | None = None,
+        *,
+        wait: bool = True,
+        code: Path = ROOT,
+        **env: str,
     ) -> Service:
-        """Start ``python -m services.<kind>``; the same ``name`` again is a restart in the same pod."""
+        """Start ``python -m services.<kind>`` of the tree ``code``; the same ``name`` again is a restart in the same pod."""
         name = name or f"{kind}-{self._started[kind]}"
         self._started[kind] += 1
         port = free_port()
@@ -142,11 +148,12 @@ class Stack:
             "POSTYARD_HTTP_PORT": str(port),
             "POSTYARD_POD": name,
             "POSTYARD_LOCK_DIR": str(locks),
+            "PYTHONPATH": str(code),
         }
         with log.open("ab") as out:
             process = subprocess.Popen(
                 [sys.executable, "-m", f"services.{kind}"],
-                cwd=ROOT,
+                cwd=code,
                 env=self.environment(**(more | env)),
                 stdout=out,
                 stderr=subprocess.STDOUT,

@@ -71,7 +71,11 @@ DELIVERIES: dict[str, tuple[bytes | None, str, str]] = {
     "half a line": (delivery("half")[:200], "unreadable", "not JSON"),
     "deep JSON": (b'{"k":"delivery","x":' + b"[" * 100_000, "unreadable", "not JSON"),
     "another kind of record": (said("started"), "unreadable", "`$.k`"),
-    "a newer version": (delivery("v2", v=2), "unreadable", "v: this reader knows version 1"),
+    "an older version than any": (
+        delivery("v0", v=0),
+        "unreadable",
+        "v: this reader knows version 1",
+    ),
     "a wrong type": (delivery("type", to=["a@a.test"]), "unreadable", "`$.to`"),
     "a time that no clock gives": (
         delivery("late", accepted_ns=HUGE),

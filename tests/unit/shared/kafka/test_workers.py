@@ -18,6 +18,7 @@ from structlog.typing import FilteringBoundLogger
 from shared.kafka.errors import Fenced, KafkaUnavailable, ProducerBroken, RoundFailed
 from shared.kafka.membership import Membership
 from shared.kafka.workers import PartitionWorkers, WorkersGaveUp
+from shared.records.codec import NewerRecord
 
 
 def _no_client() -> AIOKafkaConsumer:
@@ -287,3 +288,23 @@ async def test_a_partition_whose_worker_failed_in_a_task_group_can_still_be_take
     task.cancel()
     await asyncio.wait_for(asyncio.gather(task, return_exceptions=True), 30)
     assert (began, made.restarts) == (2, 1)
+
+
+async def test_a_newer_versions_record_is_waited_for_and_is_no_bug(
+    group: Group, work: Work, workers: PartitionWorkers
+) -> None:
+    """More often than bugs may be; the other partition goes on."""
+    work.fate[1] = [ExceptionGroup("rounds", [NewerRecord("v: 2")])] * 100
+    confirming = asyncio.create_task(group.keep_answering())
+    await group.give(0, 1)
+    async with asyncio.timeout(20):
+        while work.starts[1] < 4:
+            await asyncio.sleep(0.01)
+    assert workers.newer == {1: "NewerRecord: v: 2"}
+    assert work.starts[0] == 1
+    # A process of that version takes it.
+    await group.give(0)
+    async with asyncio.timeout(20):
+        while workers.newer:
+            await asyncio.sleep(0.01)
+    confirming.cancel()
