@@ -21,7 +21,7 @@ from shared.records.state import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Granted:
     """One grant; the shell adds the body (and what only the delivery's record knows) from ``delivery.offset``."""
 

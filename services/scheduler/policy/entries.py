@@ -66,43 +66,38 @@ def _said(domain: str, from_: str) -> str:
 
 
 def waiting(record: Delivery, class_: str, offset: int) -> DeliveryState:
-    """Remember a delivery whose record lies at ``offset``."""
-    found = DeliveryState(
-        id=record.id,
-        submission=record.submission,
-        tenant=record.tenant,
-        class_=class_,
-        from_=record.return_path,
-        to=record.to,
-        domain=record.domain,
-        provider=record.provider,
-        site=record.site,
-        pool=record.pool,
-        accepted_ns=record.accepted_ns,
-        not_before_ns=record.not_before_ns,
-        expires_ns=record.expires_ns,
-        size_bytes=record.size_bytes,
+    """Remember a delivery whose record lies at ``offset``; names that many have are one object, since queues keep them as well."""
+    state = DeliveryState(
+        record.id,
+        record.submission,
+        intern(record.tenant),
+        intern(class_),
+        record.return_path,
+        record.to,
+        record.domain,
+        intern(record.pool),
+        record.accepted_ns,
+        record.not_before_ns,
+        record.expires_ns,
+        record.size_bytes,
+        offset,
+        max(record.not_before_ns, 0),
+        provider=None if record.provider is None else intern(record.provider),
+        site=None if record.site is None else intern(record.site),
         header_domain=_said(record.header_domain, record.return_path),
-        stream=record.stream,
+        stream=intern(record.stream),
         tags=record.tags,
-        offset=offset,
-        due_ns=max(record.not_before_ns, 0),
-        n=record.n,
-        steps=record.steps,
-        unknowns=record.unknowns,
-        refusals=record.refusals,
-        pinned=record.pinned,
-        held=record.held,
-        ordered=record.ordered,
-        back_ns=record.back_ns,
-        hop=record.hop,
     )
-    share_names(found)
-    return found
+    if record.hop or record.n:
+        # It was elsewhere before.
+        state.n, state.steps, state.unknowns = record.n, record.steps, record.unknowns
+        state.refusals, state.pinned, state.held = record.refusals, record.pinned, record.held
+        state.ordered, state.back_ns, state.hop = record.ordered, record.back_ns, record.hop
+    return state
 
 
 def share_names(entry: DeliveryState) -> None:
-    """Let names that many have be one object, since queues keep them as well."""
+    """Let names that many have be one object, in a delivery that was restored."""
     entry.tenant, entry.class_ = intern(entry.tenant), intern(entry.class_)
     entry.pool, entry.stream = intern(entry.pool), intern(entry.stream)
     if entry.provider is not None:

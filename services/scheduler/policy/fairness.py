@@ -434,7 +434,10 @@ class FairQueue:
     # -- time
 
     def _pass_to(self, now_ns: int) -> None:
-        self._now_ns = max(self._now_ns, now_ns)
+        if now_ns > self._now_ns:
+            self._now_ns = now_ns
+        elif not self._soon:
+            return  # Nothing has come due since.
         opened: list[Turn] = []
         for one in self._wakes.due(self._now_ns):
             if one.shut is not None:

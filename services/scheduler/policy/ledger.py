@@ -126,6 +126,8 @@ class Ledger:
         self._pins_ns = 0
         self._restored = False
         self._granted: list[Granted] = []
+        #: (tenant, provider, pool): as many as the settings name.
+        self._tls_levels: dict[tuple[str, str | None, str], TlsLevel] = {}
 
     def __repr__(self) -> str:
         """Show the counts."""
@@ -516,10 +518,17 @@ class Ledger:
 
     def _tls(self, entry: DeliveryState) -> TlsLevel:
         """Say what the next hop must be; of a smart host, which is none of the provider's, its sender knows the rest."""
+        which = entry.tenant, entry.provider, entry.pool
+        found = self._tls_levels.get(which)
+        if found is None:
+            found = self._tls_levels[which] = self._tls_of(*which)
+        return found
+
+    def _tls_of(self, tenant: str, provider: str | None, pool: str) -> TlsLevel:
         levels: list[TlsLevel] = []
-        if entry.tenant in self._settings.tenants:
-            levels.append(self._settings.tenants[entry.tenant].tls)
-        provider = self._settings.providers.get(entry.provider or "")
-        if provider is not None and self._settings.smarthost(entry.pool) is None:
-            levels.append(provider.tls)
+        if tenant in self._settings.tenants:
+            levels.append(self._settings.tenants[tenant].tls)
+        known = self._settings.providers.get(provider or "")
+        if known is not None and self._settings.smarthost(pool) is None:
+            levels.append(known.tls)
         return strictest(levels)

@@ -24,6 +24,8 @@ from shared.runtime.settings import Settings
 _MOST_HOPS = 100
 # Limiters in one record: a site's name may be kilobytes long, and a line must stay below a megabyte.
 _LIMITERS = 100
+# Of so many destinations it is remembered whose they are.
+_REMEMBERED = 65_536
 
 
 class Moving:
@@ -37,6 +39,9 @@ class Moving:
         self._settings, self._lanes = settings, lanes
         self._deliveries, self._pairs = deliveries, pairs
         self._astray: dict[str, None] = {}
+        #: (provider, site, pool) -> whether it is decided about here by the map of version ``_by``, where that does not depend on the recipient.
+        self._stays: dict[tuple[str | None, str | None, str], bool] = {}
+        self._by = -1
         self._handed_over: list[HandedOver] = []
         self._forwarded: list[Forwarded] = []
         self._passed: list[Passed] = []
@@ -61,10 +66,23 @@ class Moving:
         if entry.site is None and self._settings.smarthost(entry.pool) is None:
             # Anybody may ask whose it is. A sender that found another site hands it back: mostly that is decided about here too.
             return True
-        if self._lanes.given(self.lane(entry)):
+        if self._given(entry):
             return True
         self._astray[entry.id] = None
         return False
+
+    def _given(self, entry: DeliveryState) -> bool:
+        lane_map = self._lanes.map
+        if lane_map.version != self._by or len(self._stays) >= _REMEMBERED:
+            self._by = lane_map.version
+            self._stays.clear()
+        if entry.pool in lane_map.pools:
+            return self._lanes.given(self.lane(entry))
+        which = entry.provider, entry.site, entry.pool
+        given = self._stays.get(which)
+        if given is None:
+            given = self._stays[which] = self._lanes.given(self.lane(entry))
+        return given
 
     def remove(self, entry: DeliveryState) -> None:
         """Forget a delivery that ended, or that stays after all."""

@@ -37,9 +37,17 @@ class OpenGrants:
             ids.add(entry.id)
             self._count += 1
         self._pairs.opened(self._queues.limit_key(entry), grant, entry.size_bytes)
-        self.await_answer(entry, grant)
+        self._await_answer(entry, grant)
 
-    def await_answer(self, entry: DeliveryState, grant: Open) -> None:
+    def started(self, entry: DeliveryState, grant: Open, stamp_ns: int) -> None:
+        """Keep that an attempt has begun: it has longer from then on."""
+        before = deadline_ns(grant, self._times)
+        grant.started_ns = stamp_ns
+        if deadline_ns(grant, self._times) < before:
+            self._await_answer(entry, grant)
+        # Else it is looked at when its first time is over, and then knows the longer one.
+
+    def _await_answer(self, entry: DeliveryState, grant: Open) -> None:
         """Look at it again when its time, as it is known now, is over."""
         heapq.heappush(self._deadlines, (deadline_ns(grant, self._times), entry.id, grant.n))
         if len(self._deadlines) > _SWEEP + 4 * self._count:
@@ -88,6 +96,6 @@ class OpenGrants:
         newer = self._view.newer_ready_ns(grant.slot, grant.epoch)
         verdict = judge(grant, log_time_ns, newer, self._times)
         if verdict is Verdict.OPEN:
-            self.await_answer(entry, grant)
+            self._await_answer(entry, grant)
         else:
             yield entry, grant, verdict

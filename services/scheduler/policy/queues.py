@@ -44,7 +44,7 @@ _PIN_PATIENCE_NS: Final = 300_000_000_000
 _PLACES: Final = 65_536
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Choice:
     """One delivery may go, from this slot in this epoch."""
 

@@ -62,9 +62,8 @@ class Settling:
     def started(self, entry: DeliveryState, grant: Open, stamp_ns: int) -> None:
         """Keep that the attempt has begun, if the stamp says that it counts."""
         if grant.started_ns is None and counts_as_started(grant, stamp_ns):
-            grant.started_ns = stamp_ns
+            self._opens.started(entry, grant, stamp_ns)
             self._deliveries.touch(entry)
-            self._opens.await_answer(entry, grant)
 
     def outcome(self, entry: DeliveryState, grant: Open, outcome: Outcome) -> None:
         """Settle the attempt that ``outcome`` names."""
@@ -159,7 +158,8 @@ class Settling:
 
     def place(self, entry: DeliveryState) -> None:
         """Let a delivery that comes, or comes back, wait where it belongs, unless an order ends it."""
-        if all(self._obey(entry, order) for order in self._orders.applicable(entry)):
+        orders = self._orders.applicable(entry)
+        if not orders or all(self._obey(entry, order) for order in orders):
             self.put(entry)
 
     def put(self, entry: DeliveryState) -> None:
