@@ -6,12 +6,16 @@ restored cannot differ from what was. Keys: ``d/<delivery id>``, ``p/<slot>/<lim
 that ended is a tombstone.
 """
 
+from typing import Final
+
 import msgspec
 
 from shared.records.action import Action
 from shared.records.backoff import Backoff, Suspension
 from shared.records.codec import UNSAID, Codec
 from shared.records.health import Health
+
+NO_PAUSE: Final = msgspec.Raw(b"null")
 
 
 class Open(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
@@ -117,7 +121,7 @@ class PairState(
     #: State of the limiter, see policy.limits.
     limiter: int = 0
     #: State of the pause as policy.pauses writes it; null: none.
-    pause: msgspec.Raw = msgspec.Raw(b"null")
+    pause: msgspec.Raw = NO_PAUSE
     #: The epoch whose ``ready`` the limiter counts.
     epoch: int = -1
     #: What warnings of the destination left behind.

@@ -159,6 +159,9 @@ class FairQueue:
     def pop_ready(self, now_ns: int, check: Check | None = None) -> str | None:
         """Take the next delivery that is due and whose line ``check`` lets go; None: there is none."""
         self._pass_to(now_ns)
+        if len(self._classes) == 1:
+            [only] = self._classes.values()
+            return self._take(only, check)
         for behind in reversed(self._classes.values()):
             if behind.passed >= self._order.every - 1 and (given := self._take(behind, check)):
                 behind.passed = 0
@@ -308,8 +311,9 @@ class FairQueue:
     # -- choosing
 
     def _take(self, class_: _Class, check: Check | None) -> str | None:
-        given = self._ahead(class_, check) if class_.express else None
-        return given or self._in_turn(class_, check)
+        if class_.express and (given := self._ahead(class_, check)):
+            return given
+        return self._in_turn(class_, check)
 
     def _ahead(self, class_: _Class, check: Check | None) -> str | None:
         """Take the most urgent whose tenant may go before its turn."""
@@ -362,7 +366,7 @@ class FairQueue:
             elif head[0] > self._now_ns:
                 tenant.lines.leave()
                 self._wake(line, head[0])
-            elif not self._refused(line, check):
+            elif (check is None and line.pace is None) or not self._refused(line, check):
                 line.left = (line.left or line.weight) - 1
                 if not line.left:
                     tenant.lines.rotate()
@@ -530,7 +534,8 @@ class FairQueue:
         return self._items.get(item[2]) is item
 
     def _head(self, line: Waiting) -> Item | None:
-        while (head := line.head()) is not None and not self._alive(head):
+        items = self._items
+        while (head := line.head()) is not None and items.get(head[2]) is not head:
             line.cut()
             self._garbage -= 1
         return head

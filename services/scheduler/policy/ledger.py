@@ -29,7 +29,7 @@ from services.scheduler.policy.decisions import (
     Resolution,
 )
 from services.scheduler.policy.deliveries import Deliveries
-from services.scheduler.policy.entries import granted, line_of, waiting
+from services.scheduler.policy.entries import granted, waiting
 from services.scheduler.policy.explaining import Explained, Explaining
 from services.scheduler.policy.intake import Intake
 from services.scheduler.policy.lanes import Lanes
@@ -507,7 +507,7 @@ class Ledger:
             t1_ns=choice.t1_ns,
         )
         self._opens.add(entry, entry.open)
-        self._pairs.domains.granted(choice.group.limit_key, line_of(entry), self.now_ns)
+        self._pairs.domains.granted(choice.group.limit_key, entry, self.now_ns)
         self._deliveries.touch(entry)
         self._granted.append(Granted(entry, self._grant(entry, entry.open, choice)))
 

@@ -39,7 +39,7 @@ class Moving:
         self._settings, self._lanes = settings, lanes
         self._deliveries, self._pairs = deliveries, pairs
         self._astray: dict[str, None] = {}
-        #: (provider, site, pool) -> whether it is decided about here by the map of version ``_by``, where that does not depend on the recipient.
+        #: (provider, site, pool) -> whether it is decided about here by the map of version ``_by``, whoever the recipient is.
         self._stays: dict[tuple[str | None, str | None, str], bool] = {}
         self._by = -1
         self._handed_over: list[HandedOver] = []

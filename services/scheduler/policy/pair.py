@@ -11,7 +11,7 @@ from services.scheduler.policy.meter import Meter
 from shared.protocol.control import NO_EPOCH
 from shared.records.backoff import Backoff
 from shared.records.health import Health
-from shared.records.state import PairState, WarmupState
+from shared.records.state import NO_PAUSE, PairState, WarmupState
 
 _PAUSE: Final[msgspec.json.Decoder[pauses.Pause]] = msgspec.json.Decoder(pauses.Pause)
 
@@ -61,7 +61,7 @@ def pair_of(record: PairState) -> Pair:
 
 def pause_of(record: PairState) -> pauses.Pause:
     """Read a pair's pause."""
-    if bytes(record.pause) == b"null":
+    if bytes(record.pause) == bytes(NO_PAUSE):
         return pauses.CLEAR
     return _PAUSE.decode(record.pause)
 
@@ -72,7 +72,9 @@ def record_of(pair: Pair, warmup: WarmupState | None = None) -> PairState:
         key=pair.key,
         slot=pair.slot,
         limiter=pair.limiter,
-        pause=msgspec.Raw(msgspec.json.encode(pair.pause)),
+        pause=NO_PAUSE
+        if pair.pause == pauses.CLEAR
+        else msgspec.Raw(msgspec.json.encode(pair.pause)),
         epoch=pair.epoch,
         backoff=pair.backoff,
         heard=pair.heard,

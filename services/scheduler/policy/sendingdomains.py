@@ -99,14 +99,15 @@ class SendingDomains:
             case _:
                 return False
 
-    def granted(self, key: str, line: Line, now_ns: int) -> None:
+    def granted(self, key: str, entry: DeliveryState, now_ns: int) -> None:
         """Count a grant: a probe, where the domain is suspended and its time has come; the next waits for its answer."""
         if not self._states:
             return
-        state = self._states.get((key, line.domain))
+        which = key, line_of(entry).domain
+        state = self._states.get(which)
         if state is not None and state.suspension is not None and state.suspension.left:
             after = replace(state.suspension, until_ns=now_ns + _PROBE_NS)
-            self._keep((key, line.domain), replace(state, suspension=after))
+            self._keep(which, replace(state, suspension=after))
 
     def at(self, limit_key: str, provider: str | None) -> Check | None:
         """Give what is asked of lines that wait there (``lines.Gate``)."""
