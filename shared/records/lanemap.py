@@ -44,17 +44,23 @@ class LaneMap(Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="
 
     def group(self, pool: str, recipient: str) -> int:
         """Say from which slot group a recipient's mail goes: another weight, or another group, moves as few as it must."""
-        weights = self.pools.get(pool)
-        if weights is None:
-            return 0
-        if len(weights) == 1:
-            return next(iter(weights))
+        only = self.only_group(pool)
+        if only is not None:
+            return only
+        weights = self.pools[pool]
 
         def score(group: int) -> float:
             chance = (_hash(f"{group}/{recipient}") + 1) / (1 << 64)
             return -weights[group] / math.log(chance) if chance < 1 else math.inf
 
         return max(weights, key=score)
+
+    def only_group(self, pool: str) -> int | None:
+        """Name the slot group that a pool lies in; None: it is split over several."""
+        weights = self.pools.get(pool)
+        if weights is None:
+            return 0
+        return next(iter(weights)) if len(weights) == 1 else None
 
     @property
     def groups(self) -> frozenset[int]:

@@ -76,12 +76,12 @@ class Moving:
         if lane_map.version != self._by or len(self._stays) >= _REMEMBERED:
             self._by = lane_map.version
             self._stays.clear()
-        if entry.pool in lane_map.pools:
-            return self._lanes.given(self.lane(entry))
         which = entry.provider, entry.site, entry.pool
         given = self._stays.get(which)
         if given is None:
-            given = self._stays[which] = self._lanes.given(self.lane(entry))
+            given = self._lanes.given(self.lane(entry))
+            if lane_map.only_group(entry.pool) is not None:
+                self._stays[which] = given
         return given
 
     def remove(self, entry: DeliveryState) -> None:

@@ -148,7 +148,7 @@ class Queues:
             limit_key = f"smarthost:{smarthost}"
         pool = self.settings.pools.get(entry.pool)
         sticky = pool is not None and pool.sticky != "none"
-        slots = None if sticky or entry.pool in self._map.pools else 0
+        slots = None if sticky else self._map.only_group(entry.pool)
         return _Place(limit_key, self.parts.sites.of(limit_key, entry.site), slots)
 
     def _key(self, entry: DeliveryState, place: _Place) -> GroupKey:

@@ -33,7 +33,12 @@ class Rotation:
         if len(candidates) == 1:
             return candidates[0]
         if not self._next:
-            return rng.choices(candidates, [weight for _, weight in candidates])[0]
+            drawn = rng.random() * sum([weight for _, weight in candidates])
+            for each in candidates:
+                drawn -= each[1]
+                if drawn < 0:
+                    return each
+            return candidates[-1]
         turn, of = self._turn, self._next
         first, least = candidates[0], (1 << 200, 0, 0)
         for each in candidates:
