@@ -6,7 +6,7 @@ Levels of a rate are whole messages a day, so that they can be cut and raised wi
 import msgspec
 
 
-class Allowance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Allowance(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """How much is let through since the destination said that it was too much."""
 
     level: int
@@ -21,7 +21,7 @@ class Allowance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     plateau: int = 900
 
 
-class Suspension(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Suspension(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """Nothing goes before ``until_ns``; then one at a time, until ``left`` of them were taken."""
 
     until_ns: int
@@ -31,7 +31,7 @@ class Suspension(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     left: int
 
 
-class Backoff(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Backoff(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """All of it for one pair."""
 
     #: Answers to attempts whose t0 is not later are of the burst that was reacted to ...

@@ -9,7 +9,7 @@ import msgspec
 from shared.records.codec import Codec, Record
 
 
-class BodyRef(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+class BodyRef(msgspec.Struct, frozen=True, gc=False, kw_only=True, array_like=True):
     """Where a body lies in mail.bodies."""
 
     partition: int

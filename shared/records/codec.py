@@ -28,8 +28,11 @@ def _version() -> int:
     return VERSION
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Carry the version; every record type derives from it."""
+class Record(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """Carry the version; every record type derives from it.
+
+    What is read from bytes is a tree, so the collector of cycles need not look at it (``gc=False``), of which there are most.
+    """
 
     v: int = msgspec.field(default_factory=_version)
 

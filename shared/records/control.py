@@ -105,7 +105,7 @@ class Answering(
     partitions: tuple[int, ...] = ()
 
 
-class OrderedRate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class OrderedRate(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """At most ``count`` in any window of ``period_ns``; so many of them at once."""
 
     count: _Positive

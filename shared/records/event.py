@@ -34,7 +34,7 @@ EventType = Literal[
 ]
 
 
-class Ordering(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Ordering(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """Name the operator's order that something happened by, or of which something is said."""
 
     id: str
@@ -47,7 +47,7 @@ class Ordering(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     partition: int | None = None
 
 
-class Configured(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Configured(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """Say which configuration is gone by, and who made it so."""
 
     fingerprint: str

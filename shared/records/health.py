@@ -3,7 +3,7 @@
 import msgspec
 
 
-class Health(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Health(msgspec.Struct, gc=False, kw_only=True, omit_defaults=True):
     """Counts of answers as they are at ``at_ns``, in 65,536ths of an answer; counted in place, since there is one of each answer."""
 
     at_ns: int

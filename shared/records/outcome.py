@@ -15,7 +15,7 @@ from shared.records.codec import Codec, Record
 Result = Literal["delivered", "deferred", "bounced", "pair_failed", "unknown"]
 
 
-class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Reply(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """What the peer said; ``text`` is cut at 1 KiB and holds no control characters."""
 
     code: int
@@ -25,7 +25,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stage: str = ""
 
 
-class Wire(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Wire(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """Where the attempt went and how long it took."""
 
     source_ip: str = ""

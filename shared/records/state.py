@@ -78,7 +78,7 @@ class DeliveryState(msgspec.Struct, omit_defaults=True, tag_field="k", tag="d", 
     open: Open | None = None
 
 
-class WarmupState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class WarmupState(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """How far a source has come with the limit key that it is warmed up for, see policy.warmup."""
 
     #: The day that the counts are of, in days since the epoch (UTC), and the last one with a grant.
@@ -108,7 +108,7 @@ class WarmupState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class PairState(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="p"
+    msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag_field="k", tag="p"
 ):
     """The limiter, pause, back-off and warm-up of one (limit key, slot) pair.
 
@@ -135,7 +135,7 @@ class PairState(
     warmup: WarmupState | None = None
 
 
-class SpillState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class SpillState(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """What a pool sent to a destination on a day, and what of its mail spilled over to another pool, see policy.spilling."""
 
     #: Days since the epoch (UTC).
@@ -145,7 +145,7 @@ class SpillState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class TotalState(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="t"
+    msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag_field="k", tag="t"
 ):
     """What counts over several slots: all of a limit key, a tenant, a sending domain, a bucket of sites (``site:N``)."""
 
@@ -162,7 +162,7 @@ class TotalState(
 
 
 class DomainState(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="s"
+    msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag_field="k", tag="s"
 ):
     """What a destination thinks of a sending domain, see policy.sendingdomains."""
 
@@ -180,7 +180,7 @@ class DomainState(
 
 
 class LaneState(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="l"
+    msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag_field="k", tag="l"
 ):
     """Whether this partition holds a lane that has moved: it was handed over to it, and not handed on."""
 
@@ -192,7 +192,7 @@ class LaneState(
 
 
 class MovedState(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="m"
+    msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag_field="k", tag="m"
 ):
     """Where a delivery went that had been attempted here: its late outcomes follow it."""
 
@@ -205,7 +205,7 @@ class MovedState(
 
 
 class ParkedState(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="x"
+    msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag_field="k", tag="x"
 ):
     """Mail that did not fit into memory: one tenant's, of a pool, for one destination; its records are passed over from ``offset`` on."""
 
@@ -221,7 +221,7 @@ class ParkedState(
 
 
 class OrderState(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="o"
+    msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag_field="k", tag="o"
 ):
     """What this partition has done of an operator's order that is in force."""
 
@@ -240,7 +240,13 @@ class OrderState(
 
 
 class Meta(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="meta"
+    msgspec.Struct,
+    frozen=True,
+    gc=False,
+    kw_only=True,
+    omit_defaults=True,
+    tag_field="k",
+    tag="meta",
 ):
     """How far the inputs are read (the truth; the group's offsets are for tools), and the latest ``now``."""
 

@@ -9,7 +9,7 @@ import msgspec
 from shared.records.codec import Codec, Record
 
 
-class Attachment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Attachment(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """One attached file; ``content`` is base64. With ``cid`` it is an inline part of the HTML."""
 
     filename: str
@@ -18,7 +18,7 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cid: str | None = None
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """The message as fields; addresses may carry a display name: ``"Ann <ann@example.com>"``."""
 
     from_: str = msgspec.field(name="from")

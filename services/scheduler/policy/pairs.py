@@ -54,7 +54,7 @@ class SlotLoad:
     bytes: int = 0
 
 
-class Room(msgspec.Struct, frozen=True):
+class Room(msgspec.Struct, frozen=True, gc=False):
     """The pair may take a grant that starts at ``t0_ns``."""
 
     t0_ns: int
@@ -64,7 +64,7 @@ class Room(msgspec.Struct, frozen=True):
     warming: Token | None = None
 
 
-class Full(msgspec.Struct, frozen=True):
+class Full(msgspec.Struct, frozen=True, gc=False):
     """Not before ``until_ns``; None: until an outcome comes. ``why`` names the constraint."""
 
     until_ns: int | None

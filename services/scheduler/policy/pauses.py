@@ -34,11 +34,11 @@ class Times(Protocol):
         """Give the longest."""
 
 
-class Clear(msgspec.Struct, frozen=True, tag_field="p", tag="clear"):
+class Clear(msgspec.Struct, frozen=True, gc=False, tag_field="p", tag="clear"):
     """Nothing is held back."""
 
 
-class Paused(msgspec.Struct, frozen=True, tag_field="p", tag="paused"):
+class Paused(msgspec.Struct, frozen=True, gc=False, tag_field="p", tag="paused"):
     """Nothing is granted until ``until_ns``, then one delivery at a time until one succeeds."""
 
     until_ns: int
@@ -46,7 +46,7 @@ class Paused(msgspec.Struct, frozen=True, tag_field="p", tag="paused"):
     length_ns: int
 
 
-class Ramp(msgspec.Struct, frozen=True, tag_field="p", tag="ramp"):
+class Ramp(msgspec.Struct, frozen=True, gc=False, tag_field="p", tag="ramp"):
     """The probe succeeded: ``most`` may be open, more with each success; over at ``until_ns``."""
 
     most: int
