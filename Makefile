@@ -13,7 +13,7 @@ SECONDS ?= 60
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test check chart k8s-test format bench bench-scheduler verify faults hunt simulate lock
+.PHONY: help setup demo up down test check chart chart-full chart-schemas k8s-test format bench bench-scheduler verify faults hunt simulate lock
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,12 @@ check: setup ## lint, formatting, types, and which room may know which
 
 chart: setup ## check the Helm chart: lint, every example, schemas, policies, what is rendered (ARGS=--accept takes it over)
 	@$(RUN) -m pytest tests/chart -q $(ARGS)
+
+chart-full: setup ## and kubeconform, kube-score, the image's steps; the first time builds the two (a minute)
+	@programs="$$($(RUN) -m scripts.linters)" && $(RUN) -m pytest tests/chart --linters "$$programs" -q $(ARGS)
+
+chart-schemas: setup ## take the custom resources' schemas anew from what their projects publish (tests/chart/schemas)
+	@go="$$($(RUN) -m scripts.linters go)" && $(RUN) -m scripts.crd_schemas "$$go"
 
 k8s-test: setup ## run the chart on a real API server, its pods as processes; the first time builds a control plane (10 minutes)
 	@program=$$($(RUN) scripts/controlplane.py) && \

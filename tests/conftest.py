@@ -37,12 +37,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=Path,
         help="tests/k8s: run it, on what scripts/controlplane.py built",
     )
+    ours.addoption(
+        "--linters", type=Path, help="tests/chart: the folder of kubeconform and kube-score"
+    )
     ours.addoption("--no-skips", action="store_true", help="fail when a test was skipped")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is marked long or k8s, unless it is asked for: another test shows it in less time, or less of it."""
-    asked_for = {"long": config.getoption("--long"), "k8s": config.getoption("--control-plane")}
+    """Leave out what is marked long, k8s or linters, unless it is asked for: another test shows it in less time, or less of it."""
+    asked_for = {
+        "long": config.getoption("--long"),
+        "k8s": config.getoption("--control-plane"),
+        "linters": config.getoption("--linters"),
+    }
     unwanted = [marker for marker, wanted in asked_for.items() if not wanted]
     if left_out := [item for item in items if any(map(item.get_closest_marker, unwanted))]:
         config.hook.pytest_deselected(items=left_out)
