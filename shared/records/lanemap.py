@@ -97,9 +97,9 @@ class LaneMap(Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="
             return in_group(limit_key, group)
         return self.lane(limit_key, None, limit_key, group=group)
 
-    def lanes_of(self, limit_key: str) -> frozenset[str]:
-        """Name all lanes in which a limit key is decided about."""
-        return frozenset(self.lane_of(limit_key, group) for group in self.groups)
+    def in_lane(self, limit_key: str, lane: str) -> bool:
+        """Say whether a limit key is decided about in ``lane``, for the slot group of that."""
+        return self.lane_of(limit_key, group_in(lane)) == lane
 
     def began(self, lane: str) -> int:
         """Say which partition had ``lane`` before it ever moved."""

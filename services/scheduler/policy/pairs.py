@@ -142,7 +142,7 @@ class Pairs:
             if not self._rests(pair, now_ns)
             and lane_map.lane_of(pair.key, group_of(pair.slot)) == lane
         )
-        keys = (key for key in self.spilling.keys() if lane in lane_map.lanes_of(key))  # noqa: SIM118 - a method of ours
+        keys = (key for key in self.spilling.keys() if lane_map.in_lane(key, lane))  # noqa: SIM118 - a method of ours
         names = {*self.totals.of_lane(lane, lane_map), *keys}
         return tuple(pairs), tuple(map(self._total, names))
 

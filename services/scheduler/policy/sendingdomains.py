@@ -62,9 +62,7 @@ class SendingDomains:
 
     def of_lane(self, lane: str, lane_map: LaneMap) -> tuple[DomainState, ...]:
         """Give the states of a lane's destinations, for its next decider: a destination knows no slot groups."""
-        return tuple(
-            state for state in self._states.values() if lane in lane_map.lanes_of(state.key)
-        )
+        return tuple(state for state in self._states.values() if lane_map.in_lane(state.key, lane))
 
     def merge(self, records: Iterable[DomainState]) -> None:
         """Take what the decider before knew: field by field the more careful."""

@@ -72,7 +72,7 @@ class Totals:
     def of_lane(self, lane: str, lane_map: LaneMap) -> Iterator[str]:
         """Name the limiters of a lane, for its next decider."""
         for name in self.of_lanes():
-            if lane in lane_map.lanes_of(name.partition("/")[0]):
+            if lane_map.in_lane(name.partition("/")[0], lane):
                 yield name
 
     def merge(self, record: TotalState) -> None:
