@@ -67,6 +67,8 @@ class Line:
         self._tasks: set[asyncio.Task[None]] = set()
         #: The limits of what connects now: without any, until nothing more is to begin.
         self._connecting: set[asyncio.Timeout] = set()
+        #: What has a transaction under way.
+        self._sending: set[Connection] = set()
         self._wire_from_ns = 0
         self.busy = 0
 
@@ -146,6 +148,13 @@ class Line:
             # A host that does not answer would keep the slot from its next owner for minutes.
             if not limit.expired():
                 limit.reschedule(0)
+
+    def give_up(self, *, after_dot: bool) -> bool:
+        """End what is under way: before its dot it goes back; after it, where ``after_dot`` says so, it is unknown. True: some is."""
+        why = "its slot goes to another sender"
+        # A list: every one of them is to be ended.
+        given_up = [each.give_up(why, after_dot=after_dot) for each in self._sending]
+        return any(given_up)
 
     def hand_back_all(self, reason: str) -> None:
         """Hand back every grant that no connection has taken."""
@@ -329,6 +338,7 @@ class Line:
         # From here to MAIL nothing is awaited, or the turn at RCPT asks once more.
         signing = asyncio.create_task(self._tools.messages.make(grant, job.body))
         starting = asyncio.create_task(self._tools.journal.started(grant))
+        self._sending.add(connection)
         try:
             return await connection.send(
                 Transaction(
@@ -349,6 +359,7 @@ class Line:
             self._tools.journal.say(grant, lost_body(grant, error, connection.peer.wire()))
             return None
         finally:
+            self._sending.discard(connection)
             await _ended(signing, starting)
 
     def _late(self, pair: Pair, grant: Grant) -> str:

@@ -1,7 +1,8 @@
 """The sender process: the control feed, the journal, one slot for each source that it can serve.
 
 On SIGTERM it stops starting, hands back what it had not begun, finishes what it had, releases its slots, and leaves within the grace time;
-whatever is still under way then is dropped before its dot, or becomes unknown.
+whatever is still under way then is dropped before its dot, or said to be unknown (``leaving``). Where that cannot be said either, since
+Kafka is away, the process goes all the same, and the scheduler's judgement is the same.
 """
 
 import asyncio
@@ -35,6 +36,8 @@ from shared.runtime.metrics import Metrics
 from shared.runtime.settings import Settings
 
 _S: Final = 1_000_000_000
+#: To say what became of what was cut off at the end of the grace time, and to release.
+_RELEASING_S: Final = 5
 #: The sections of the configuration that are taken over while running.
 HOT: Final = (
     "sources",
@@ -94,7 +97,7 @@ class Sender:
             self.log.info("draining", sources=slots.owned())
             slots.drain()
             try:
-                async with asyncio.timeout(self.settings.sender.grace_ns / _S):
+                async with asyncio.timeout(self.settings.sender.grace_ns / _S + _RELEASING_S):
                     await asyncio.shield(turning)
                     await slots.tools.journal.flushed()
             except TimeoutError:

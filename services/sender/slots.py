@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from structlog.typing import FilteringBoundLogger
 
+from services.sender.leaving import Cut, Leaving
 from services.sender.line import Line, Tools
 from services.sender.ownership import (
     Action,
@@ -66,6 +67,7 @@ class Slot:
     #: None: not known yet.
     usable: bool | None = None
     said_ns: int = -_SAY_AGAIN_NS
+    leaving: Leaving = field(default_factory=Leaving)
     #: What keeps looking at the outlet.
     looking: asyncio.Task[None] | None = None
     #: Its source was taken out of the configuration, or changed: it drains, and goes.
@@ -244,10 +246,22 @@ class Slots:
                 self._act(slot, action)
         elif self._draining or slot.retired:
             slot.owner.step(self._now(), at_end=self.feed.at_end)
+        self._hurry(slot)
         if slot.owner.state is State.READY and slot.epoch != slot.owner.epoch:
             self._begin_epoch(slot)
         elif slot.owner.epoch_ended and slot.reading is not None:
             self._end_epoch(slot)
+
+    def _hurry(self, slot: Slot) -> None:
+        """Let no peer that sits on an answer keep the slot from its next owner."""
+        cut = slot.leaving.cut(
+            self.clock.mono_ns(),
+            self.settings.sender.grace_ns,
+            releasing=slot.owner.state is State.RELEASING,
+            for_good=self._draining or slot.retired,
+        )
+        if cut is not Cut.NOTHING and slot.line.give_up(after_dot=cut is Cut.ALL):
+            self.log.warning("grace_over", sources=[slot.source.name])
 
     def _act(self, slot: Slot, action: Action) -> None:
         match action:

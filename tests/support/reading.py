@@ -36,8 +36,8 @@ async def put(stack: Stack, topic: str, partition: int, values: Sequence[bytes |
 class Log:
     """Everything committed to some topics so far."""
 
-    def __init__(self, stack: Stack, topics: Iterable[str]) -> None:
-        self._places = [TopicPartition(topic, p) for topic in topics for p in range(PARTITIONS)]
+    def __init__(self, stack: Stack, topics: Iterable[str], partitions: int = PARTITIONS) -> None:
+        self._places = [TopicPartition(topic, p) for topic in topics for p in range(partitions)]
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=stack.kafka,
             enable_auto_commit=False,

@@ -186,6 +186,17 @@ class Connection:
         self._wire.open = False
         self._transport.abort()
 
+    def give_up(self, why: str, *, after_dot: bool) -> bool:
+        """End the transaction under way: dropped before its dot, lost after it, which ``after_dot`` must allow. True: after it."""
+        script = self._wire.script
+        if script is None or script.result is not None:
+            return False
+        sent = script.phase is Phase.DOT
+        if after_dot or not sent:
+            script.drop(why)
+            self._wire.wake()
+        return sent and after_dot
+
     async def send(
         self, transaction: Transaction, message: Message, turn: Gate, gate: Gate, *, within_ns: int
     ) -> Report:
@@ -407,14 +418,15 @@ class _Wire(asyncio.Protocol):
         """Wait until something happens; False where nothing did."""
         waiter: asyncio.Future[bool] = self._loop.create_future()
         self._waiter = waiter
-        timer = self._loop.call_later(seconds, self._wake, False)  # noqa: FBT003
+        timer = self._loop.call_later(seconds, self.wake, False)  # noqa: FBT003
         try:
             return await waiter
         finally:
             timer.cancel()
             self._waiter = None
 
-    def _wake(self, happened: bool = True) -> None:  # noqa: FBT001, FBT002 - a callback
+    def wake(self, happened: bool = True) -> None:  # noqa: FBT001, FBT002 - a callback
+        """Let whoever waits look again."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(happened)
 
@@ -431,13 +443,13 @@ class _Wire(asyncio.Protocol):
         self.flush(self.script)
         # A part of a reply is no sign of life: who sends a byte now and then gets no more time for the whole.
         if self.script.phase is not Phase.COMMANDS or self.script.stage != stage:
-            self._wake()
+            self.wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.open = False
         if self.script is not None:
             self.script.lost(harmless(str(exc)) if exc else "the peer closed the connection")
-        self._wake()
+        self.wake()
         if self.closed is not None:
             self.closed()
 
@@ -446,4 +458,4 @@ class _Wire(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.paused = False
-        self._wake()
+        self.wake()

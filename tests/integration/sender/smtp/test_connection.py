@@ -748,3 +748,47 @@ async def test_a_password_is_not_sent_in_the_clear(tls: Tls) -> None:
             await connect(endpoint, origin, tls, timeouts=SHORT, clock=SystemClock())
     assert caught.value.stage == "auth"
     assert b"AUTH" not in talks[0].heard
+
+
+@pytest.mark.parametrize(
+    ("steps", "after_dot"),
+    [
+        ([DATA, never], False),
+        ([DATA, b"250 ok\r\n", never], False),
+        ([DATA, ENVELOPE, never], False),
+        ([DATA, ENVELOPE, DOT, never], True),
+    ],
+    ids=["nothing", "sender", "body", "dot"],
+)
+async def test_who_gives_up_has_not_lost_what_the_peer_has_not_got_and_knows_not_of_the_rest(
+    steps: list[Step], after_dot: bool
+) -> None:
+    gate = asyncio.Event()
+
+    async def may_dot() -> bool:
+        await gate.wait()
+        return True
+
+    if after_dot:
+        gate.set()
+    end = b"\r\n.\r\n" if after_dot else b""
+    async with peer(*GREETING, *steps) as (endpoint, talks):
+        connection = await opened(endpoint)
+        sending = asyncio.create_task(
+            connection.send(WHAT, MESSAGE, yes, may_dot, within_ns=60 * S)
+        )
+        async with asyncio.timeout(30):
+            while not talks or not talks[0].heard.endswith(end) or b"MAIL" not in talks[0].heard:
+                await asyncio.sleep(0.01)
+        assert not connection.give_up("it leaves", after_dot=False)
+        if after_dot:
+            await asyncio.sleep(0.05)
+            assert not sending.done()
+            assert connection.give_up("it leaves", after_dot=True)
+        gate.set()
+        report = await sending
+    assert report.result == (
+        Lost("dot", after_dot=True, why="it leaves") if after_dot else Dropped("it leaves")
+    )
+    assert not connection.usable
+    assert b"\r\n.\r\n" not in talks[0].heard or after_dot

@@ -94,7 +94,7 @@ class SilentHost:
         raise AssertionError
 
 
-@dataclass
+@dataclass(eq=False)
 class GoodHost:
     """One connection, which stays."""
 
@@ -143,7 +143,7 @@ def numbered(number: int) -> Grant:
 NOBODY: Final[tuple[Stage, Reply]] = ("rcpt", Reply(550, "5.1.1", "no such user"))
 
 
-@dataclass
+@dataclass(eq=False)
 class WarningHost(GoodHost):
     """Refuses every message with the same words."""
 
