@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import CoordinatorLoadInProgressError, KafkaConnectionError
@@ -20,6 +21,7 @@ from aiokafka.errors import CoordinatorLoadInProgressError, KafkaConnectionError
 from shared.kafka.closing import close_consumer, close_producer
 from shared.kafka.errors import THEIRS, KafkaUnavailable, TopicProblem, refuse_unseen, translate
 from shared.kafka.membership import SESSION_S, Membership
+from shared.kafka.picker import Picker
 from shared.kafka.producer import Producer
 from shared.kafka.reader import STUCK_S, Place, Reader
 from shared.kafka.security import PLAINTEXT, Security, security_of
@@ -95,6 +97,17 @@ class Cluster:
             stuck_s=stuck_s,
         )
         return await reader.start()
+
+    async def picker(self) -> Picker:
+        """Make one that reads records by their offsets; raises KafkaUnavailable, NotAllowed."""
+        client = AIOKafkaClient(**self._common)
+        try:
+            async with asyncio.timeout(_START_S):
+                await client.bootstrap()
+        except BaseException as error:
+            await client.close()
+            raise translate(error) from error
+        return Picker(client)
 
     async def producer(self, *, linger_ms: int = 5) -> Producer:
         """Make an idempotent producer."""
