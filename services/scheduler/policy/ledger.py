@@ -69,6 +69,8 @@ from shared.records.tlslevel import TlsLevel, strictest
 from shared.runtime.settings import Settings
 
 _LOOK_AT_PINS_NS = 10_000_000_000
+#: Deliveries of which a round finds out whether they are another partition's by a new lane map: some 20 ms.
+_SOUGHT = 2_000
 
 
 class Ledger:
@@ -125,6 +127,8 @@ class Ledger:
         )
         self._pins_ns = 0
         self._restored = False
+        #: What has not been looked at since the lane map was another.
+        self._unsought: list[str] = []
         self._granted: list[Granted] = []
         #: (tenant, provider, pool): as many as the settings name.
         self._tls_levels: dict[tuple[str, str | None, str], TlsLevel] = {}
@@ -199,11 +203,8 @@ class Ledger:
         self._moving.departed.pass_time(self.now_ns)
         self.orders.refresh(self.now_ns)
         if self._lanes.renewed():
-            for entry in self._waiting():
-                self._settling.take_out(entry)
-            self._go_by_map()
-            for entry in self._waiting():
-                self._settling.put(entry)
+            self._renew()
+        self._find_strays()
         self.orders.sweep(self.entries, self._settling.meet)
         for id_ in self.orders.free():
             self._settling.place_anew(self.entries[id_])
@@ -245,6 +246,9 @@ class Ledger:
     def on_lost(self, class_: str, first: int) -> int:
         """Bounce what waits for a record before ``first``, the first offset that is there; gives how many they were, as far as known."""
         parked = self.intake.parking.lost(class_, first)
+        oldest = self._deliveries.oldest_offset(class_)
+        if oldest is None or oldest >= first:
+            return parked  # As good as always, and nobody need look at a million.
         lost = [
             entry
             for entry in self.entries.values()
@@ -375,7 +379,7 @@ class Ledger:
 
     def next_ns(self) -> int:
         """Say when the next round is due although nothing arrives."""
-        if self._moving.pending:
+        if self._moving.pending or self._unsought:
             return self.now_ns
         times = (self._deliveries.next_ns(), self._settling.unresolved.next_ns())
         return min(
@@ -476,6 +480,30 @@ class Ledger:
 
     def _waiting(self) -> Iterator[DeliveryState]:
         return (entry for entry in self.entries.values() if entry.open is None)
+
+    def _renew(self) -> None:
+        """Go by another lane map; what it gives to others is not granted any more, and is found portion by portion."""
+        was, now = self._queues.map, self._lanes.map
+        if was.pools == now.pools and was.groups == now.groups:
+            self._go_by_map()
+            for id_ in self._moving.strays():
+                self._settling.place_anew(self.entries[id_])
+            self._unsought = self.entries.ids()
+            return
+        # Other slots are in one group: all that waits is grouped anew, which no round can do by halves.
+        for entry in self._waiting():
+            self._settling.take_out(entry)
+        self._go_by_map()
+        for entry in self._waiting():
+            self._settling.put(entry)
+
+    def _find_strays(self) -> None:
+        """Let a portion of what waited under the map before go its way, if it is another partition's now."""
+        for id_ in self._unsought[-_SOUGHT:]:
+            entry = self.entries.get(id_)
+            if entry is not None and entry.open is None and not self._moving.belongs(entry):
+                self._settling.place_anew(entry)
+        del self._unsought[-_SOUGHT:]
 
     def _go_by_map(self) -> None:
         self._queues.regroup()

@@ -61,12 +61,16 @@ class Moving:
         group = lane_map.group(entry.pool, entry.to)
         return lane_map.lane(entry.provider, entry.site, entry.domain, smarthost, group)
 
-    def stays(self, entry: DeliveryState) -> bool:
-        """Say whether ``entry`` is decided about here; else it waits here until it goes."""
+    def belongs(self, entry: DeliveryState) -> bool:
+        """Say whether ``entry`` is decided about here."""
         if entry.site is None and self._settings.smarthost(entry.pool) is None:
             # Anybody may ask whose it is. A sender that found another site hands it back: mostly that is decided about here too.
             return True
-        if self._given(entry):
+        return self._given(entry)
+
+    def stays(self, entry: DeliveryState) -> bool:
+        """Say whether ``entry`` is decided about here; else it waits here until it goes."""
+        if self.belongs(entry):
             return True
         self._astray[entry.id] = None
         return False
@@ -91,6 +95,10 @@ class Moving:
     def waits(self, entry: DeliveryState) -> bool:
         """Say whether ``entry`` waits for its way to another partition."""
         return entry.id in self._astray
+
+    def strays(self) -> list[str]:
+        """List those that wait for their way."""
+        return list(self._astray)
 
     @property
     def pending(self) -> bool:

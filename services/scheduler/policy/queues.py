@@ -148,13 +148,13 @@ class Queues:
             limit_key = f"smarthost:{smarthost}"
         pool = self.settings.pools.get(entry.pool)
         sticky = pool is not None and pool.sticky != "none"
-        slots = None if sticky else self._map.only_group(entry.pool)
+        slots = None if sticky else self.map.only_group(entry.pool)
         return _Place(limit_key, self.parts.sites.of(limit_key, entry.site), slots)
 
     def _key(self, entry: DeliveryState, place: _Place) -> GroupKey:
         slots, home = place.slots, None
         if slots is None:
-            slots = self._map.group(entry.pool, entry.to)
+            slots = self.map.group(entry.pool, entry.to)
             home = self.sources.home(entry, slots) if entry.pinned is None else None
         return place.limit_key, entry.pool, entry.pinned, home, slots, place.site
 
@@ -168,14 +168,14 @@ class Queues:
         return group
 
     @property
-    def _map(self) -> LaneMap:
+    def map(self) -> LaneMap:
         """The map by which what waits is grouped: the newest that was read may be newer for a moment."""
         if self._grouping is None:
             self._grouping = self.lanes.map
         return self._grouping
 
     def regroup(self) -> None:
-        """Group by the newest map from now on; nothing may wait here meanwhile."""
+        """Group by the newest map from now on; nothing may wait here that it groups otherwise."""
         self._grouping = self.lanes.map
         self._places.clear()
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from services.scheduler.policy import ledger
 from services.scheduler.policy.decisions import Found
 from shared.records.control import Claim, Heartbeat
 from shared.records.delivery import DELIVERY, Handover
@@ -34,6 +35,53 @@ def test_what_waits_moves_with_its_lane_and_is_granted_where_it_went() -> None:
     world.turn(1)
     number, grant = world.granted()
     assert (number, grant.id, grant.n, grant.part) == (1, "d1", 1, 1)
+
+
+def test_of_many_a_portion_is_looked_at_in_a_round_and_nothing_is_granted_meanwhile() -> None:
+    world = World()
+    many = 3 * ledger._SOUGHT
+    for at in range(many):
+        # Half of them sleep, and half wait for credit.
+        world.deliver(0, f"d{at}", not_before_ns=(world.now + 1_000 * S) * (at % 2))
+        world.deliver(0, f"s{at}", provider="small")
+    world.turn(0)
+    world.grants.clear()
+    world.publish(TO_ONE)
+    world.turn(0, most=0)
+    moving = world.parts[0].ledger._moving
+    assert 0 < len(moving.strays()) <= ledger._SOUGHT
+    rounds = 1
+    while world.parts[0].ledger._unsought:
+        assert world.parts[0].ledger.next_ns() == world.parts[0].ledger.now_ns
+        world.turn(0)
+        rounds += 1
+    assert rounds == 6
+    while moving.strays():
+        world.turn(0)
+    assert {grant.limit_key for number, grant in world.grants if number == 0} <= {"small"}
+    left = world.parts[0].ledger.entries
+    assert {id_[0] for id_ in left if left[id_].open is None} == {"s"}
+    world.turn(1, seconds=0)
+    # What is out settles where it was granted, and follows then.
+    out = sum(1 for id_, entry in left.items() if id_[0] == "d" and entry.open is not None)
+    assert len(world.parts[1].ledger.entries) == many - out
+
+
+def test_what_has_not_gone_yet_stays_where_its_lane_comes_back_to() -> None:
+    world = World()
+    for at in range(10):
+        world.deliver(0, f"d{at}", not_before_ns=world.now + 1_000 * S)
+    world.turn(0)
+    world.publish(TO_ONE, 0)
+    world.turn(0, most=0)
+    assert len(world.parts[0].ledger._moving.strays()) == 10
+    world.publish(BACK)
+    world.turn()
+    world.turn()
+    assert world.parts[0].ledger._moving.strays() == []
+    assert world.parts[0].log[20:] == []
+    assert len(world.parts[0].ledger.entries) == 10
+    assert world.parts[0].ledger.awaited() == []
 
 
 def test_the_message_goes_with_its_delivery() -> None:
