@@ -2,7 +2,7 @@
 
 Certificates that are renewed on disk count from the next connection on: whoever renews them does so before the old ones end, and a process
 lives longer than that. What cannot be read then leaves the old ones, which a broker refuses when their time is over. A password is read
-once, so another one takes a restart.
+again at each login by SCRAM; connections that there are stay logged in by the old one. With PLAIN another password takes a restart.
 """
 
 import ssl
@@ -59,16 +59,41 @@ class Security:
 PLAINTEXT: Final = Security()
 
 
+class _Password(str):
+    """Is the password that was read first, and gives the login the one that the file has then.
+
+    aiokafka keeps the string for as long as a client lives, and ``encode``s it once for each login by SCRAM. By PLAIN it is joined to the
+    user's name instead, where nothing of ours is asked.
+    """
+
+    __slots__ = ("_path",)
+    _path: Path
+
+    @classmethod
+    def of(cls, path: Path) -> "_Password":
+        """Read it; raises CredentialsUnusable."""
+        try:
+            made = cls(path.read_text(encoding="utf-8").strip())
+        except (OSError, UnicodeDecodeError) as error:
+            raise CredentialsUnusable(f"kafka.sasl.password_file: {path}: {_why(error)}") from error
+        made._path = path
+        return made
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        """Give what the file has now; what cannot be read, or is empty, leaves the one that was read first."""
+        try:
+            now = self._path.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            now = ""
+        return str.encode(now or self, encoding, errors)
+
+
 def security_of(kafka: Kafka) -> Security:
     """Read the files that the settings name; raises CredentialsUnusable."""
     tls = None if kafka.tls is None else _context(kafka.tls)
     if kafka.sasl is None:
         return Security(tls)
-    path = kafka.sasl.password_file
-    try:
-        password = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CredentialsUnusable(f"kafka.sasl.password_file: {path}: {_why(error)}") from error
+    password = _Password.of(kafka.sasl.password_file)
     return Security(tls, kafka.sasl.mechanism, kafka.sasl.username, password)
 
 

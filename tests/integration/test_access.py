@@ -113,6 +113,7 @@ async def test_a_stolen_credential_is_worth_its_own_topics_and_no_other(fort: Fo
     await a_stolen_senders_credential_fences_nobody(fort)
     await asyncio.to_thread(a_service_that_lacks_a_right_says_which_and_ends, fort)
     await asyncio.to_thread(a_wrong_password_is_no_outage, fort)
+    await a_changed_password_is_taken_by_a_process_that_runs(fort)
 
 
 async def a_stolen_senders_credential_fences_nobody(fort: Fortress) -> None:
@@ -148,6 +149,24 @@ def a_wrong_password_is_no_outage(fort: Fortress) -> None:
         wrong.write_text(right)
     assert done.returncode == 77, done.stderr
     assert "uthentication" in done.stderr
+
+
+async def a_changed_password_is_taken_by_a_process_that_runs(fort: Fortress) -> None:
+    file, cluster = fort.directory / "ingest.password", fort.cluster("ingest")
+    try:
+        producer = await cluster.producer(linger_ms=0)
+        await fort.change_password("ingest", "another one")
+        # The Secret has not reached the pod: who is logged in goes on, and nobody else comes in.
+        await producer.send(TOPICS.rejected, 0, b"x", key=b"x")
+        with pytest.raises(KafkaTrouble):
+            await cluster.producer(linger_ms=0)
+        file.write_text("another one\n")
+        other = await cluster.producer(linger_ms=0)
+        await other.send(TOPICS.rejected, 0, b"x", key=b"x")
+        for each in (producer, other):
+            await each.stop()
+    finally:
+        await cluster.close()
 
 
 async def may_read(cluster: Cluster, topic: str) -> bool:

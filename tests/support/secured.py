@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import hashlib
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,17 @@ from typing import Any, Final
 
 import trustme
 from aiokafka.protocol.admin import CreateAclsRequest
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.types import (
+    CompactArray,
+    CompactBytes,
+    CompactString,
+    Int8,
+    Int16,
+    Int32,
+    Schema,
+    TaggedFields,
+)
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -25,6 +37,8 @@ from shared.runtime.loading import load
 from shared.runtime.settings import Settings
 
 ADMIN: Final = "admin"
+_ITERATIONS: Final = 4096
+_SHA512: Final = 2
 _KINDS: Final = {"topic": 2, "group": 3, "transactional_id": 5}
 _LITERAL, _PREFIXED, _ALLOW = 3, 4, 3
 _OPERATIONS: Final = {
@@ -81,6 +95,72 @@ class Fortress:
             response = await admin._send_request(CreateAclsRequest(**right))
             assert [error for error, *_ in response.creation_responses] == [0], right
         await cluster.close()
+
+    async def change_password(self, service: str, to: str) -> None:
+        """Give a service's user another password, at the broker alone."""
+        cluster, salt = self.cluster(ADMIN), b"salt of the tests"
+        salted = hashlib.pbkdf2_hmac("sha512", to.encode(), salt, _ITERATIONS)
+        admin: Any = await cluster.admin()
+        response = await admin._send_request(
+            _AlterScram([(f"postyard-{service}", _SHA512, _ITERATIONS, salt, salted, {})])
+        )
+        assert [error for _, error, *_ in response.results] == [0], response
+        await cluster.close()
+
+
+class _AlterScramResponse(Response):  # type: ignore[misc] # aiokafka has no types
+    """AlterUserScramCredentials, which aiokafka does not have (https://kafka.apache.org/protocol.html, key 51)."""
+
+    API_KEY, API_VERSION = 51, 0
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "results",
+            CompactArray(
+                ("user", CompactString("utf-8")),
+                ("error_code", Int16),
+                ("error_message", CompactString("utf-8")),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("tags", TaggedFields),
+    )
+
+
+class _AlterScramStruct(RequestStruct):  # type: ignore[misc] # 〃
+    FLEXIBLE_VERSION = True
+    API_KEY, API_VERSION = 51, 0
+    RESPONSE_TYPE = _AlterScramResponse
+    SCHEMA = Schema(
+        (
+            "deletions",
+            CompactArray(
+                ("name", CompactString("utf-8")), ("mechanism", Int8), ("tags", TaggedFields)
+            ),
+        ),
+        (
+            "upsertions",
+            CompactArray(
+                ("name", CompactString("utf-8")),
+                ("mechanism", Int8),
+                ("iterations", Int32),
+                ("salt", CompactBytes),
+                ("salted_password", CompactBytes),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("tags", TaggedFields),
+    )
+
+
+class _AlterScram(Request[_AlterScramStruct]):  # type: ignore[misc] # 〃
+    API_KEY = 51
+
+    def __init__(self, upsertions: list[tuple[Any, ...]]) -> None:
+        self._upsertions = upsertions
+
+    def build(self, request_struct_class: type[_AlterScramStruct]) -> _AlterScramStruct:
+        return request_struct_class([], self._upsertions, {})
 
 
 def fortress(directory: Path) -> Fortress:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+from aiokafka.conn import ScramAuthenticator
 
 from shared.kafka.security import PLAINTEXT, CredentialsUnusable, Security, security_of
 from shared.runtime.settings import Kafka, KafkaSasl, KafkaTls
@@ -114,3 +115,37 @@ def test_what_cannot_be_read_is_named(
 
 def test_a_security_knows_its_protocol() -> None:
     assert Security(mechanism="PLAIN", username="a", password="b").protocol == "SASL_PLAINTEXT"
+
+
+def login(security: Security) -> bytes:
+    """Give the password that a login by SCRAM makes its proof of."""
+    given = security.arguments()
+    made = ScramAuthenticator(
+        loop=None,
+        sasl_plain_password=given["sasl_plain_password"],
+        sasl_plain_username=given["sasl_plain_username"],
+        sasl_mechanism="SCRAM-SHA-512",
+    )
+    password: bytes = made._sasl_plain_password
+    return password
+
+
+def test_each_login_has_the_password_that_the_file_has_then(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("first\n")
+    security = security_of(Kafka(sasl=KafkaSasl("SCRAM-SHA-512", "x", file)))
+    assert login(security) == b"first"
+    file.write_text("sécond\n")
+    assert login(security) == "sécond".encode()
+    assert "cond" not in repr(security)
+
+
+@pytest.mark.parametrize("content", [None, b"", b" \n", b"\xff"])
+def test_a_file_that_has_no_password_leaves_the_first(tmp_path: Path, content: bytes | None) -> None:  # fmt: skip
+    file = tmp_path / "password"
+    file.write_text("first\n")
+    security = security_of(Kafka(sasl=KafkaSasl("SCRAM-SHA-512", "x", file)))
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    assert login(security) == b"first"
