@@ -123,6 +123,12 @@ NEEDS: Final = (
         required=False,
     ),
     Need(
+        "dante-server",
+        program("danted"),
+        "the test of another SOCKS5 proxy, with a password, is skipped",
+        required=False,
+    ),
+    Need(
         "haproxy",
         program("haproxy"),
         "the tests of the PROXY protocol are skipped",

@@ -5,6 +5,11 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
+from services.sender.smtp.connect import Endpoint, Origin, Tls, connect
+from services.sender.smtp.connection import Timeouts
+from services.sender.sources.paths import Path
+from shared.runtime.clock import SystemClock
+
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -63,8 +68,26 @@ async def served(serve: Serve, host: str = "127.0.0.1") -> AsyncIterator[int]:
 
 
 @contextlib.asynccontextmanager
-async def seeing(host: str = "127.0.0.1", *, page: bool = False) -> AsyncIterator[Seeing]:
-    """Listen on any port of ``host``."""
-    found = Seeing(host)
-    async with served(found.page if page else found.greet, host) as found.port:
+async def seeing(
+    host: str = "127.0.0.1", *, page: bool = False, found: Seeing | None = None
+) -> AsyncIterator[Seeing]:
+    """Listen on any port of ``host``, or of the host of ``found``."""
+    found = found or Seeing(host)
+    async with served(found.page if page else found.greet, found.host) as found.port:
         yield found
+
+
+async def greeted(path: Path, there: Seeing, timeouts: Timeouts | None = None) -> str:
+    """Connect as the sender does, and give the address that its events would name."""
+    connection = await connect(
+        Endpoint("mx.example.net", there.host, there.port),
+        Origin("m1.example.com", path.open),
+        Tls(),
+        timeouts=timeouts or Timeouts(),
+        clock=SystemClock(),
+    )
+    closed = asyncio.Event()
+    connection.on_closed(closed.set)
+    connection.close()
+    await asyncio.wait_for(closed.wait(), 10)
+    return connection.peer.source_ip

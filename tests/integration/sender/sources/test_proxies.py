@@ -10,14 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from services.sender.smtp.connect import ConnectFailed, Endpoint, Origin, Tls, connect
+from services.sender.smtp.connect import ConnectFailed
 from services.sender.smtp.connection import Timeouts
 from services.sender.sources.paths import Bound, Declined, Open, SourceUnavailable
-from services.sender.sources.paths import Path as Way
 from services.sender.sources.proxies import Proxied
-from shared.runtime.clock import SystemClock
 from shared.runtime.settings import Proxy
-from tests.integration.sender.sources.seeing import Seeing, seeing, served
+from tests.integration.sender.sources.seeing import Seeing, greeted, seeing, served
 from tests.support.proxies import Program, haproxy, microsocks
 from tests.support.stack import ROOT, free_port
 
@@ -31,22 +29,6 @@ OURS = "127.0.0.71"
 
 def socks(port: int, *, user: str = "", address: str = OURS, file: Path | None = None) -> Proxied:
     return Proxied(Proxy("socks5", "127.0.0.1", port, user), address, file)
-
-
-async def greeted(path: Way, there: Seeing, timeouts: Timeouts | None = None) -> str:
-    """Connect as the sender does, and give the address that its events would name."""
-    connection = await connect(
-        Endpoint("mx.example.net", there.host, there.port),
-        Origin("m1.example.com", path.open),
-        Tls(),
-        timeouts=timeouts or Timeouts(),
-        clock=SystemClock(),
-    )
-    closed = asyncio.Event()
-    connection.on_closed(closed.set)
-    connection.close()
-    await asyncio.wait_for(closed.wait(), 10)
-    return connection.peer.source_ip
 
 
 async def test_a_socks5_proxy_sends_from_its_own_address_and_the_event_names_it() -> None:
