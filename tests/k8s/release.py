@@ -13,6 +13,13 @@ from tests.support.chart import CHART
 from tests.support.pod import Pod
 
 NAME: Final = "postyard"
+#: Rollouts that need not be waited for.
+QUICK: Final[Any] = {
+    "ingest": {"replicas": 1, "minReadySeconds": 0},
+    "scheduler": {"replicas": 2, "minReadySeconds": 0},
+    "senders": {"minReadySeconds": 0},
+    "hook": {"backoffLimit": 0},
+}
 _WAIT_S: Final = 180
 #: Kubernetes's own, in every namespace; and the record of what happened.
 _NOT_OURS: Final = ("configmap/kube-root-ca.crt", "serviceaccount/default")
@@ -78,8 +85,18 @@ class Release:
             for name, one in self.objects("pods").items()
         }
 
-    def ready(self, kind: str, name: str) -> int:
-        return int(self.objects(kind)[name]["status"].get("readyReplicas", 0))
+    def scale(self, name: str, replicas: int) -> None:
+        """Scale a StatefulSet as an operator does; it does not wait."""
+        self.kubectl("scale", "statefulset", name, f"--replicas={replicas}")
+
+    def until_ready(self, name: str, replicas: int) -> None:
+        """Wait until a StatefulSet has so many pods, all ready, and no other."""
+
+        def so() -> bool:
+            status = self.objects("statefulsets")[name]["status"]
+            return (status["replicas"], status.get("readyReplicas", 0)) == (replicas, replicas)
+
+        self.until(so)
 
     def until(self, so: Callable[[], bool], seconds: float = 90) -> None:
         """Wait until it is so."""

@@ -6,17 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.k8s.release import Release
+from tests.k8s.release import QUICK, Release
 from tests.support.pod import Pod
 from tests.support.relays import SENDERS, values
 
-#: Rollouts that need not be waited for, and a receiver that nobody asks.
-QUICK: Any = {
-    "ingest": {"replicas": 1, "minReadySeconds": 0},
-    "scheduler": {"replicas": 2, "minReadySeconds": 0},
-    "senders": {"minReadySeconds": 0},
-    "hook": {"backoffLimit": 0},
-}
+#: A receiver that nobody asks.
 NOWHERE = "127.0.0.1:1"
 LIMIT = '[limits.default]\nrate = "100/min"\n'
 WRONG = '[limits.default]\nrate = "fast"\n'
@@ -44,13 +38,12 @@ def test_a_release_lives_and_leaves_no_trace(release: Release, kafka: str, prefi
     assert release.everything() == set()
     release.helm("install", values=said())
     assert components(release) == {"ingest": 1, "scheduler": 2, "sender": 1}
-    assert release.ready("statefulsets", SENDERS) == 1
     assert not release.objects("jobs"), "what the hook made goes with its success"
     assert all(pod.ask("livenessProbe") == (200, "ok\n") for pod in hot(release))
 
     # As kubectl leaves it, so it stays; and a configuration is taken over by the processes that run.
-    release.kubectl("scale", "statefulset", SENDERS, "--replicas=3")
-    release.until(lambda: release.ready("statefulsets", SENDERS) == 3)
+    release.scale(SENDERS, 3)
+    release.until_ready(SENDERS, 3)
     before = release.lives()
     release.helm("upgrade", values=said(LIMIT))
     release.until(lambda: all(p.metric("postyard_config_reloads_total") == 1 for p in hot(release)))

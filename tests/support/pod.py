@@ -32,6 +32,8 @@ class Pod:
     phase: str = "Pending"
     #: What went wrong with the play itself.
     broken: BaseException | None = None
+    #: From its being told to stop until its last process was gone.
+    drained_s: float | None = None
     first: list[Container] = field(init=False)
     containers: list[Container] = field(init=False)
     _initialized: bool = False
@@ -156,6 +158,7 @@ class Pod:
                 self._step([*self.first, *self.containers])
                 self._say()
                 time.sleep(_TURN_S)
+        self.drained_s = time.monotonic() - now
         self._finish("Succeeded" if set(self.codes) == {0} else "Failed")
 
     def _finish(self, phase: str) -> None:

@@ -62,6 +62,13 @@ class Log:
             self.records += [(r.topic, r.partition, r.offset, r.key, r.value) for r in records]
         return len(found)
 
+    async def to_the_end(self) -> None:
+        """Read everything that is there now, whatever is appended meanwhile."""
+        ends = await self._consumer.end_offsets(self._places)
+        for place, end in ends.items():
+            while await self._consumer.position(place) < end:
+                await self.read()
+
     async def until(self, count: int, seconds: float = 60) -> None:
         """Read until there are so many records, and a little longer: none more may come."""
         async with asyncio.timeout(seconds):
