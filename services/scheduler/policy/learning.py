@@ -187,7 +187,7 @@ class Learning:
             t0_ns=answer.t0_ns,
             did=pair.meter.per_day(now_ns) if measured is None else measured,
             measured=measured is not None,
-            counted=self._counted(pair, caution, now_ns),
+            counted=self._counted(pair, answer, caution, now_ns),
             rate=None if limit.rate is None else limits.daily(limit.rate),
             limit=None if allowed.rate is None else limits.daily(allowed.rate),
             connections=limit.connections,
@@ -195,7 +195,9 @@ class Learning:
             horizon_ns=answer.horizon_ns,
         )
 
-    def _counted(self, pair: Pair, caution: reactions.Caution, now_ns: int) -> int | None:
+    def _counted(
+        self, pair: Pair, answer: Answer, caution: reactions.Caution, now_ns: int
+    ) -> int | None:
         """Give what the pair did in as long as it is to wait; None: too few answers, or the wait has nothing to do with how many."""
         match caution:
             case reactions.Slow(hold_ns=hold):
@@ -204,7 +206,12 @@ class Learning:
                 window = first
             case _:
                 return None
-        return pair.meter.counted(now_ns, min(max(window, _LEAST_WINDOW_NS), LONGEST_NS))
+        window = min(max(window, _LEAST_WINDOW_NS), LONGEST_NS)
+        counted = pair.meter.counted(now_ns, window)
+        if counted is None or answer.outcome.result == "pair_failed":
+            return counted
+        # The one that was too much is no part of what it took.
+        return counted - limits.DAY_NS // window
 
     def _tell(
         self,

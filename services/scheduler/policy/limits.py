@@ -24,7 +24,7 @@ from shared.runtime.settings import Rate
 
 #: State of a limiter that never spent a token.
 UNUSED: Final = 0
-_DAY_NS: Final = 86_400_000_000_000
+DAY_NS: Final = 86_400_000_000_000
 
 
 def interval_ns(rate: Rate) -> int:
@@ -49,12 +49,12 @@ def used_up(rate: Rate, at_ns: int) -> int:
 
 def daily(rate: Rate) -> int:
     """Give the rate as messages a day, at least one; what a burst adds once is left out."""
-    return max(1, _DAY_NS // interval_ns(rate))
+    return max(1, DAY_NS // interval_ns(rate))
 
 
 def of_daily(level: int) -> Rate:
     """Give the rate of ``level`` messages a day, one at a time."""
-    return Rate(count=1, period_ns=-(-_DAY_NS // level), burst=1)
+    return Rate(count=1, period_ns=-(-DAY_NS // level), burst=1)
 
 
 def widened(rate: Rate, window_ns: int) -> Rate:
