@@ -232,10 +232,15 @@ def sender(top: Table, env: Mapping[str, str]) -> Sender:
         top,
         env,
         "POSTYARD_ORDINAL",
-        lambda value: values.ordinal(int(value) if value.isdecimal() else value),
+        _ordinal,
         default,
     )
     return dataclasses.replace(found, ordinal=ordinal)
+
+
+def _ordinal(value: str) -> int | None:
+    """Read a number, or ``none``: a pod of a pool without direct sources is not the sender of any, whatever its name ends with."""
+    return None if value == "none" else values.ordinal(int(value) if value.isdecimal() else value)
 
 
 def log(top: Table) -> Log:

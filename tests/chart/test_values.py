@@ -80,6 +80,21 @@ def test_a_fixed_pool_has_a_pod_for_each_node_or_address() -> None:
     assert "statefulset.kubernetes.io/pod-name: postyard-sender-main-5" in text
 
 
+def test_no_two_pods_have_the_ordinal_of_one_direct_source() -> None:
+    nat = {"egress": "direct", "gateway": {"kind": "nat"}, "nodeSelector": {"egress": "nat"}}
+    two = {"egress": "direct", "addresses": ["192.0.2.1", "192.0.2.2"], "gateway": CILIUM}
+    clash = {"a": two, "b": nat | {"ordinalStart": 1}}
+    assert "senderPools.b.ordinalStart: ordinal 1 is pool a's already" in refused(RIGHT | {"senderPools": clash})  # fmt: skip
+    pools = {"a": two, "b": nat | {"ordinalStart": 2}, "c": {"egress": "smarthost"}}
+    found = of_kind("StatefulSet", parsed(taken(RIGHT | {"senderPools": pools})))
+    given = {}
+    for name, one in found.items():
+        (container,) = one["spec"]["template"]["spec"]["containers"]
+        (given[name],) = (row for row in container["env"] if row["name"] == "POSTYARD_ORDINAL")
+    assert all("valueFrom" in given[f"postyard-sender-{pool}"] for pool in "ab")
+    assert given["postyard-sender-c"]["value"] == "none", "its pods have other addresses"
+
+
 def test_an_autoscaled_pool_leaves_its_number_to_the_autoscaler() -> None:
     found = manifests("production-strimzi")
     sender = of_kind("StatefulSet", found)["postyard-sender-main"]

@@ -190,6 +190,7 @@ def test_a_proxied_source_has_its_ways_out_and_their_password(tmp_path: Path) ->
         ({"HOSTNAME": "sender-3"}, 3),
         ({"HOSTNAME": "sender"}, None),
         ({"HOSTNAME": "sender-3", "POSTYARD_ORDINAL": "1"}, 1),
+        ({"HOSTNAME": "sender-3", "POSTYARD_ORDINAL": "none"}, None),
     ],
 )
 def test_a_sender_has_the_number_of_its_pod(
