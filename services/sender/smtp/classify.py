@@ -22,6 +22,7 @@ Scope = Literal["", "recipient", "message", "domain", "pair", "provider"]
 #: Stages at which the delivery has not been spoken of yet.
 BEFORE_ENVELOPE: Final = frozenset({"connect", "banner", "ehlo", "starttls", "auth", "rset"})
 _CLOSING: Final = 421
+_NEW_PASSWORD: Final = 432
 _RCPT_OR_MESSAGE: Final = frozenset({"rcpt", "data", "body", "dot"})
 _ANY: Final[frozenset[str]] = frozenset()
 
@@ -437,7 +438,9 @@ def of_reply(stage: str, reply: Reply) -> Verdict:
 def _before_envelope(stage: str, reply: Reply, rule: Rule | None) -> str:
     # A host that says 421 is busy, whatever it was asked; any other no to STARTTLS or AUTH is about that, whatever its words are.
     if stage in _FAILED and reply.code != _CLOSING:
-        return _FAILED[stage]
+        # RFC 4954 6: 454 is a host that cannot look passwords up just now, and nobody should mend ours; 432 wants another one.
+        later = stage == "auth" and reply.transient and reply.code != _NEW_PASSWORD
+        return "host" if later else _FAILED[stage]
     return rule.category if rule is not None and rule.scope == "pair" else "connection"
 
 

@@ -57,6 +57,13 @@ def test_a_row_is_the_first_that_matches_its_sample(rule: Rule) -> None:
             Verdict("deferred", "tls", "pair"),
         ),
         ("auth", "535 5.7.8 bad", Verdict("pair_failed", "credentials", "pair")),
+        ("auth", "432 4.7.12 change it", Verdict("pair_failed", "credentials", "pair")),
+        # What the host cannot do just now is no password of ours.
+        (
+            "auth",
+            "454 4.7.0 Temporary authentication failure",
+            Verdict("pair_failed", "host", "pair"),
+        ),
         ("rset", "500 what", Verdict("pair_failed", "connection", "pair")),
         ("rcpt", "421 closing", Verdict("deferred", "closing", "recipient")),
         ("dot", "421 closing", Verdict("deferred", "closing", "message")),
