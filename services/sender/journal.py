@@ -7,14 +7,16 @@ copies that the scheduler tells by their attempt. An attempt counts as busy unti
 
 import asyncio
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
 from shared.kafka.cluster import Cluster
-from shared.kafka.errors import KafkaUnavailable, ProducerBroken, TopicProblem
-from shared.kafka.producer import Producer, Sending
+from shared.kafka.errors import KafkaTrouble, KafkaUnavailable, ProducerBroken, TopicProblem
+from shared.kafka.producer import Acknowledged, Producer, Stamped
 from shared.records.codec import encode
 from shared.records.grant import Grant
 from shared.records.outcome import Handback, Outcome, Started
@@ -25,11 +27,17 @@ _LINGER_MS: Final = 5
 _PAUSE_S: Final = 0.5
 
 
-@dataclass(slots=True)
+#: The stamp of a `started`, ns, or why there is none.
+Stamp = int | KafkaTrouble
+
+
+@dataclass(slots=True, eq=False)
 class _Kept:
     partition: int
     slot: int
     value: bytes
+    #: Of a `started`: who hears of its stamp.
+    then: Callable[[Stamp], None] | None = None
 
 
 @dataclass(slots=True)
@@ -44,23 +52,26 @@ class Journal:
     unacknowledged: Counter[int] = field(default_factory=Counter)
     _producer: Producer | None = None
     _queue: deque[_Kept] = field(default_factory=deque)
-    #: Taken from the queue, not yet handed over.
-    _sending: _Kept | None = None
+    #: Handed over and not acknowledged, in order.
+    _flying: dict[_Kept, None] = field(default_factory=dict)
+    _broken: ProducerBroken | None = None
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
-    _flying: deque[tuple[_Kept, Sending]] = field(default_factory=deque)
 
-    async def started(self, grant: Grant) -> int:
-        """Say that the attempt began and give the stamp, ns; raises ProducerBroken where nobody can say."""
-        if self._producer is None:
-            raise ProducerBroken("no producer yet")
+    def started(self, grant: Grant, then: Callable[[Stamp], None]) -> None:
+        """Say that the attempt began; ``then`` hears the stamp once, or a trouble where nobody can say."""
+        if self._producer is None or self._broken is not None:
+            then(self._broken or ProducerBroken("no producer yet"))
+            return
         record = Started(id=grant.id, n=grant.n, slot=grant.slot, epoch=grant.epoch)
-        stamped = await self._producer.send(self.topic, grant.part, encode(record))
-        return stamped.timestamp_ms * _MS
+        self._add(_Kept(grant.part, grant.slot, encode(record), then))
 
     def say(self, grant: Grant, record: Outcome | Handback) -> None:
         """Keep ``record`` until it is acknowledged."""
         self.unacknowledged[grant.slot] += 1
-        self._queue.append(_Kept(grant.part, grant.slot, encode(record)))
+        self._add(_Kept(grant.part, grant.slot, encode(record)))
+
+    def _add(self, kept: _Kept) -> None:
+        self._queue.append(kept)
         self._wake.set()
 
     async def run(self) -> None:
@@ -68,18 +79,11 @@ class Journal:
         while True:
             try:
                 self._producer = await self.cluster.producer(linger_ms=_LINGER_MS)
+                self._broken = None
                 await self._pump(self._producer)
             except (ProducerBroken, KafkaUnavailable) as error:
-                self.log.warning(
-                    "journal_producer_broken",
-                    error=str(error),
-                    kept=len(self._queue) + len(self._flying),
-                )
-                if self._sending is not None:
-                    self._queue.appendleft(self._sending)
-                self._queue.extendleft(kept for kept, _ in reversed(self._flying))
-                self._flying.clear()
-                self._sending = None
+                self._take_back(error)
+                self.log.warning("journal_producer_broken", error=str(error), kept=len(self._queue))
                 await self.clock.sleep(_PAUSE_S)
             finally:
                 broken, self._producer = self._producer, None
@@ -89,28 +93,50 @@ class Journal:
     async def _pump(self, producer: Producer) -> None:
         while True:
             while self._queue:
-                kept = self._sending = self._queue.popleft()
-                try:
-                    sending = await producer.put(self.topic, kept.partition, kept.value)
-                except TopicProblem as error:
-                    # Whoever granted it has no such partition: nobody could read this, now or later.
-                    self.log.warning(
-                        "outcome_undeliverable", partition=kept.partition, reason=str(error)
-                    )
-                    self.unacknowledged[kept.slot] -= 1
-                else:
-                    self._flying.append((kept, sending))
-                self._sending = None
-            if self._flying:
-                kept, sending = self._flying[0]
-                await sending.done()
-                self._flying.popleft()
-                self.unacknowledged[kept.slot] -= 1
-            else:
-                self._wake.clear()
-                await self._wake.wait()
+                await self._hand_over(producer, self._queue.popleft())
+            if self._broken is not None:
+                raise self._broken
+            self._wake.clear()
+            await self._wake.wait()
+
+    async def _hand_over(self, producer: Producer, kept: _Kept) -> None:
+        # Before it is handed over: whatever breaks meanwhile, it is known.
+        self._flying[kept] = None
+        try:
+            await producer.append(
+                self.topic, kept.partition, kept.value, partial(self._heard, producer, kept)
+            )
+        except TopicProblem as error:
+            # Whoever granted it has no such partition: nobody could read this, now or later.
+            self.log.warning("outcome_undeliverable", partition=kept.partition, reason=str(error))
+            self._settle(kept, error)
+
+    def _heard(self, producer: Producer, kept: _Kept, what: Acknowledged) -> None:
+        if isinstance(what, Stamped):
+            self._settle(kept, what.timestamp_ms * _MS)
+        elif producer is self._producer and self._broken is None:
+            self._broken = ProducerBroken(str(what))
+            self._wake.set()
+
+    def _settle(self, kept: _Kept, stamp: Stamp) -> None:
+        if kept not in self._flying:
+            return  # It was taken back meanwhile, and is said again.
+        del self._flying[kept]
+        if kept.then is not None:
+            kept.then(stamp)
+        else:
+            self.unacknowledged[kept.slot] -= 1
+
+    def _take_back(self, error: KafkaTrouble) -> None:
+        """Keep the outcomes, in order, and let whoever waits for a `started` know that nobody can say."""
+        kept = [*self._flying, *self._queue]
+        self._flying.clear()
+        self._queue = deque(each for each in kept if each.then is None)
+        for each in kept:
+            if each.then is not None:
+                each.then(error)
 
     async def flushed(self) -> None:
         """Wait until everything that was said is acknowledged."""
-        while self._queue or self._flying or self._sending:
+        while self._queue or self._flying:
             await self.clock.sleep(0.02)

@@ -6,13 +6,16 @@ bytes but for its signatures, which say when they were made.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Final
 
 from services.sender.bodies import BodyMissing, StoredBodies
 from services.sender.dkim.keyfiles import KeyTrouble
 from services.sender.dkim.keys import KeyRing
-from services.sender.dkim.pool import SigningFailed, SigningPool
+from services.sender.dkim.pool import Signed, SigningFailed, SigningPool
 from shared.records.grant import Grant
 from shared.runtime.settings import Settings
 
@@ -27,6 +30,10 @@ class MessageFailed(Exception):
         """Say what is missing."""
         super().__init__(why)
         self.category = category
+
+
+#: A message's parts in order, or why there are none: a MessageFailed, or a bug.
+Made = tuple[bytes, ...] | Exception
 
 
 @dataclass(slots=True)
@@ -61,19 +68,55 @@ class Messages:
         except KeyTrouble as error:
             raise MessageFailed("dkim", str(error)) from error
         if not signers:
-            if not self.settings.tenants[grant.tenant].unsigned:
-                raise MessageFailed(
-                    "dkim",
-                    f"tenant {grant.tenant} has no key that signs for {grant.header_domain} now",
-                )
-            return prepend, body
+            return self._unsigned(grant, prepend, body)
         try:
             signature = await self.signing.sign(signers, prepend, body, grant.body)
         except SigningFailed as error:
             raise MessageFailed("dkim", str(error)) from error
         return signature, prepend, body
 
+    def _unsigned(self, grant: Grant, prepend: bytes, body: bytes) -> tuple[bytes, ...]:
+        if self.settings.tenants[grant.tenant].unsigned:
+            return prepend, body
+        raise MessageFailed(
+            "dkim", f"tenant {grant.tenant} has no key that signs for {grant.header_domain} now"
+        )
+
+    def ask(self, grant: Grant, body: bytes, then: Callable[[Made], None]) -> Callable[[], object]:
+        """Have ``then`` called with what ``make`` gives or raises, once, in a later turn of the loop; gives what cancels that.
+
+        Where the body and the keys are at hand, it takes no task and no future.
+        """
+        if grant.body is None:
+            try:
+                signers = self.keys.known(grant.tenant, grant.header_domain)
+            except KeyTrouble:
+                signers = ()
+            if signers and not isinstance(signers, Path):
+                prepend = grant.prepend.encode("ascii")
+
+                def signed(fields: Signed) -> None:
+                    if isinstance(fields, SigningFailed):
+                        then(MessageFailed("dkim", str(fields)))
+                    else:
+                        then((fields, prepend, body))
+
+                return self.signing.ask(signers, prepend, body, None, signed).cancel
+        making = asyncio.ensure_future(self.make(grant, body))
+        making.add_done_callback(partial(_made, then))
+        return making.cancel
+
     async def close(self) -> None:
         """Close what it holds."""
         await asyncio.gather(self.stored.close(), return_exceptions=True)
         self.signing.close()
+
+
+def _made(then: Callable[[Made], None], making: "asyncio.Future[tuple[bytes, ...]]") -> None:
+    if making.cancelled():
+        return
+    error = making.exception()
+    if error is None:
+        then(making.result())
+    else:
+        then(error if isinstance(error, Exception) else MessageFailed("body", repr(error)))

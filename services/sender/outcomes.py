@@ -3,7 +3,7 @@
 from services.sender.messages import MessageFailed
 from services.sender.reach import Unreachable
 from services.sender.smtp import classify, reply
-from services.sender.smtp.connection import Report
+from services.sender.smtp.report import Report
 from services.sender.smtp.session import Accepted, Dropped, Lost, Refused
 from shared.records.grant import Grant
 from shared.records.outcome import Handback, Outcome, Reply, Wire

@@ -49,15 +49,21 @@ class Turns:
 
     async def next(self, may_go: May, may_wait: May) -> bool:
         """Wait for the turn; True: ``may_go`` said so of this very moment, and the token is spent."""
-        mono = self.clock.mono_ns()
-        if not self.lock.locked() and self.limiter.earliest(mono) <= mono:
-            return self._go(may_go, mono)
+        if (answer := self.now(may_go)) is not None:
+            return answer
         async with self.lock:
             while (wait := self.limiter.earliest(mono := self.clock.mono_ns()) - mono) > 0:
                 if not may_wait(Now(mono, self.clock.now_ns())):
                     return False
                 await self.clock.sleep(min(wait / _S, _LOOK_S))
             return self._go(may_go, mono)
+
+    def now(self, may_go: May) -> bool | None:
+        """Take the turn where it need not be waited for, as ``next`` does; None: it must be."""
+        mono = self.clock.mono_ns()
+        if self.lock.locked() or self.limiter.earliest(mono) > mono:
+            return None
+        return self._go(may_go, mono)
 
     def _go(self, may_go: May, mono_ns: int) -> bool:
         if not may_go(Now(mono_ns, self.clock.now_ns())):

@@ -23,8 +23,10 @@ from services.sender.smtp.connect import (
     TlsFailed,
     connect,
 )
-from services.sender.smtp.connection import Connection, Report, Timeouts
+from services.sender.smtp.connection import Connection
 from services.sender.smtp.reply import Reply
+from services.sender.smtp.report import Report
+from services.sender.smtp.timeouts import Timeouts
 from services.sender.sources.echo import Observer
 from services.sender.sources.outlet import Outlet
 from services.sender.tlspolicy import Required, TlsPolicy

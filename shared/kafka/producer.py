@@ -6,6 +6,7 @@ in order.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -34,6 +35,11 @@ class Stamped:
     timestamp_ms: int
 
 
+#: What becomes of a record that was handed over.
+Acknowledged = Stamped | ProducerBroken | RecordTooLarge
+Heard = Callable[[Acknowledged], None]
+
+
 class Producer:
     """Append records; the order of sending is kept in each partition."""
 
@@ -41,7 +47,7 @@ class Producer:
         """``producer`` was started."""
         self._producer = producer
         self._broken: str | None = None
-        self._open: set[asyncio.Future[Stamped]] = set()
+        self._open: set[_Waiting] = set()
 
     def __repr__(self) -> str:
         """Say how it is and what it waits for."""
@@ -52,10 +58,10 @@ class Producer:
         """Say whether it can no longer be used."""
         return self._broken is not None
 
-    async def put(
-        self, topic: str, partition: int, value: bytes | None, key: bytes | None = None
-    ) -> "Sending":
-        """Hand a record over, in order; the result is its acknowledgement.
+    async def append(
+        self, topic: str, partition: int, value: bytes | None, then: Heard, key: bytes | None = None
+    ) -> None:
+        """Hand a record over, in order; ``then`` hears once what becomes of it: its stamp, a ProducerBroken, or a RecordTooLarge.
 
         Raises ProducerBroken; and, with nothing sent and the producer still whole, RecordTooLarge, TopicProblem or KafkaUnavailable.
         """
@@ -74,10 +80,17 @@ class Producer:
         except AssertionError as error:
             # All that aiokafka says of a partition that is not there.
             raise TopicProblem(f"{topic}/{partition}: {error}") from error
-        ours_future: asyncio.Future[Stamped] = theirs.get_loop().create_future()
-        self._open.add(ours_future)
-        theirs.add_done_callback(partial(self._acknowledged, ours_future))
-        return Sending(ours_future)
+        waiting = _Waiting(then)
+        self._open.add(waiting)
+        theirs.add_done_callback(partial(self._acknowledged, waiting))
+
+    async def put(
+        self, topic: str, partition: int, value: bytes | None, key: bytes | None = None
+    ) -> "Sending":
+        """Hand a record over, in order; the result is its acknowledgement. Raises what ``append`` raises."""
+        future: asyncio.Future[Stamped] = asyncio.get_running_loop().create_future()
+        await self.append(topic, partition, value, partial(_settle, future), key)
+        return Sending(future)
 
     async def send(
         self, topic: str, partition: int, value: bytes | None, key: bytes | None = None
@@ -85,27 +98,25 @@ class Producer:
         """Append a record and wait for its acknowledgement; raises what ``put`` and ``done`` raise."""
         return await (await self.put(topic, partition, value, key)).done()
 
-    def _acknowledged(self, ours: "asyncio.Future[Stamped]", theirs: "asyncio.Future[Any]") -> None:
-        self._open.discard(ours)
+    def _acknowledged(self, waiting: "_Waiting", theirs: "asyncio.Future[Any]") -> None:
+        self._open.discard(waiting)
         error = theirs.exception()
         if error is None:
-            if not ours.done():
-                meta = theirs.result()
-                ours.set_result(Stamped(meta.offset, meta.timestamp))
+            meta = theirs.result()
+            waiting.hear(Stamped(meta.offset, meta.timestamp))
             return
         translated = translate(error)
         if isinstance(translated, RecordTooLarge):
             # The culprit is told so: sent again it would break the next producer as well.
-            _fail(ours, translated)
-        self._break(error)
-        _fail(ours, ProducerBroken(self._broken))
+            waiting.hear(translated)
+        waiting.hear(self._break(error))
 
     def _break(self, error: BaseException | str) -> ProducerBroken:
         if self._broken is None:
             self._broken = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-        for future in self._open:
-            _fail(future, ProducerBroken(self._broken))
-        self._open.clear()
+        waiting, self._open = self._open, set()
+        for each in waiting:
+            each.hear(ProducerBroken(self._broken))
         return ProducerBroken(self._broken)
 
     async def stop(self) -> None:
@@ -114,9 +125,27 @@ class Producer:
         self._break(_STOPPED)
 
 
-def _fail(future: "asyncio.Future[Stamped]", error: Exception) -> None:
-    if not future.done():
-        future.set_exception(error)
+class _Waiting:
+    """Who waits for the acknowledgement of a record, and hears of it once."""
+
+    __slots__ = ("_then",)
+
+    def __init__(self, then: Heard) -> None:
+        self._then: Heard | None = then
+
+    def hear(self, what: Acknowledged) -> None:
+        then, self._then = self._then, None
+        if then is not None:
+            then(what)
+
+
+def _settle(future: "asyncio.Future[Stamped]", what: Acknowledged) -> None:
+    if future.done():
+        return
+    if isinstance(what, Stamped):
+        future.set_result(what)
+    else:
+        future.set_exception(what)
         # Nobody need have asked.
         future.exception()
 

@@ -17,8 +17,9 @@ import msgspec
 import uvloop
 
 from services.sender.smtp.connect import Endpoint, Origin, Tls, connect
-from services.sender.smtp.connection import Connection, Timeouts
+from services.sender.smtp.connection import Connection
 from services.sender.smtp.session import Accepted, Transaction
+from services.sender.smtp.timeouts import Timeouts
 from services.sender.sources.paths import Open
 from services.sender.tlspolicy import TlsPolicy
 from shared.net.tls import context
@@ -26,6 +27,7 @@ from shared.runtime.clock import SystemClock
 from shared.runtime.settings import Source
 from tests.bench.mail import message
 from tests.bench.submissions import SENDER
+from tests.support.sending import send
 
 SITES: Final = 500
 TO_EACH: Final = 4
@@ -85,12 +87,12 @@ async def _yes() -> bool:
 
 
 def _sending(connection: Connection, body: bytes) -> Callable[[], Awaitable[None]]:
-    async def send() -> None:
+    async def sent() -> None:
         what = Transaction(SENDER, "someone@bench.test", len(body))
-        report = await connection.send(what, (body,), _yes, _yes, within_ns=60_000_000_000)
+        report = await send(connection, what, (body,), _yes, _yes, within_ns=60_000_000_000)
         assert isinstance(report.result, Accepted), report
 
-    return send
+    return sent
 
 
 async def _rate(connections: Sequence[Connection], count: int, body: bytes) -> tuple[float, float]:

@@ -9,6 +9,7 @@ import asyncio
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, cast
 
@@ -20,12 +21,15 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
-from services.sender.dkim.pool import SigningPool
+from services.sender.dkim.pool import Signed, SigningFailed, SigningPool
 from services.sender.dkim.sign import Signer
 from services.sender.line import Line, Tools
+from services.sender.messages import Made
 from services.sender.reach import Knock
 from services.sender.smtp.connect import Endpoint, Origin, Tls, connect
-from services.sender.smtp.connection import Connection, Report, Timeouts
+from services.sender.smtp.connection import Connection
+from services.sender.smtp.report import Report
+from services.sender.smtp.timeouts import Timeouts
 from services.sender.sources.paths import Open
 from shared.records.grant import Grant
 from shared.records.outcome import Handback, Outcome
@@ -88,8 +92,8 @@ class _Journal:
     unacknowledged: Counter[int] = field(default_factory=Counter)
     said: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def started(self, grant: Grant) -> int:
-        return self.clock.now_ns()
+    def started(self, grant: Grant, then: Callable[[int], None]) -> None:
+        then(self.clock.now_ns())
 
     def say(self, grant: Grant, record: Outcome | Handback) -> None:
         self.results[record.result if isinstance(record, Outcome) else record.reason] += 1
@@ -104,8 +108,11 @@ class _Messages:
     signers: tuple[Signer, ...]
     overhead_bytes: int = 1000
 
-    async def make(self, grant: Grant, body: bytes) -> tuple[bytes, ...]:
-        return await self.signing.sign(self.signers, b"", body, None), b"", body
+    def ask(self, grant: Grant, body: bytes, then: Callable[[Made], None]) -> Callable[[], object]:
+        def signed(fields: Signed) -> None:
+            then(fields if isinstance(fields, SigningFailed) else (fields, b"", body))
+
+        return self.signing.ask(self.signers, b"", body, None, signed).cancel
 
 
 @dataclass(slots=True)

@@ -67,15 +67,30 @@ class KeyFiles:
 
     async def key(self, path: Path) -> Key:
         """Give the key in a file as it was some seconds ago at the most; raises KeyTrouble."""
-        file = self._files.setdefault(path, _File())
-        if file.looked_ns is None or self.clock.mono_ns() - file.looked_ns > _LOOK_NS:
-            if file.looking is None:
-                file.looking = asyncio.create_task(self._look(path, file))
-            # Whoever gives up must not take the look away from the others.
-            await asyncio.shield(file.looking)
+        while (key := self.known(path)) is None:
+            await self.look(path)
+        return key
+
+    def known(self, path: Path) -> Key | None:
+        """Give the key as ``key`` does, if the file need not be looked at for it; raises KeyTrouble."""
+        file = self._files.get(path)
+        if (
+            file is None
+            or file.looked_ns is None
+            or self.clock.mono_ns() - file.looked_ns > _LOOK_NS
+        ):
+            return None
         if file.key is None:
             raise KeyTrouble(f"{path}: {file.trouble}")
         return file.key
+
+    async def look(self, path: Path) -> None:
+        """Look at a file; whoever asks meanwhile waits for the same look."""
+        file = self._files.setdefault(path, _File())
+        if file.looking is None:
+            file.looking = asyncio.create_task(self._look(path, file))
+        # Whoever gives up must not take the look away from the others.
+        await asyncio.shield(file.looking)
 
     async def _look(self, path: Path, file: _File) -> None:
         try:

@@ -7,6 +7,7 @@ message goes with one signature less because of it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from services.sender.dkim.keyfiles import KeyFiles, KeyTrouble
@@ -38,6 +39,12 @@ class KeyRing:
 
     async def signers(self, tenant: str, domain: str) -> tuple[Signer, ...]:
         """Give the signers for a From domain, those of the nearest domain above it; RSA first; none: no key fits. Raises KeyTrouble."""
+        while isinstance(found := self.known(tenant, domain), Path):
+            await self.files.look(found)
+        return found
+
+    def known(self, tenant: str, domain: str) -> tuple[Signer, ...] | Path:
+        """Give the signers as ``signers`` does, or a file that must be looked at before."""
         now_ns = self.clock.now_ns()
         newest: dict[str, int] = {}
         found: list[Signer] = []
@@ -46,11 +53,15 @@ class KeyRing:
                 continue
             if len(newest) == _KINDS and row.from_ns < min(newest.values()):
                 break  # Replaced, of whichever kind it is: nobody needs its file.
-            signer = await self._signer(row)
+            signer = self._signer(row)
+            if signer is None:
+                return row.key_file
             if row.from_ns == newest.setdefault(signer.algorithm, row.from_ns):
                 found.append(signer)
         # RSA first: some verifiers look at the first signature only.
-        return tuple(sorted(found, key=lambda signer: signer.algorithm != "rsa-sha256"))
+        if len(found) > 1:
+            found.sort(key=lambda signer: signer.algorithm != "rsa-sha256")
+        return tuple(found)
 
     def _nearest(self, tenant: str, domain: str) -> Sequence[DkimKey]:
         if tenant not in self._rows:
@@ -62,8 +73,10 @@ class KeyRing:
                 return ()
         return rows[domain]
 
-    async def _signer(self, row: DkimKey) -> Signer:
-        key = await self.files.key(row.key_file)
+    def _signer(self, row: DkimKey) -> Signer | None:
+        key = self.files.known(row.key_file)
+        if key is None:
+            return None
         signer = self._signers.get(row)
         if signer is None or signer.key is not key:
             signer = Signer(row.domain, row.selector, key, row.canonicalization)

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Final, NamedTuple
 
@@ -30,17 +30,35 @@ class SigningFailed(Exception):
     """OpenSSL refused to sign with a key that it had read."""
 
 
-class _Task(NamedTuple):
-    signers: tuple[Signer, ...]
-    prepend: bytes
-    body: bytes
-    shared: BodyRef | None
-    done: "asyncio.Future[bytes]"
+#: The DKIM-Signature fields, or why there are none.
+Signed = bytes | SigningFailed
+
+
+class Asked:
+    """What was asked for; ``then`` hears of it in the loop."""
+
+    __slots__ = ("body", "prepend", "shared", "signers", "then")
+
+    def __init__(
+        self,
+        signers: tuple[Signer, ...],
+        prepend: bytes,
+        body: bytes,
+        shared: BodyRef | None,
+        then: Callable[[Signed], None],
+    ) -> None:
+        self.signers, self.prepend, self.body, self.shared = signers, prepend, body, shared
+        #: None: nobody waits any more.
+        self.then: Callable[[Signed], None] | None = then
+
+    def cancel(self) -> None:
+        """Want it no more; ``then`` is not called."""
+        self.then = None
 
 
 class _Made(NamedTuple):
-    task: _Task
-    fields: bytes | SigningFailed
+    task: Asked
+    fields: Signed
     hashed: Hashes
 
 
@@ -50,11 +68,13 @@ class SigningPool:
     def __init__(self, threads: int, clock: Clock) -> None:
         """Start the threads; they end with ``close``, or with the process."""
         self._clock = clock
-        self._turn: list[_Task] = []
-        self._queue: SimpleQueue[list[_Task] | None] = SimpleQueue()
+        self._turn: list[Asked] = []
+        self._queue: SimpleQueue[list[Asked] | None] = SimpleQueue()
         self._hashes: OrderedDict[BodyRef, Hashes] = OrderedDict()
         self._busy = [False] * threads
         self._closed = False
+        #: Of whoever asked first; asking for it each time would cost as much as the rest.
+        self._loop: asyncio.AbstractEventLoop | None = None
         for number in range(threads):
             threading.Thread(
                 target=self._work, args=(number,), name=f"dkim-{number}", daemon=True
@@ -68,17 +88,43 @@ class SigningPool:
         self, signers: tuple[Signer, ...], prepend: bytes, body: bytes, shared: BodyRef | None
     ) -> bytes:
         """Give the DKIM-Signature fields of ``prepend + body``; the hash of a ``shared`` one is made once. Raises SigningFailed."""
-        if self._closed:
-            raise SigningFailed("the signing pool is closed")
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[bytes] = loop.create_future()
+        done: asyncio.Future[Signed] = asyncio.get_running_loop().create_future()
+
+        def then(signed: Signed) -> None:
+            if not done.done():
+                done.set_result(signed)
+
+        asked = self.ask(signers, prepend, body, shared, then)
+        try:
+            signed = await done
+        finally:
+            asked.cancel()
+        if isinstance(signed, SigningFailed):
+            raise signed
+        return signed
+
+    def ask(
+        self,
+        signers: tuple[Signer, ...],
+        prepend: bytes,
+        body: bytes,
+        shared: BodyRef | None,
+        then: Callable[[Signed], None],
+    ) -> Asked:
+        """Have ``then`` called with what ``sign`` gives, in a later turn of the loop, together with others."""
+        asked = Asked(signers, prepend, body, shared, then)
         if not self._turn:
-            loop.call_soon(self._hand_over)
-        self._turn.append(_Task(signers, prepend, body, shared, done))
-        return await done
+            if self._loop is None:
+                self._loop = asyncio.get_running_loop()
+            self._loop.call_soon(self._hand_over)
+        self._turn.append(asked)
+        return asked
 
     def _hand_over(self) -> None:
         tasks, self._turn = self._turn, []
+        if self._closed:
+            _refuse(tasks)
+            return
         # Evenly: one thread with 16 and one with none would be half as fast.
         size = min(_BATCH, -(-len(tasks) // len(self._busy)))
         for at in range(0, len(tasks), size or 1):
@@ -90,14 +136,14 @@ class SigningPool:
         while (batch := self._queue.get()) is not None:
             self._busy[number] = True
             self._fill(batch)
-            made = self._made([task for task in batch if not task.done.done()])
+            made = self._made([task for task in batch if task.then is not None])
             self._busy[number] = False
-            if made:
+            if made and self._loop is not None:
                 # The loop may be closed meanwhile, and then nobody waits.
                 with contextlib.suppress(RuntimeError):
-                    made[0].task.done.get_loop().call_soon_threadsafe(self._settle, made)
+                    self._loop.call_soon_threadsafe(self._settle, made)
 
-    def _fill(self, batch: list[_Task]) -> None:
+    def _fill(self, batch: list[Asked]) -> None:
         """Add what waits to a batch, as far as it is this thread's share."""
         share = self._queue.qsize() // len(self._busy)
         while share and len(batch) < _BATCH:
@@ -111,7 +157,7 @@ class SigningPool:
                 return
             batch += more
 
-    def _made(self, batch: Sequence[_Task]) -> list[_Made]:
+    def _made(self, batch: Sequence[Asked]) -> list[_Made]:
         try:
             # Reading the hashes beside the loop is one operation of a dict.
             return _make(batch, self._hashes, self._clock.now_ns() // _S)
@@ -124,12 +170,12 @@ class SigningPool:
         for task, fields, hashed in made:
             if task.shared is not None:
                 self._remember(task.shared, hashed)
-            if task.done.done():
-                continue
-            if isinstance(fields, SigningFailed):
-                task.done.set_exception(fields)
-            else:
-                task.done.set_result(fields)
+            try:
+                _tell(task, fields)
+            except Exception as error:  # noqa: BLE001 - one waiter's bug, and not the others'
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": "who waited for a signature failed", "exception": error}
+                )
 
     def _remember(self, ref: BodyRef, hashed: Hashes) -> None:
         # Another batch may have hashed it in another way meanwhile.
@@ -144,14 +190,23 @@ class SigningPool:
         self._hand_over()
         with contextlib.suppress(Empty):
             while True:
-                for task in self._queue.get_nowait() or ():
-                    if not task.done.done():
-                        task.done.set_exception(SigningFailed("the signing pool is closed"))
+                _refuse(self._queue.get_nowait() or ())
         for _ in self._busy:
             self._queue.put(None)
 
 
-def _make(batch: Sequence[_Task], hashes: OrderedDict[BodyRef, Hashes], now_s: int) -> list[_Made]:
+def _refuse(tasks: Iterable[Asked]) -> None:
+    for task in tasks:
+        _tell(task, SigningFailed("the signing pool is closed"))
+
+
+def _tell(task: Asked, fields: Signed) -> None:
+    then, task.then = task.then, None
+    if then is not None:
+        then(fields)
+
+
+def _make(batch: Sequence[Asked], hashes: OrderedDict[BodyRef, Hashes], now_s: int) -> list[_Made]:
     fresh: dict[BodyRef, Hashes] = {}
     made = []
     for task in batch:

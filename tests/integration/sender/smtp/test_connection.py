@@ -19,10 +19,13 @@ from services.sender.smtp.connect import (
     TlsFailed,
     connect,
 )
-from services.sender.smtp.connection import Connection, Report, Timeouts
+from services.sender.smtp.connection import Connection
+from services.sender.smtp.report import Report
 from services.sender.smtp.session import Accepted, Dropped, Lost, Refused, Transaction
+from services.sender.smtp.timeouts import Timeouts
 from services.sender.sources.paths import Bound, Open, SourceUnavailable
 from shared.runtime.clock import SystemClock
+from tests.support.sending import send
 
 WHAT = Transaction("bounce@example.com", "user@example.net", 100)
 MESSAGE = [b"DKIM-Signature: x\r\n", b"Subject: hello\r\n\r\n.dot\r\nend\r\n"]
@@ -139,7 +142,7 @@ async def no() -> bool:
 
 
 async def sent(connection: Connection, what: Transaction = WHAT, within_ns: int = 5 * S) -> Report:
-    return await connection.send(what, MESSAGE, yes, yes, within_ns=within_ns)
+    return await send(connection, what, MESSAGE, yes, yes, within_ns=within_ns)
 
 
 async def test_a_connection_serves_many_messages_and_ends_with_quit() -> None:
@@ -229,7 +232,7 @@ async def test_who_does_not_know_ehlo_is_greeted_with_helo_and_served_in_lock_st
 async def test_mail_is_written_before_send_first_suspends() -> None:
     async with peer(*GREETING, DATA, ENVELOPE, DOT, b"250 ok\r\n") as (endpoint, talks):
         connection = await opened(endpoint)
-        sending = connection.send(WHAT, MESSAGE, yes, yes, within_ns=S)
+        sending = send(connection, WHAT, MESSAGE, yes, yes, within_ns=S)
         # One step of the coroutine, with no turn of the loop between.
         sending.send(None)
         sending.close()
@@ -252,7 +255,7 @@ async def test_a_peer_that_answers_mail_gets_no_recipient_before_its_turn() -> N
             waits.set()
             return await go.wait()
 
-        sending = asyncio.create_task(connection.send(WHAT, MESSAGE, turn, yes, within_ns=5 * S))
+        sending = asyncio.create_task(send(connection, WHAT, MESSAGE, turn, yes, within_ns=5 * S))
         await waits.wait()
         # A round trip on the same loop, so that what is written has arrived.
         await finish(await opened(endpoint))
@@ -265,7 +268,7 @@ async def test_a_peer_that_answers_mail_gets_no_recipient_before_its_turn() -> N
 async def test_an_envelope_whose_turn_did_not_come_is_reset_and_the_connection_serves_on() -> None:
     async with peer(*LOCKSTEP, LINE, OK, LINE, OK, *LOCKSTEP_TURN) as (endpoint, talks):
         connection = await opened(endpoint)
-        late = await connection.send(WHAT, MESSAGE, no, yes, within_ns=5 * S)
+        late = await send(connection, WHAT, MESSAGE, no, yes, within_ns=5 * S)
         assert late.result == Dropped("its turn did not come in time")
         assert connection.usable
         assert isinstance((await sent(connection)).result, Accepted)
@@ -283,7 +286,7 @@ async def test_a_peer_that_goes_while_a_turn_is_waited_for_gets_nothing_more() -
             await asyncio.sleep(0.05)
             return True
 
-        report = await connection.send(WHAT, MESSAGE, turn, yes, within_ns=5 * S)
+        report = await send(connection, WHAT, MESSAGE, turn, yes, within_ns=5 * S)
     assert isinstance(report.result, Lost)
     assert not report.result.after_dot
     assert not connection.usable
@@ -310,7 +313,7 @@ async def test_before_the_gate_a_large_message_is_out_without_its_dot_and_a_smal
             seen.append(bytes(talks[0].reader._buffer))  # type: ignore[attr-defined]
             return False
 
-        report = await connection.send(WHAT, message, yes, gate, within_ns=S)
+        report = await send(connection, WHAT, message, yes, gate, within_ns=S)
         await talks[0].ended.wait()
     assert report.result == Dropped("the gate said no")
     assert seen == [out]
@@ -331,7 +334,7 @@ async def test_the_message_is_awaited_only_when_the_peer_wants_it() -> None:
 
     async with peer(*GREETING, DATA, mark, ENVELOPE, DOT, b"250 ok\r\n") as (endpoint, talks):
         connection = await opened(endpoint)
-        report = await connection.send(WHAT, message(), yes, yes, within_ns=S)
+        report = await send(connection, WHAT, message(), yes, yes, within_ns=S)
         await finish(connection)
     assert isinstance(report.result, Accepted)
     assert order == ["354", "message"]
@@ -345,7 +348,7 @@ async def test_a_message_that_cannot_be_made_sends_no_dot() -> None:
     async with peer(*GREETING, DATA, ENVELOPE) as (endpoint, talks):
         connection = await opened(endpoint)
         with pytest.raises(ValueError, match="no key"):
-            await connection.send(WHAT, message(), yes, yes, within_ns=S)
+            await send(connection, WHAT, message(), yes, yes, within_ns=S)
         await talks[0].ended.wait()
     assert talks[0].heard.endswith(b"DATA\r\n")
 
@@ -357,7 +360,7 @@ async def test_a_peer_that_goes_while_the_message_is_made_is_lost_before_the_dot
 
     async with peer(*GREETING, DATA, ENVELOPE, close) as (endpoint, _):
         connection = await opened(endpoint)
-        report = await connection.send(WHAT, message(), yes, yes, within_ns=S)
+        report = await send(connection, WHAT, message(), yes, yes, within_ns=S)
     assert isinstance(report.result, Lost)
     assert (report.result.stage, report.result.after_dot) == ("body", False)
 
@@ -366,7 +369,7 @@ async def test_a_peer_that_goes_while_the_message_is_made_is_lost_before_the_dot
 async def test_a_bare_line_end_sends_no_dot(message: list[bytes]) -> None:
     async with peer(*GREETING, DATA, ENVELOPE) as (endpoint, talks):
         connection = await opened(endpoint)
-        report = await connection.send(WHAT, message, yes, yes, within_ns=S)
+        report = await send(connection, WHAT, message, yes, yes, within_ns=S)
         await talks[0].ended.wait()
     assert isinstance(report.result, Refused)
     assert (report.result.stage, report.result.reply.enhanced) == ("local", "5.6.0")
@@ -383,7 +386,7 @@ async def test_a_cancelled_transaction_sends_no_dot() -> None:
             await asyncio.sleep(10)
             return True
 
-        task = asyncio.create_task(connection.send(WHAT, MESSAGE, yes, gate, within_ns=60 * S))
+        task = asyncio.create_task(send(connection, WHAT, MESSAGE, yes, gate, within_ns=60 * S))
         await held.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -402,7 +405,7 @@ async def test_a_peer_that_goes_while_the_gate_holds_gets_no_dot() -> None:
             await asyncio.sleep(0.05)
             return True
 
-        report = await connection.send(WHAT, LARGE, yes, gate, within_ns=5 * S)
+        report = await send(connection, WHAT, LARGE, yes, gate, within_ns=5 * S)
     assert isinstance(report.result, Lost)
     assert (report.result.stage, report.result.after_dot) == ("body", False)
 
@@ -450,8 +453,8 @@ async def test_a_peer_that_takes_nothing_of_a_large_message_is_left_without_a_do
 
     async with peer(*GREETING, DATA, ENVELOPE, stop) as (endpoint, _):
         connection = await opened(endpoint, timeouts=SHORT)
-        report = await connection.send(
-            WHAT, [b"x" * 76 + b"\r\n"] * 600_000, yes, gate, within_ns=20 * S
+        report = await send(
+            connection, WHAT, [b"x" * 76 + b"\r\n"] * 600_000, yes, gate, within_ns=20 * S
         )
     assert isinstance(report.result, Lost)
     assert not report.result.after_dot
@@ -584,8 +587,8 @@ async def test_a_large_message_arrives_whole_over_tls(certificates: Certificates
     mailbox, message = Mailbox(), [b"Subject: x\r\n\r\n", (b"." + b"x" * 75 + b"\r\n") * 50_000]
     async with aiosmtpd(mailbox, certificates.server) as endpoint:
         connection = await opened(endpoint, tls=Tls("required", certificates.trusting))
-        report = await connection.send(
-            Transaction("", "a@example.net", 1), message, yes, yes, within_ns=30 * S
+        report = await send(
+            connection, Transaction("", "a@example.net", 1), message, yes, yes, within_ns=30 * S
         )
         await finish(connection)
     assert isinstance(report.result, Refused | Accepted)
@@ -642,7 +645,7 @@ async def test_what_a_slow_peer_leaves_below_tls_keeps_the_gate_shut(
             endpoint, tls=Tls("required", certificates.trusting), timeouts=SHORT
         )
         message = [b"x" * 76 + b"\r\n"] * 200_000
-        report = await connection.send(WHAT, message, yes, gate, within_ns=20 * S)
+        report = await send(connection, WHAT, message, yes, gate, within_ns=20 * S)
     assert isinstance(report.result, Lost)
     assert not report.result.after_dot
     assert not asked
@@ -775,7 +778,7 @@ async def test_who_gives_up_has_not_lost_what_the_peer_has_not_got_and_knows_not
     async with peer(*GREETING, *steps) as (endpoint, talks):
         connection = await opened(endpoint)
         sending = asyncio.create_task(
-            connection.send(WHAT, MESSAGE, yes, may_dot, within_ns=60 * S)
+            send(connection, WHAT, MESSAGE, yes, may_dot, within_ns=60 * S)
         )
         async with asyncio.timeout(30):
             while not talks or not talks[0].heard.endswith(end) or b"MAIL" not in talks[0].heard:

@@ -20,8 +20,9 @@ import trustme
 from services.sender.outcomes import failed_connection, of_report
 from services.sender.reach import Common, Reach, Unreachable
 from services.sender.smtp.connect import Endpoint, Origin, Tls, TlsFailed, connect
-from services.sender.smtp.connection import Connection, Timeouts
+from services.sender.smtp.connection import Connection
 from services.sender.smtp.session import Transaction
+from services.sender.smtp.timeouts import Timeouts
 from services.sender.sources.outlet import Outlet
 from services.sender.sources.paths import Open
 from services.sender.tlspolicy import TlsPolicy
@@ -34,6 +35,7 @@ from shared.records.tlslevel import TlsLevel
 from shared.runtime.clock import SystemClock
 from shared.runtime.settings import Net, Provider, Route, Settings, Source
 from tests.support.grants import grant as a_grant
+from tests.support.sending import send
 
 S = 1_000_000_000
 LEVELS: tuple[TlsLevel, ...] = ("verified", "encrypted", "opportunistic")
@@ -232,7 +234,7 @@ async def yes() -> bool:
 async def delivered(connection: Connection, granted: Grant) -> Wire:
     """Send one message; gives what the outcome says of the wire."""
     what = Transaction(granted.from_, granted.to, 20)
-    report = await connection.send(what, [b"Subject: x\r\n\r\nhi\r\n"], yes, yes, within_ns=30 * S)
+    report = await send(connection, what, [b"Subject: x\r\n\r\nhi\r\n"], yes, yes, within_ns=30 * S)
     outcome = of_report(granted, report)
     assert isinstance(outcome, Outcome), outcome
     assert (outcome.result, outcome.wire is not None) == ("delivered", True)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from services.sender.smtp.connect import Endpoint, Origin, Tls, connect
-from services.sender.smtp.connection import Timeouts
+from services.sender.smtp.timeouts import Timeouts
 from services.sender.sources.paths import Path
 from shared.runtime.clock import SystemClock
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from services.sender.smtp.connect import ConnectFailed
-from services.sender.smtp.connection import Timeouts
+from services.sender.smtp.timeouts import Timeouts
 from services.sender.sources.paths import Bound, Declined, Open, SourceUnavailable
 from services.sender.sources.proxies import Proxied
 from shared.runtime.settings import Proxy

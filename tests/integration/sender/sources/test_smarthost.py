@@ -8,7 +8,8 @@ import trustme
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from services.sender.smtp.connect import ConnectFailed, Credentials, Endpoint, Origin, Tls, connect
-from services.sender.smtp.connection import Connection, Timeouts
+from services.sender.smtp.connection import Connection
+from services.sender.smtp.timeouts import Timeouts
 from services.sender.sources.paths import Open
 from shared.runtime.clock import SystemClock
 

@@ -1,16 +1,17 @@
 """What a line does when nothing more is to begin: its slot waits for nobody, and leaves nothing behind."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import structlog
 
 from services.sender.line import Line, Tools
-from services.sender.messages import MessageFailed
-from services.sender.smtp.connection import Connection, Report
+from services.sender.messages import Made, MessageFailed
+from services.sender.smtp.connection import Connection, Errand
 from services.sender.smtp.reply import Reply
+from services.sender.smtp.report import Report
 from services.sender.smtp.session import Refused, Stage, Transaction
 from shared.records.grant import Grant
 from shared.records.outcome import Handback, Outcome, Wire
@@ -64,8 +65,8 @@ class Said:
     def say(self, grant: Grant, record: Outcome | Handback) -> None:
         self.records.append(record)
 
-    async def started(self, grant: Grant) -> int:
-        return 0
+    def started(self, grant: Grant, then: Callable[[int], None]) -> None:
+        then(0)
 
 
 @dataclass
@@ -74,8 +75,9 @@ class NoMessages:
 
     overhead_bytes: int = 0
 
-    async def make(self, grant: Grant, body: bytes) -> tuple[bytes, ...]:
-        raise MessageFailed("body", "it is not there")
+    def ask(self, grant: Grant, body: bytes, then: Callable[[Made], None]) -> Callable[[], object]:
+        failed = MessageFailed("body", "it is not there")
+        return asyncio.get_running_loop().call_soon(then, failed).cancel
 
 
 @dataclass
@@ -101,6 +103,7 @@ class GoodHost:
     usable: bool = True
     count: int = 0
     closed: bool = False
+    errand: Errand | None = None
 
     @property
     def peer(self) -> "GoodHost":
@@ -115,11 +118,16 @@ class GoodHost:
     def serves(self, connection: Connection, grant: Grant) -> bool:
         return True
 
-    async def send(
-        self, transaction: Transaction, message: Awaitable[Any], *rest: object, within_ns: int
-    ) -> None:
+    def begin(self, transaction: Transaction, errand: Errand, *, within_ns: int) -> None:
         self.count += 1
-        await message
+        self.errand = errand
+
+    def resume(self) -> None:
+        assert self.errand is not None
+        try:
+            self.errand.message()
+        except MessageFailed as error:
+            self.errand.broken(error)
 
     def close(self) -> None:
         self.closed = True
@@ -155,11 +163,10 @@ class WarningHost(GoodHost):
     def learn(self, connection: Connection, report: Report) -> None:
         pass
 
-    async def send(  # type: ignore[override]
-        self, transaction: Transaction, message: Awaitable[Any], *rest: object, within_ns: int
-    ) -> Report:
+    def begin(self, transaction: Transaction, errand: Errand, *, within_ns: int) -> None:
         self.count += 1
-        return Report(Refused(*self.says), Wire())
+        report = Report(Refused(*self.says), Wire())
+        asyncio.get_running_loop().call_soon(errand.ended, report)
 
 
 async def test_after_a_warning_nothing_begins_that_was_granted_before_it_was_heard() -> None:

@@ -83,6 +83,7 @@ async def test_whoever_gave_up_before_its_turn_is_not_signed_for(rsa_key: RSAPri
     last = asyncio.create_task(pool.sign((watched,), b"", _MESSAGE, None))
     await asyncio.sleep(0)
     late.cancel()
+    await asyncio.sleep(0)
     gate.set()
     assert await first
     assert await last

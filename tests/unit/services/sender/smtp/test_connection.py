@@ -4,9 +4,12 @@ import asyncio
 
 import pytest
 
-from services.sender.smtp.connection import Connection, Peer, Timeouts
+from services.sender.smtp.connection import Connection
+from services.sender.smtp.report import Peer
 from services.sender.smtp.session import Accepted, Capabilities, Dropped, Transaction
+from services.sender.smtp.timeouts import Timeouts
 from shared.runtime.clock import SystemClock
+from tests.support.sending import send
 
 WHAT = Transaction("bounce@example.com", "user@example.net", 100)
 MESSAGE = [b"Subject: hello\r\n\r\n.dot\r\nend\r\n"]
@@ -63,7 +66,7 @@ async def yes() -> bool:
 
 async def test_a_small_message_and_its_dot_are_one_write() -> None:
     kernel = Kernel(1000, [b"250 ok\r\n250 ok\r\n354 go\r\n", b"250 ok\r\n"])
-    report = await connection(kernel).send(WHAT, MESSAGE, yes, yes, within_ns=S)
+    report = await send(connection(kernel), WHAT, MESSAGE, yes, yes, within_ns=S)
     assert isinstance(report.result, Accepted)
     assert kernel.taken[1:] == [b"Subject: hello\r\n\r\n..dot\r\nend\r\n.\r\n"]
 
@@ -78,7 +81,7 @@ async def test_a_dot_that_the_kernel_did_not_take_never_leaves(short: int) -> No
         kernel.room = len(b"Subject: hello\r\n\r\n..dot\r\nend\r\n.\r\n") - short
         return True
 
-    report = await sending.send(WHAT, MESSAGE, yes, gate, within_ns=S)
+    report = await send(sending, WHAT, MESSAGE, yes, gate, within_ns=S)
     assert report.result == Dropped("the peer took no more bytes")
     assert kernel.aborted
     assert not sending.usable

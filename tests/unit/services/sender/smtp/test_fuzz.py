@@ -11,17 +11,21 @@ import socket
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from services.sender.smtp.connect import ConnectFailed, Endpoint, Origin, Tls, connect
-from services.sender.smtp.connection import Connection, Timeouts
 from services.sender.smtp.session import Accepted, Dropped, Lost, Refused, Transaction
+from services.sender.smtp.timeouts import Timeouts
+from tests.support.sending import send
 from tests.support.socketpeer import SocketPeer
 from tests.support.virtualtime import LoopClock, run
+
+if TYPE_CHECKING:
+    from services.sender.smtp.connection import Connection
 
 S: Final = 1_000_000_000
 #: What a peer may make of its reply instead of giving it.
@@ -241,7 +245,7 @@ async def deliver(peer: Peer, count: int, *, gate: bool) -> list[tuple[int, obje
             told.append((number, error))
             continue
         what = Transaction("b@example.com", "u@example.net", 100)
-        report = await connection.send(what, [message(number)], yes, may_dot, within_ns=1200 * S)
+        report = await send(connection, what, [message(number)], yes, may_dot, within_ns=1200 * S)
         told.append((number, report.result))
         assert report.wire.end_ns >= report.wire.mail_ns
         # What comes late comes between the transactions.

@@ -20,6 +20,7 @@ from shared.records.outcome import Outcome
 from shared.records.tlslevel import TlsLevel
 from shared.runtime.settings import Net, Provider, Route, Sender, Settings, Source
 from tests.support.grants import grant
+from tests.support.sending import send
 from tests.support.socketpeer import SocketPeer
 from tests.support.virtualtime import LoopClock, run
 
@@ -155,7 +156,7 @@ async def attempt(
         await peer.close()
         return failed_connection(GRANT, error), took
     what = Transaction(GRANT.from_, GRANT.to, len(message))
-    report = await connection.send(what, [message], yes, yes, within_ns=1200 * S)
+    report = await send(connection, what, [message], yes, yes, within_ns=1200 * S)
     took = loop.time()
     connection.close()
     # What is said to QUIT is said to nobody.

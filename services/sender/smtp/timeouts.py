@@ -1,0 +1,39 @@
+"""How long to wait for a peer, at each stage: RFC 5321 4.5.3.2."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from services.sender.smtp.session import Stage
+
+_S: Final = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long to wait for the peer, ns: RFC 5321 4.5.3.2, where shorter ones turn slow hosts into lost ones."""
+
+    connect_ns: int = 30 * _S
+    banner_ns: int = 300 * _S
+    ehlo_ns: int = 300 * _S
+    starttls_ns: int = 120 * _S
+    auth_ns: int = 120 * _S
+    mail_ns: int = 300 * _S
+    rcpt_ns: int = 300 * _S
+    data_ns: int = 120 * _S
+    block_ns: int = 180 * _S
+    #: RFC 5321 4.5.3.2.6: ten minutes for the final dot; less invites duplicates.
+    dot_ns: int = 600 * _S
+
+    def of(self, stage: Stage) -> int:
+        """Give the time to wait for a reply at ``stage``."""
+        match stage:
+            case "dot":
+                return self.dot_ns
+            case "rcpt":
+                return self.rcpt_ns
+            case "data":
+                return self.data_ns
+            case "body":
+                return self.block_ns
+            case _:
+                return self.mail_ns
