@@ -90,3 +90,83 @@ def test_an_install_whose_configuration_is_wrong_makes_no_service(
     release.helm("upgrade", values=values(kafka, prefix, NOWHERE, **QUICK))
     assert components(release) == {"ingest": 1, "scheduler": 2, "sender": 1}
     assert not release.objects("jobs")
+
+
+@pytest.mark.timeout(400)
+def test_what_an_install_began_with_stays_and_a_process_that_dies_is_started_again_in_its_pod(
+    release: Release, kafka: str, prefix: str
+) -> None:
+    two = {"relay": {"egress": "smarthost", "initialReplicas": 2}}
+    chart = values(kafka, prefix, NOWHERE, senderPools=two, **QUICK)
+    release.helm("install", values=chart)
+    release.until_ready(SENDERS, 2)
+
+    # Nobody else has set the number: left out, it would become one.
+    lived = release.lives()
+    release.helm("upgrade", values=chart)
+    assert release.lives() == lived
+
+    name = f"{SENDERS}-1"
+    uid, _ = lived[name]
+    release.pods("sender")[name].containers[0].kill()
+    release.until(lambda: release.lives()[name] == (uid, 1))
+    release.until_ready(SENDERS, 2)
+    release.pods("sender")[name].until("slots 2:", 120)
+
+    release.scale(SENDERS, 3)
+    release.until_ready(SENDERS, 3)
+    release.helm("upgrade", values=chart)
+    release.helm("rollback", "3")
+    release.until_ready(SENDERS, 3)
+
+
+def keda(release: Release) -> None:
+    """Let the API server take ScaledObjects, whatever is in them: their schema is tests/chart's."""
+    names = {"plural": "scaledobjects", "singular": "scaledobject", "kind": "ScaledObject"}
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {"name": "v1alpha1", "served": True, "storage": True, "schema": {"openAPIV3Schema": anything}}  # fmt: skip
+    crd = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "scaledobjects.keda.sh"},
+        "spec": {"group": "keda.sh", "scope": "Namespaced", "names": names, "versions": [version]},
+    }
+    release.kubectl("apply", "-f", "-", stdin=json.dumps(crd))
+    release.kubectl("wait", "--for=condition=Established", "crd/scaledobjects.keda.sh")
+
+
+def autoscaler(release: Release, least: int) -> str:
+    """Give the autoscaler that KEDA makes of the pool's ScaledObject, which at the moment wants ``least``."""
+    scaled = release.objects("scaledobjects")[SENDERS]["spec"]
+    each = scaled["triggers"][0]["metadata"]["threshold"]
+    external = {"metric": {"name": "s0-prometheus"}, "target": {"type": "AverageValue", "averageValue": each}}  # fmt: skip
+    spec = {
+        "scaleTargetRef": scaled["scaleTargetRef"],
+        "minReplicas": least,
+        "maxReplicas": scaled["maxReplicaCount"],
+        "behavior": scaled["advanced"]["horizontalPodAutoscalerConfig"]["behavior"],
+        "metrics": [{"type": "External", "external": external}],
+    }
+    what = {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler"}
+    return json.dumps(what | {"metadata": {"name": f"keda-hpa-{SENDERS}"}, "spec": spec})
+
+
+@pytest.mark.timeout(400)
+def test_an_autoscaler_keeps_its_number_through_upgrades_and_rollbacks(
+    release: Release, kafka: str, prefix: str
+) -> None:
+    keda(release)
+    scaling = {"enabled": True, "minReplicas": 2, "maxReplicas": 4, "prometheus": "http://prometheus:9090"}  # fmt: skip
+    pool = {"relay": {"egress": "smarthost", "autoscaling": scaling}}
+    chart = values(kafka, prefix, NOWHERE, senderPools=pool, **QUICK)
+    release.helm("install", values=chart)
+    assert release.objects("scaledobjects")[SENDERS]["spec"]["minReplicaCount"] == 2
+    # The real controller; without figures it keeps to its bounds.
+    release.kubectl("apply", "-f", "-", stdin=autoscaler(release, 2))
+    release.until_ready(SENDERS, 2)
+    release.kubectl("apply", "-f", "-", stdin=autoscaler(release, 3))
+    release.until_ready(SENDERS, 3)
+    lived = release.lives()
+    release.helm("upgrade", values=chart)
+    release.helm("rollback", "1")
+    assert release.lives() == lived
