@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Final
 
 from tests.bench.figures import Figures
-from tests.bench.scheduler import bodies, kafka, memory, policy
+from tests.bench.scheduler import bodies, kafka, memory, policy, takeover
 
 BENCHES: Final[Mapping[str, Callable[[Figures, Path], None]]] = {
     "policy": policy.run,
     "memory": memory.run,
     "kafka": kafka.run,
     "bodies": bodies.run,
+    "takeover": takeover.run,
 }
 
 

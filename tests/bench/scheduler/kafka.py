@@ -18,6 +18,7 @@ from services.cli.cluster.broker import LocalKafka
 from tests.bench.figures import Figures
 from tests.bench.scheduler.answering import Senders
 from tests.bench.scheduler.log import PARTITIONS, filler, stack
+from tests.bench.scheduler.stalls import Stalls
 from tests.bench.usage import PeakMemory, cpu_s
 from tests.support.stack import Service, Stack
 
@@ -54,14 +55,16 @@ async def _run(figures: Figures, made: Stack, pending: int, fresh: int) -> None:
         before = await _records(made)
         senders = Senders(made)
         used = cpu_s(pids)["scheduler"]
-        async with asyncio.timeout(_PATIENCE_S):
-            await senders.run(fresh)
-            await until(lambda: delivered(scheduler) >= fresh)
+        with Stalls(scheduler.port) as stalls:
+            async with asyncio.timeout(_PATIENCE_S):
+                await senders.run(fresh)
+                await until(lambda: delivered(scheduler) >= fresh)
         ended = time.monotonic()
         used = cpu_s(pids)["scheduler"] - used
         rate = 2 * fresh / (ended - senders.first_s)
         figures.add("scheduler.kafka", "decisions_per_s", rate, "1/s", _DECISIONS)
         figures.add("scheduler.kafka", "decisions_per_cpu_s", 2 * fresh / used, "1/s", _DECISIONS)
+        figures.add("scheduler.kafka", "longest_stall", stalls.longest_s * 1000, "ms")
         after = await _records(made)
         for name, (count, size) in after.items():
             figures.add("scheduler.kafka", f"{name}_records", (count - before[name][0]) / fresh, "")
@@ -74,7 +77,7 @@ async def until(holds: Callable[[], bool]) -> None:
     """Wait until it holds."""
     async with asyncio.timeout(_PATIENCE_S):
         while not holds():
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)
 
 
 def runs(scheduler: Service) -> int:
