@@ -14,7 +14,7 @@ class Stalls:
     """``with Stalls(port) as stalls: …; stalls.longest_s``; what the machine's other processes take is in it."""
 
     def __init__(self, port: int) -> None:
-        self._url = f"http://127.0.0.1:{port}/healthz"
+        self._port = port
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="stalls")
         self.longest_s = 0.0
@@ -36,7 +36,9 @@ class Stalls:
         while not self._end.wait(_EVERY_S):
             asked = time.monotonic()
             try:
-                with urllib.request.urlopen(self._url, timeout=_PATIENCE_S) as answer:
+                with urllib.request.urlopen(
+                    f"http://127.0.0.1:{self._port}/healthz", timeout=_PATIENCE_S
+                ) as answer:
                     answer.read()
             except OSError:
                 continue  # It does not listen yet, or has ended.

@@ -35,9 +35,8 @@ async def _run(figures: Figures, made: Stack, pending: int) -> None:
         schedulers = [made.start("scheduler", wait=False) for _ in range(2)]
         try:
             first, other = schedulers
-            await until(
-                lambda: runs(first) and runs(other) and runs(first) + runs(other) >= PARTITIONS
-            )
+            await until(lambda: runs(first) > 0 and runs(other) > 0)
+            await until(lambda: runs(first) + runs(other) >= PARTITIONS)
             senders = Senders(made)
             async with asyncio.timeout(_PATIENCE_S):
                 # All is up and granting before anything dies.
