@@ -45,7 +45,7 @@ check: setup ## lint, formatting, types, and which room may know which
 chart: setup ## check the Helm chart: lint, every example, schemas, policies, what is rendered (ARGS=--accept takes it over)
 	@$(RUN) -m pytest tests/chart -q $(ARGS)
 
-chart-full: setup ## and kubeconform, kube-score, the image's steps; the first time builds the two (a minute)
+chart-full: setup ## and kubeconform, kube-score, Strimzi's model, the image's steps; the first time builds them (a minute or two)
 	@programs="$$($(RUN) -m scripts.linters)" && $(RUN) -m pytest tests/chart --linters "$$programs" -q $(ARGS)
 
 chart-schemas: setup ## take the custom resources' schemas anew from what their projects publish (tests/chart/schemas)

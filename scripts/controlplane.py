@@ -6,6 +6,7 @@ from PyPI like everything else here; nothing of the machine is asked for. The fi
 of downloads and 3 GB of Go's own cache, which may be thrown away afterwards (`go clean -cache`).
 """
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -27,7 +28,10 @@ def main() -> None:
     """Build it where it is not built, and print its path."""
     cache = cache_directory(os.environ)
     cache.mkdir(parents=True, exist_ok=True)
-    print(built(cache))
+    # The path alone is on standard output, for whoever calls this in a shell.
+    with contextlib.redirect_stdout(sys.stderr):
+        program = built(cache)
+    print(program)
 
 
 def built(cache: Path) -> Path:

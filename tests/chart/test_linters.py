@@ -5,6 +5,7 @@ kubeconform finds every error against the published schemas, of Kubernetes (thos
 """
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -13,11 +14,12 @@ from typing import Any
 
 import pytest
 
+from services.cli.cluster.tools import find_java
 from tests.chart.test_rendering import SCHEMAS
 from tests.support.chart import EXAMPLES, KUBERNETES, ROOT, TOOLS, rendered
 
 pytestmark = pytest.mark.linters
-#: Strimzi generates its CRDs when it is released; no Go module has them.
+#: Strimzi generates its CRDs when it is released, and no Go module has them: its own model reads these.
 WITHOUT_SCHEMA = {"Kafka", "KafkaNodePool", "KafkaTopic", "KafkaUser"}
 #: (what kube-score says, whose) -> why it stays so.
 EXCEPTIONS = {
@@ -36,6 +38,9 @@ EXCEPTIONS = {
         "whether it listens is all there is; liveness waits longer"
     ),
 }  # fmt: skip
+
+
+READER = ROOT / "tests" / "chart" / "strimzi" / "StrimziReader.java"
 
 
 @pytest.fixture
@@ -74,6 +79,29 @@ def test_kubeconform_would_find_one(linters: Path, schemas: Path) -> None:
     wrong = rendered("production-strimzi").replace("pollingInterval:", "polingInterval:")
     with pytest.raises(AssertionError, match=r"ScaledObject.*polingInterval"):
         conform(linters, schemas, wrong, without=0)
+
+
+def test_strimzis_own_model_knows_every_field_of_its_resources(
+    linters: Path, tmp_path: Path
+) -> None:
+    java = find_java(os.environ)
+    modules = subprocess.run([java, "--list-modules"], capture_output=True, text=True, check=True)
+    if "jdk.compiler" not in modules.stdout:
+        pytest.skip("a Java that cannot compile")
+
+    def read(*files: Path) -> list[str]:
+        words: list[str | Path] = [java, "-cp", f"{linters / 'strimzi'}/*", READER, *files]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    found = read(*(ROOT / "k8s").glob("strimzi/*.yaml"))
+    assert {line.partition(" ")[0] for line in found} == WITHOUT_SCHEMA
+    assert [line for line in found if not line.endswith(" []")] == []
+    wrong = tmp_path / "kafka.yaml"
+    text = (ROOT / "k8s" / "strimzi" / "kafka.yaml").read_text()
+    wrong.write_text(text.replace("deleteClaim:", "deletClaim:").replace("roles:", "rolls:"))
+    assert "KafkaNodePool brokers [.Spec.Storage.Volumes[0].deletClaim, .Spec.rolls]" in read(wrong)
 
 
 def conform(linters: Path, schemas: Path, text: str, *, without: int) -> None:
