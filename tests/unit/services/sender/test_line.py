@@ -257,3 +257,47 @@ async def test_a_line_that_stops_leaves_no_connection_beside_the_next_owners() -
     await until_idle(line)
     assert host.closed
     assert host.count == 1
+
+
+async def test_any_number_of_grants_that_end_at_once_end_in_turn() -> None:
+    """Each begins in the breath in which the one before it ends; nested, they would exhaust the stack."""
+
+    class HostThatEndsAtOnce(WarningHost):
+        def begin(self, transaction: Transaction, errand: Errand, *, within_ns: int) -> None:
+            self.count += 1
+            errand.ended(Report(Refused(*self.says), Wire()))
+
+    owner, said, host = Owner(), Said(), HostThatEndsAtOnce(says=NOBODY)
+    line = a_line(owner, said, host)
+    for number in range(3000):
+        line.offer(numbered(number), b"")
+    await until(lambda: len(said.records) == 3000)
+    assert host.count == 3000
+    assert len({each.id for each in said.records}) == 3000
+    assert line.busy == 0 or not line.waiting()
+    await line.close()
+
+
+async def test_a_bug_in_an_attempt_ends_its_connection_and_the_next_grant_gets_another() -> None:
+    class HostWithABug(WarningHost):
+        def begin(self, transaction: Transaction, errand: Errand, *, within_ns: int) -> None:
+            self.count += 1
+            if self.count == 1:
+                self.usable = False
+                asyncio.get_running_loop().call_soon(errand.broken, ZeroDivisionError())
+            else:
+                self.usable = True
+                asyncio.get_running_loop().call_soon(
+                    errand.ended, Report(Refused(*self.says), Wire())
+                )
+
+    owner, said, host = Owner(), Said(), HostWithABug(says=NOBODY)
+    line = a_line(owner, said, host)
+    errors: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    line.offer(grant(id="a", t1_ns=10**18, connections=1), b"")
+    line.offer(grant(id="b", t1_ns=10**18, connections=1), b"")
+    await until(lambda: len(said.records) == 1)
+    # Of the other nothing is known, so nothing is said: the scheduler's judgement is `unknown`.
+    assert [each.id for each in said.records] == ["b"]
+    await line.close()

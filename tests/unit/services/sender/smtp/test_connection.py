@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from services.sender.smtp.connection import Connection
-from services.sender.smtp.report import Peer
-from services.sender.smtp.session import Accepted, Capabilities, Dropped, Transaction
+from services.sender.smtp.report import Peer, Report
+from services.sender.smtp.session import Accepted, Capabilities, Dropped, Lost, Transaction
 from services.sender.smtp.timeouts import Timeouts
 from shared.runtime.clock import SystemClock
 from tests.support.sending import send
@@ -50,12 +50,12 @@ class Kernel(asyncio.Transport):
         self.aborted = True
 
 
-def connection(kernel: Kernel) -> Connection:
+def connection(kernel: Kernel, timeouts: Timeouts | None = None) -> Connection:
     return Connection(
         kernel,
         Peer("mx.example.net", "192.0.2.1", 25, "192.0.2.2"),
         Capabilities(pipelining=True),
-        timeouts=Timeouts(),
+        timeouts=timeouts or Timeouts(),
         clock=SystemClock(),
     )
 
@@ -85,3 +85,80 @@ async def test_a_dot_that_the_kernel_did_not_take_never_leaves(short: int) -> No
     assert report.result == Dropped("the peer took no more bytes")
     assert kernel.aborted
     assert not sending.usable
+
+
+class Eager:
+    """Knows everything at once, and sends ``left`` more in the breath in which one ends."""
+
+    def __init__(self, connection: Connection, left: int, what: Transaction = WHAT) -> None:
+        self.connection, self.left, self.what = connection, left, what
+        self.reports: list[Report] = []
+
+    def turn(self) -> bool:
+        return True
+
+    def message(self) -> list[bytes]:
+        return MESSAGE
+
+    def dot(self) -> bool:
+        return True
+
+    def ended(self, report: Report) -> None:
+        self.reports.append(report)
+        if self.left:
+            self.left -= 1
+            self.connection.begin(self.what, self, within_ns=S)
+
+    def broken(self, error: Exception) -> None:
+        raise error
+
+
+async def test_the_next_message_begins_in_the_breath_in_which_one_ends_and_takes_no_task() -> None:
+    kernel = Kernel(1000, [b"250 ok\r\n250 ok\r\n354 go\r\n", b"250 ok\r\n"] * 5)
+    sending = connection(kernel)
+    eager = Eager(sending, left=4)
+    tasks = len(asyncio.all_tasks())
+    sending.begin(WHAT, eager, within_ns=S)
+    while len(eager.reports) < 5:
+        assert len(asyncio.all_tasks()) == tasks
+        assert not sending.usable
+        await asyncio.sleep(0)
+    assert sending.usable
+    assert [type(each.result) for each in eager.reports] == [Accepted] * 5
+    assert [each[:4] for each in kernel.taken] == [b"MAIL", b"Subj"] * 5
+
+
+async def test_a_part_of_the_reply_to_the_dot_gives_no_more_time() -> None:
+    """A peer that sends a byte now and then would hold the connection for ever."""
+    kernel = Kernel(1000, [b"250 ok\r\n250 ok\r\n354 go\r\n", b"250-x"])
+    sending = connection(kernel, Timeouts(dot_ns=S // 4))
+    eager = Eager(sending, left=0)
+    sending.begin(WHAT, eager, within_ns=60 * S)
+    async with asyncio.timeout(30):
+        while not eager.reports:
+            if kernel.taken[-1].endswith(b"\r\n.\r\n"):
+                sending.data_received(b"x")
+            await asyncio.sleep(0.05)
+    assert isinstance(eager.reports[0].result, Lost)
+    assert eager.reports[0].result.after_dot
+
+
+async def test_an_errand_that_breaks_sends_no_dot_and_hears_of_it() -> None:
+    kernel = Kernel(1000, [b"250 ok\r\n250 ok\r\n354 go\r\n"])
+    sending = connection(kernel)
+    heard: list[Exception] = []
+
+    class Broken(Eager):
+        def dot(self) -> bool:
+            raise ZeroDivisionError
+
+        def broken(self, error: Exception) -> None:
+            heard.append(error)
+
+    sending.begin(WHAT, Broken(sending, left=0), within_ns=S)
+    async with asyncio.timeout(30):
+        while not heard:
+            await asyncio.sleep(0)
+    assert isinstance(heard[0], ZeroDivisionError)
+    assert kernel.aborted
+    assert not any(b"\r\n.\r\n" in each for each in kernel.taken)
