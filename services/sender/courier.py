@@ -69,7 +69,10 @@ class Courier:
             if self._connection is not None:
                 self._connection.close()
             self._pair.leave(self._site)
-            for other in list(self._pair.sites):
+            for other, queue in list(self._pair.sites.items()):
+                if queue:
+                    # Whoever was woken for it may have been this one.
+                    self._pair.wake(other)
                 self._line.staff(self._pair, other)
 
     async def _next(self) -> Job | None:
@@ -89,12 +92,7 @@ class Courier:
                 done = left <= 0 or needed or self._owner.stopping
                 if done or self._connection is None or not self._connection.usable:
                     return None
-                pair.arrived.clear()
-                try:
-                    async with asyncio.timeout(min(left, 1.0)):
-                        await pair.arrived.wait()
-                except TimeoutError:
-                    continue
+                await pair.sleep(site, min(left, 1.0))
             return queue.popleft()
         finally:
             pair.idle[site] -= 1

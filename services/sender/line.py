@@ -104,7 +104,7 @@ class Line:
             return
         pair.change(grant)
         pair.sites.setdefault(grant.site, deque()).append(Job(grant, body, gate))
-        pair.arrived.set()
+        pair.wake(grant.site)
         self.staff(pair, grant.site)
 
     def _remember(self, grant: Grant) -> None:
@@ -154,7 +154,7 @@ class Line:
         for pair in self._pairs.values():
             for queue in pair.sites.values():
                 self._hand_back_queue(queue, reason)
-            pair.arrived.set()
+            pair.wake_all()
 
     def _hand_back_queue(self, queue: deque[Job], reason: str) -> None:
         while queue:

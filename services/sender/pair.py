@@ -90,7 +90,8 @@ class Pair:
     tasks: dict[str, int] = field(default_factory=dict)
     idle: dict[str, int] = field(default_factory=dict)
     starts: dict[str, SlowStart] = field(default_factory=dict)
-    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    #: site -> those of its connections that wait for mail, the last to have come first
+    sleepers: dict[str, list[asyncio.Future[None]]] = field(default_factory=dict)
     warning: Warned = field(default_factory=Warned)
 
     @classmethod
@@ -142,10 +143,45 @@ class Pair:
             del self.tasks[site]
             self.starts.pop(site, None)
             self.idle.pop(site, None)
+            self.sleepers.pop(site, None)
             if not self.sites.get(site):
                 self.sites.pop(site, None)
+
+    async def sleep(self, site: str, seconds: float) -> None:
+        """Wait for mail for ``site``, or for a place to be needed, ``seconds`` at most."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        sleepers = self.sleepers.setdefault(site, [])
+        sleepers.append(waiter)
+        timer = loop.call_later(seconds, _wake, waiter)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            if waiter in sleepers:
+                sleepers.remove(waiter)
+
+    def wake(self, site: str) -> None:
+        """Let one connection take the mail that has come for ``site``; where none waits for it, the others may have to make room."""
+        sleepers = self.sleepers.get(site)
+        if sleepers:
+            # The one that was used last: the rest grow old and end.
+            _wake(sleepers.pop())
+        else:
+            self.wake_all()
+
+    def wake_all(self) -> None:
+        """Let every connection that waits look again."""
+        for sleepers in self.sleepers.values():
+            while sleepers:
+                _wake(sleepers.pop())
 
     def forgettable(self, mono_ns: int) -> bool:
         """Say whether a pair that begins anew would be no other than this one."""
         turns = (self.connects, self.begins, self.rcpts)
         return not (self.tasks or self.waiting()) and all(turn.rested(mono_ns) for turn in turns)
+
+
+def _wake(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -261,7 +261,7 @@ class Connection(asyncio.Protocol):
                 return False
             run.watch.lap("message")
             run.small = sum(map(len, chunks)) <= _SMALL_BYTES
-            run.blocks = blocks(chunks)
+            run.blocks = iter((b"".join(chunks),)) if run.small else blocks(chunks)
         while self._drained(run):
             block = next(run.blocks, None)
             if block is None:

@@ -154,3 +154,34 @@ def test_a_pair_is_forgotten_only_when_a_new_one_would_be_no_other() -> None:
     assert pair.forgettable(2 * 3600 * S + 600 * S)
     queued(pair, "one", 1)
     assert not pair.forgettable(10 * 3600 * S)
+
+
+async def test_mail_wakes_the_connection_that_slept_last_and_nobody_else() -> None:
+    pair, woken = Pair.of(grant(connections=4), 0, Sleeper()), list[str]()
+
+    async def sleeper(site: str, name: str) -> None:
+        await pair.sleep(site, 600)
+        woken.append(name)
+
+    tasks = []
+    for site, name in (("one", "a"), ("one", "b"), ("two", "c"), ("two", "d")):
+        tasks.append(asyncio.create_task(sleeper(site, name)))
+        await asyncio.sleep(0)
+    pair.wake("one")
+    await tasks[1]
+    assert woken == ["b"]
+    tasks[2].cancel()
+    pair.wake("two")
+    await tasks[3]
+    # Mail for which nobody waits: one of the others may have to make room.
+    pair.wake("three")
+    await tasks[0]
+    assert woken == ["b", "d", "a"]
+    assert not any(pair.sleepers.values())
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_who_sleeps_looks_again_after_a_while() -> None:
+    pair = Pair.of(grant(), 0, Sleeper())
+    await pair.sleep("one", 0.001)
+    assert pair.sleepers == {"one": []}

@@ -53,7 +53,7 @@ def test_later_times_cost_no_timer_and_closing_leaves_none() -> None:
         timers = 0
 
         def call_at(  # type: ignore[override]
-            self, when: float, callback: Callable[[], None], *args: object
+            self, when: float, callback: Callable[..., object], *args: object
         ) -> asyncio.TimerHandle:
             self.timers += 1
             return super().call_at(when, callback, *args)
