@@ -23,7 +23,7 @@ from shared.runtime.loading import load as load_settings
 _S: Final = 1_000_000_000
 _MS: Final = 1_000_000
 #: The tables' width, where the terminal tells less or nothing.
-_WIDE: Final = 128
+_WIDE: Final = 150
 _FILE: Final = click.Path(path_type=Path)
 
 
