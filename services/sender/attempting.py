@@ -13,8 +13,8 @@ from services.sender.attempt import Go, Hold, Stop
 from services.sender.messages import Made
 from services.sender.ownership import Now
 from services.sender.pair import Job, Pair
+from services.sender.smtp.envelope import Transaction
 from services.sender.smtp.report import Report
-from services.sender.smtp.session import Transaction
 from shared.kafka.errors import KafkaTrouble
 
 if TYPE_CHECKING:

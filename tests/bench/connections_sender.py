@@ -18,7 +18,8 @@ import uvloop
 
 from services.sender.smtp.connect import Endpoint, Origin, Tls, connect
 from services.sender.smtp.connection import Connection
-from services.sender.smtp.session import Accepted, Transaction
+from services.sender.smtp.envelope import Transaction
+from services.sender.smtp.session import Accepted
 from services.sender.smtp.timeouts import Timeouts
 from services.sender.sources.paths import Open
 from services.sender.tlspolicy import TlsPolicy

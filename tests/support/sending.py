@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from services.sender.smtp.connection import Connection
+from services.sender.smtp.envelope import Transaction
 from services.sender.smtp.report import Report
-from services.sender.smtp.session import Transaction
 
 T = TypeVar("T")
 Ask = Callable[[], Awaitable[bool]]

@@ -22,9 +22,9 @@ from typing import Final, Literal, cast
 import aiosmtplib
 
 from services.sender.smtp.connection import Connection
+from services.sender.smtp.envelope import Capabilities
 from services.sender.smtp.reply import Reply, harmless, of_text
 from services.sender.smtp.report import Peer
-from services.sender.smtp.session import Capabilities
 from services.sender.smtp.timeouts import Timeouts
 from services.sender.sources.paths import Opened
 from services.sender.tickets import Ticket

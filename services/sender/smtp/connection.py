@@ -27,9 +27,10 @@ import msgspec
 
 from services.sender.smtp.blocks import blocks
 from services.sender.smtp.deadline import Deadline
+from services.sender.smtp.envelope import Capabilities, Transaction
 from services.sender.smtp.reply import harmless
 from services.sender.smtp.report import Peer, Report, Watch, ended_unheard
-from services.sender.smtp.session import Capabilities, Phase, Script, Transaction
+from services.sender.smtp.session import Phase, Script
 from services.sender.smtp.timeouts import Timeouts
 from shared.runtime.clock import Clock
 

@@ -12,7 +12,8 @@ import pytest
 from services.ingest import address
 from services.ingest.normalise import Stamp, normalise
 from services.ingest.problem import Problem
-from services.sender.smtp.session import Capabilities, Phase, Refused, Script, Transaction
+from services.sender.smtp.envelope import Capabilities, Transaction
+from services.sender.smtp.session import Phase, Refused, Script
 
 SEQUENCES: Final = (
     b"\n.\n",

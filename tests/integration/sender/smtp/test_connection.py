@@ -20,8 +20,9 @@ from services.sender.smtp.connect import (
     connect,
 )
 from services.sender.smtp.connection import Connection
+from services.sender.smtp.envelope import Transaction
 from services.sender.smtp.report import Report
-from services.sender.smtp.session import Accepted, Dropped, Lost, Refused, Transaction
+from services.sender.smtp.session import Accepted, Dropped, Lost, Refused
 from services.sender.smtp.timeouts import Timeouts
 from services.sender.sources.paths import Bound, Open, SourceUnavailable
 from shared.runtime.clock import SystemClock

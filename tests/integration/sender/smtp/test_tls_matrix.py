@@ -21,7 +21,7 @@ from services.sender.outcomes import failed_connection, of_report
 from services.sender.reach import Common, Reach, Unreachable
 from services.sender.smtp.connect import Endpoint, Origin, Tls, TlsFailed, connect
 from services.sender.smtp.connection import Connection
-from services.sender.smtp.session import Transaction
+from services.sender.smtp.envelope import Transaction
 from services.sender.smtp.timeouts import Timeouts
 from services.sender.sources.outlet import Outlet
 from services.sender.sources.paths import Open

@@ -10,9 +10,10 @@ import structlog
 from services.sender.line import Line, Tools
 from services.sender.messages import Made, MessageFailed
 from services.sender.smtp.connection import Connection, Errand
+from services.sender.smtp.envelope import Transaction
 from services.sender.smtp.reply import Reply
 from services.sender.smtp.report import Report
-from services.sender.smtp.session import Refused, Stage, Transaction
+from services.sender.smtp.session import Refused, Stage
 from shared.records.grant import Grant
 from shared.records.outcome import Handback, Outcome, Wire
 from shared.runtime.settings import Settings

@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from services.sender.smtp.connection import Connection
+from services.sender.smtp.envelope import Capabilities, Transaction
 from services.sender.smtp.report import Peer, Report
-from services.sender.smtp.session import Accepted, Capabilities, Dropped, Lost, Transaction
+from services.sender.smtp.session import Accepted, Dropped, Lost
 from services.sender.smtp.timeouts import Timeouts
 from shared.runtime.clock import SystemClock
 from tests.support.sending import send

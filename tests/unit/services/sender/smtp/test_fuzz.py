@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from services.sender.smtp.connect import ConnectFailed, Endpoint, Origin, Tls, connect
-from services.sender.smtp.session import Accepted, Dropped, Lost, Refused, Transaction
+from services.sender.smtp.envelope import Transaction
+from services.sender.smtp.session import Accepted, Dropped, Lost, Refused
 from services.sender.smtp.timeouts import Timeouts
 from tests.support.sending import send
 from tests.support.socketpeer import SocketPeer

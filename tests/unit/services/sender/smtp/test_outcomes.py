@@ -12,7 +12,7 @@ import structlog
 
 from services.sender.outcomes import failed_connection, of_report
 from services.sender.reach import Common, Reach, Unreachable
-from services.sender.smtp.session import Transaction
+from services.sender.smtp.envelope import Transaction
 from services.sender.sources.paths import Opened
 from shared.net.destinations import Destinations
 from shared.net.guard import Guard

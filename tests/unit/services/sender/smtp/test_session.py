@@ -7,18 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.sender.smtp.envelope import Capabilities, Transaction
 from services.sender.smtp.reply import Reply
 from services.sender.smtp.session import (
     Accepted,
     BodyWanted,
-    Capabilities,
     Dropped,
     Event,
     Lost,
     Phase,
     Refused,
     Script,
-    Transaction,
     TurnWanted,
 )
 
