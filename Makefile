@@ -16,7 +16,7 @@ ARGS ?=
 .PHONY: help setup demo up down test check chart chart-full chart-schemas k8s-test format bench bench-scheduler verify faults hunt simulate lock
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  The command line of the services is .venv/bin/python -m services.cli (installed: postyard)."
 	@echo "  PYTHON=… chooses the interpreter, POSTYARD_CACHE=… where downloads are kept, ARGS=… adds words to the command."

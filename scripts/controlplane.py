@@ -3,7 +3,7 @@
 Etcd, API server, controller manager and scheduler come from their Go modules, at the versions and with the checksums that
 tests/k8s/controlplane names, as one program. It lies in the user's cache under a name made of those and of the compiler, which comes
 from PyPI like everything else here; nothing of the machine is asked for. The first time takes 5 to 10 minutes on two cores, 600 MB
-of downloads and 3 GB of Go's own cache, which may be thrown away afterwards (`go clean -cache`).
+of downloads and 3 GB of Go's own cache, which may be thrown away afterwards (~/.cache/go-build).
 """
 
 import contextlib
