@@ -3,6 +3,7 @@
 import http.client
 import json
 import ssl
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any, Final
 Object = dict[str, Any]
 _MERGE: Final = "application/strategic-merge-patch+json"
 _SECONDS: Final = 20
+_TRIES: Final = 4
+_PAUSE_S: Final = 0.5
 #: Somebody else was there before, or it is there already: whoever asks looks again.
 _LATE: Final = (404, 409)
 
@@ -70,22 +73,33 @@ class Api:
         return self._do("DELETE", path, options)
 
     def _do(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> Object | None:  # fmt: skip
-        try:
-            status, text = self._ask(method, path, body, kind)
-        except (OSError, http.client.HTTPException):
-            # The connection was old. What is asked here may be asked twice.
-            status, text = self._ask(method, path, body, kind)
+        for again in range(_TRIES):
+            try:
+                status, text = self._ask(method, path, body, kind, fresh=again > 0)
+            except (OSError, http.client.HTTPException):
+                # The server had closed what was idle; another idle one may be as old. What is asked here may be asked twice.
+                if again == _TRIES - 1:
+                    raise
+                time.sleep(_PAUSE_S * again)
+            else:
+                return self._judged(f"{method} {path}", status, text)
+        raise AssertionError("not reached")
+
+    @staticmethod
+    def _judged(asked: str, status: int, text: bytes) -> Object | None:
         if status in _LATE:
             return None
         if status >= 300:
-            raise Refused(f"{method} {path}: {status} {text[:500]!r}")
+            raise Refused(f"{asked}: {status} {text[:500]!r}")
         found: Object = json.loads(text)
         return found
 
-    def _ask(self, method: str, path: str, body: Any, kind: str) -> tuple[int, bytes]:
+    def _ask(self, method: str, path: str, body: Any, kind: str, *, fresh: bool = False) -> tuple[int, bytes]:  # fmt: skip
         try:
-            connection = self._idle.pop()
+            connection = None if fresh else self._idle.pop()
         except IndexError:
+            connection = None
+        if connection is None:
             connection = http.client.HTTPSConnection(
                 self.host, self.port, timeout=_SECONDS, context=self._context
             )
