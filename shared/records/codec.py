@@ -57,6 +57,8 @@ class _Head(msgspec.Struct):
     v: int = UNSAID
 
 
+#: What decoding raises of a line that is no JSON, or nested without end.
+_NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -97,7 +99,7 @@ class Codec(Generic[T]):
             record = self._decoder.decode(line)
         except msgspec.ValidationError as error:
             return self._newer(line) or Unreadable(str(error))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except _NOT_JSON as error:
             return Unreadable(f"not JSON: {error}")
         version = getattr(record, "v", VERSION)
         if not OLDEST <= version <= VERSION:
@@ -108,7 +110,7 @@ class Codec(Generic[T]):
         """Say so where it is a newer version's, which may have other fields than ours."""
         try:
             version = _head.decode(line).v
-        except msgspec.DecodeError:
+        except _NOT_JSON:
             return None
         return Newer(_known(version)) if version > VERSION else None
 

@@ -49,3 +49,11 @@ def test_what_says_no_version_is_of_the_first_for_ever() -> None:
 
 def test_a_field_of_a_newer_version_is_passed_over() -> None:
     assert STATE.decode(line(k="meta", to_come={"deep": [1]})) == Meta()
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("start", [b'{"tags":', b'{"v":9,"never seen":', b'{"k":"meta","v":', b""])
+def test_what_is_nested_without_end_is_rubbish(codec: Codec[Any], start: bytes) -> None:
+    found = codec.decode(start + b"[" * 100_000)
+    assert isinstance(found, Unreadable)
+    assert not isinstance(found, Newer)
