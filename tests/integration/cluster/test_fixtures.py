@@ -25,7 +25,11 @@ async def test_a_prefix_leaves_no_topic_behind_and_touches_no_other(
     await topics(kafka, create=others)
     with own_prefix(kafka) as ours:
         assert ours != prefix
-        assert f"{ours}mail.events" in await topics(kafka, create=f"{ours}mail.events")
+        await topics(kafka, create=f"{ours}mail.events")
+        async with asyncio.timeout(30):
+            # A broker lists a topic a moment after the controller has made it.
+            while f"{ours}mail.events" not in await topics(kafka):
+                await asyncio.sleep(0.1)
     async with asyncio.timeout(30):
         while any(topic.startswith(ours) for topic in await topics(kafka)):
             await asyncio.sleep(0.1)
