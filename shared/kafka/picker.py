@@ -9,6 +9,7 @@ leads the partition, is asked again for a while.
 """
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -125,8 +126,10 @@ def _unpack(data: bytes, wanted: list[int], at: int, found: Found) -> int:
     records = MemoryRecords(data)
     while at < len(wanted) and records.has_next():
         batch = records.next_batch()
-        if batch.next_offset <= wanted[at] or batch.is_control_batch:
-            at = _behind(wanted, at, batch.next_offset) if batch.is_control_batch else at
+        if batch.next_offset <= wanted[at]:
+            continue
+        if batch.is_control_batch:
+            at = bisect_left(wanted, batch.next_offset, at)
             continue
         if not batch.validate_crc():
             raise KafkaUnavailable(f"a batch at offset {batch.base_offset} came damaged")
@@ -134,7 +137,7 @@ def _unpack(data: bytes, wanted: list[int], at: int, found: Found) -> int:
             offset = record.offset
             if offset < wanted[at]:
                 continue
-            at = _behind(wanted, at, offset)
+            at = bisect_left(wanted, offset, at)
             if at < len(wanted) and wanted[at] == offset:
                 if record.value is not None:
                     found[offset] = bytes(record.value)
@@ -142,12 +145,5 @@ def _unpack(data: bytes, wanted: list[int], at: int, found: Found) -> int:
             if at == len(wanted):
                 break
         else:
-            at = _behind(wanted, at, batch.next_offset)
-    return at
-
-
-def _behind(wanted: list[int], at: int, offset: int) -> int:
-    """Pass over what lies before ``offset``."""
-    while at < len(wanted) and wanted[at] < offset:
-        at += 1
+            at = bisect_left(wanted, batch.next_offset, at)
     return at

@@ -52,17 +52,18 @@ def granted(
 
 def line_of(entry: DeliveryState) -> Line:
     """Name the line that a delivery waits in."""
-    domain = entry.header_domain or _domain(entry.from_)
+    domain = entry.header_domain or domain_of(entry.from_)
     return Line(entry.class_, entry.tenant, entry.stream, intern(domain))
 
 
-def _domain(address: str) -> str:
+def domain_of(address: str) -> str:
+    """Give the domain of an address."""
     return address.rpartition("@")[2]
 
 
 def _said(domain: str, from_: str) -> str:
     """Keep a domain only where the address does not say it."""
-    return "" if domain == _domain(from_) else domain
+    return "" if domain == domain_of(from_) else domain
 
 
 def waiting(record: Delivery, class_: str, offset: int) -> DeliveryState:

@@ -9,7 +9,7 @@ lines that a gate keeps back (``lines``): gates are asked here, by limit key, an
 import heapq
 import random
 from collections import deque
-from collections.abc import Collection, Container, Iterator, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Final
@@ -212,7 +212,10 @@ class Queues:
 
     def wake(self, limit_key: str) -> None:
         """Look at the groups of a key again: credit was freed, or its pause changed."""
-        for group in self.of_key(limit_key):
+        self._look_again(self.of_key(limit_key))
+
+    def _look_again(self, groups: Iterable[Group]) -> None:
+        for group in groups:
             if group.reason != "due":
                 self._schedule(group, 0)
 
@@ -293,9 +296,7 @@ class Queues:
             self.pairs.overrule(self.orders.limiting())
             self.reopen(now_ns)
         if self.sources.set_live(live) or changes[0] != was[0]:
-            for group in self._groups.values():
-                if group.reason != "due":
-                    self._schedule(group, 0)
+            self._look_again(self._groups.values())
 
     def reopen(self, now_ns: int, limit_key: str | None = None) -> None:
         """Ask the gates again, for the groups of a key or for all: their answers may have changed."""

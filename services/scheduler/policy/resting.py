@@ -16,11 +16,13 @@ recipient's domain is left out where the address says it.
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
 import msgspec
 
+from services.scheduler.policy.entries import domain_of
 from shared.records.state import DeliveryState
 
 _SHARED: Final = ("tenant", "class_", "pool", "provider", "site", "header_domain", "stream")
@@ -71,12 +73,11 @@ class Entries(Mapping[str, DeliveryState]):
 
     def __iter__(self) -> Iterator[str]:
         """Give the ids: first of those that have rested, in the order of their first rest."""
-        yield from self._packed
-        yield from (id_ for id_ in self._awake if id_ not in self._packed)
+        return chain(self._packed, (id_ for id_ in self._awake if id_ not in self._packed))
 
     def ids(self) -> list[str]:
         """List the ids as they are now, in that order."""
-        return [*self._packed, *(id_ for id_ in self._awake if id_ not in self._packed)]
+        return list(self)
 
     def __getitem__(self, id_: str) -> DeliveryState:
         """Give one."""
@@ -170,7 +171,7 @@ class Entries(Mapping[str, DeliveryState]):
             elif name is not None and len(names) < self._names:
                 values[at] = numbers[name] = len(names)
                 names.append(name)
-        if values[_DOMAIN] == _domain(values[_TO]):
+        if values[_DOMAIN] == domain_of(values[_TO]):
             values[_DOMAIN] = None
         return _encode(values)
 
@@ -181,9 +182,5 @@ class Entries(Mapping[str, DeliveryState]):
             if type(number) is int:
                 values[at] = names[number]
         if values[_DOMAIN] is None:
-            values[_DOMAIN] = _domain(values[_TO])
+            values[_DOMAIN] = domain_of(values[_TO])
         return DeliveryState(id_, *values)
-
-
-def _domain(address: str) -> str:
-    return address.rpartition("@")[2]

@@ -12,6 +12,7 @@ import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Final, NamedTuple
 
@@ -34,22 +35,16 @@ class SigningFailed(Exception):
 Signed = bytes | SigningFailed
 
 
+@dataclass(slots=True, eq=False)
 class Asked:
     """What was asked for; ``then`` hears of it in the loop."""
 
-    __slots__ = ("body", "prepend", "shared", "signers", "then")
-
-    def __init__(
-        self,
-        signers: tuple[Signer, ...],
-        prepend: bytes,
-        body: bytes,
-        shared: BodyRef | None,
-        then: Callable[[Signed], None],
-    ) -> None:
-        self.signers, self.prepend, self.body, self.shared = signers, prepend, body, shared
-        #: None: nobody waits any more.
-        self.then: Callable[[Signed], None] | None = then
+    signers: tuple[Signer, ...]
+    prepend: bytes
+    body: bytes
+    shared: BodyRef | None
+    #: None: nobody waits any more.
+    then: Callable[[Signed], None] | None
 
     def cancel(self) -> None:
         """Want it no more; ``then`` is not called."""
