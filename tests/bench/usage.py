@@ -5,12 +5,12 @@ parent's account. Memory is PSS, in which a page that several processes share is
 """
 
 import os
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
+from tests.bench.sampling import Sampler
 from tests.support.processes import stat, tree
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -34,18 +34,13 @@ def thread_cpu_s(pid: int) -> float:
     return sum(map(int, fields[11:13])) / _TICKS
 
 
-class PeakMemory:
+class PeakMemory(Sampler):
     """``with PeakMemory(pids) as memory: …; memory.mib``: the largest sample of each, in MiB."""
 
     def __init__(self, pids: Pids) -> None:
+        super().__init__(_EVERY_S)
         self._pids = pids
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="memory")
         self.mib: dict[str, float] = dict.fromkeys(pids, 0.0)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
 
     def __exit__(
         self,
@@ -53,13 +48,8 @@ class PeakMemory:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._end.set()
-        self._thread.join()
+        super().__exit__(kind, error, trace)
         self._sample()
-
-    def _run(self) -> None:
-        while not self._end.wait(_EVERY_S):
-            self._sample()
 
     def _sample(self) -> None:
         for name, roots in self._pids.items():

@@ -38,6 +38,19 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self._patient.now
 
 
+class StoppedClock:
+    """Stands still, and sleeps no time."""
+
+    def now_ns(self) -> int:
+        return 0
+
+    def mono_ns(self) -> int:
+        return 0
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(0)
+
+
 class LoopClock:
     """The clock of the running loop."""
 

@@ -12,6 +12,7 @@ from shared.kafka.errors import KafkaTrouble, ProducerBroken
 from shared.kafka.producer import Acknowledged, Heard, Stamped
 from shared.records.outcome import Handback
 from tests.support.grants import grant
+from tests.support.virtualtime import StoppedClock
 
 if TYPE_CHECKING:
     from shared.kafka.cluster import Cluster
@@ -56,19 +57,6 @@ class Kafka:
         return self.made[-1]
 
 
-class NoPause:
-    """Sleeps no time."""
-
-    def now_ns(self) -> int:
-        return 0
-
-    def mono_ns(self) -> int:
-        return 0
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(0)
-
-
 async def until(done: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
         while not done():
@@ -83,7 +71,7 @@ async def test_what_a_broken_producer_had_not_acknowledged_is_sent_again_in_orde
     None
 ):
     kafka = Kafka()
-    journal = Journal(cast("Cluster", kafka), "o", NoPause(), structlog.get_logger())
+    journal = Journal(cast("Cluster", kafka), "o", StoppedClock(), structlog.get_logger())
     running = asyncio.create_task(journal.run())
     await until(lambda: bool(kafka.made))
     await asyncio.sleep(0)
@@ -112,7 +100,7 @@ async def test_what_a_broken_producer_had_not_acknowledged_is_sent_again_in_orde
 
 
 async def test_a_started_that_nobody_can_send_is_told_at_once() -> None:
-    journal = Journal(cast("Cluster", Kafka()), "o", NoPause(), structlog.get_logger())
+    journal = Journal(cast("Cluster", Kafka()), "o", StoppedClock(), structlog.get_logger())
     stamps: list[Stamp] = []
     journal.started(grant(), stamps.append)
     assert isinstance(stamps[0], ProducerBroken)

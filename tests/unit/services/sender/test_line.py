@@ -18,25 +18,13 @@ from shared.records.grant import Grant
 from shared.records.outcome import Handback, Outcome, Wire
 from shared.runtime.settings import Settings
 from tests.support.grants import grant
+from tests.support.virtualtime import StoppedClock
 
 if TYPE_CHECKING:
     from services.sender.journal import Journal
     from services.sender.messages import Messages
     from services.sender.ownership import SlotOwner
     from services.sender.reach import Reach
-
-
-class StoppedClock:
-    """Stands still, and sleeps no time."""
-
-    def now_ns(self) -> int:
-        return 0
-
-    def mono_ns(self) -> int:
-        return 0
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(0)
 
 
 @dataclass
