@@ -31,6 +31,19 @@ class Suspension(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defau
     left: int
 
 
+class Hearsay(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """What a sibling was warned at, see services.scheduler.policy.hearsay."""
+
+    #: Messages a day, counted over ``window_ns``.
+    hurt: int
+    window_ns: int
+    heard_ns: int
+    #: What it lets through; None: the pair is the one that tries whether it is so.
+    pace: Allowance | None = None
+    #: Nothing is granted before: what the pair has sent in the window leaves no room.
+    until_ns: int = 0
+
+
 class Backoff(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """All of it for one pair."""
 
@@ -47,3 +60,5 @@ class Backoff(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
     pace: Allowance | None = None
     connections: Allowance | None = None
     suspension: Suspension | None = None
+    #: Of a pair that has no ``pace`` of its own.
+    hearsay: Hearsay | None = None

@@ -109,7 +109,7 @@ def pair_event(news: PairNews, source: str, now_ns: int) -> Event:
         reply=outcome.reply if news.kind != "resumed" else None,
         category=outcome.category if news.kind != "resumed" else "",
         scope=outcome.scope if news.kind != "resumed" else "",
-        reason=_SAID[news.kind],
+        reason=news.because or _SAID[news.kind],
         until=rfc3339(news.until_ns) if news.until_ns is not None else None,
         fix=news.fix,
         domain=news.domain,

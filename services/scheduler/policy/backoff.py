@@ -18,7 +18,7 @@ from typing import Final, Literal
 
 from msgspec.structs import replace
 
-from services.scheduler.policy import allowance, limits, suspensions
+from services.scheduler.policy import allowance, hearsay, limits, suspensions
 from services.scheduler.policy.pauses import Allowed, Deferred
 from services.scheduler.policy.reactions import Caution, Fewer, Slow, Suspend
 from shared.records.backoff import Allowance, Backoff
@@ -69,7 +69,8 @@ def on_warning(
     """Take a warning; says what changed that an operator should know."""
     burst = heard.t0_ns <= back.mark_ns
     gravity = _SUSPENDED if isinstance(warning, Suspend) else _SLOWED
-    back = replace(back, warned_ns=heard.now_ns)
+    # What it is told itself counts more than what others were told: the level in force, which may be of that, is what hurts.
+    back = replace(back, warned_ns=heard.now_ns, hearsay=None)
     if burst and gravity <= back.gravity:
         return _longer(back, warning, heard, rules, rng), ""
     after = replace(back, mark_ns=heard.now_ns + heard.horizon_ns, gravity=gravity, taken=False)
@@ -117,6 +118,7 @@ def on_good(back: Backoff, t0_ns: int, now_ns: int, step_ns: int) -> tuple[Backo
         taken=True,
         pace=back.pace and allowance.raised(back.pace, now_ns, step_ns),
         connections=back.connections and allowance.raised(back.connections, now_ns, step_ns),
+        hearsay=back.hearsay and hearsay.raised(back.hearsay, now_ns, step_ns),
     )
     return (after if after != back else back), False
 
@@ -135,6 +137,8 @@ def may_grant(back: Backoff, now_ns: int, open_grants: int) -> Allowed | Deferre
     suspension = back.suspension
     probing = suspension is not None and suspension.left > 0
     until = max(back.hold_ns, suspension.until_ns if suspension is not None and probing else 0)
+    if back.hearsay is not None:
+        until = max(until, back.hearsay.until_ns)
     if now_ns < until:
         return Deferred(until)
     # What was open before the suspension must have ended too: its end is an answer as well.
@@ -161,7 +165,13 @@ def forgotten(back: Backoff, now_ns: int, rules: Rules) -> bool:
     if suspension is not None and suspension.left:
         return False
     ended = suspension.until_ns if suspension is not None else 0
-    return now_ns >= max(back.warned_ns, back.hold_ns, ended) + rules.forget_ns
+    said = back.hearsay.heard_ns if back.hearsay is not None else 0
+    return now_ns >= max(back.warned_ns, back.hold_ns, ended, said) + rules.forget_ns
+
+
+def pace(back: Backoff) -> Allowance | None:
+    """Give what warnings leave of the pair's rate: its own, else what it has heard of."""
+    return back.pace or (back.hearsay and back.hearsay.pace)
 
 
 def stricter(one: Backoff, other: Backoff) -> Backoff:
@@ -176,6 +186,7 @@ def stricter(one: Backoff, other: Backoff) -> Backoff:
         pace=allowance.stricter(one.pace, other.pace),
         connections=allowance.stricter(one.connections, other.connections),
         suspension=suspensions.stricter(one.suspension, other.suspension),
+        hearsay=hearsay.stricter(one, other),
     )
 
 

@@ -6,11 +6,11 @@ Every answer goes through here once. What operators should know of is kept until
 """
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from services.scheduler.policy import backoff, health, limits, pauses, reactions
+from services.scheduler.policy import backoff, health, hearsay, limits, pauses, reactions
 from services.scheduler.policy.meter import LONGEST_NS
 from services.scheduler.policy.pair import Pair
 from services.scheduler.policy.pairlimit import PairLimit
@@ -28,6 +28,8 @@ Kind = Literal["slowed", "suspended", "resumed"]
 _UNKNOWN_SHARE: Final = 0.05
 _UNKNOWN_WINDOW_NS: Final = 600 * 1_000_000_000
 _UNKNOWN_LEAST: Final = 100
+_HEARD: Final = "the destination says to another source of its pool that it is too much"
+_MORE: Final = "the destination takes more of another source of its pool"
 #: Nobody counts mail over less, and stops for longer.
 _LEAST_WINDOW_NS: Final = 60 * 1_000_000_000
 
@@ -43,6 +45,8 @@ class Answer:
     limits: Callable[[], tuple[PairLimit, PairLimit]]
     #: No t0 of a grant lies further ahead of its decision.
     horizon_ns: int
+    #: Asked for the other sources of its pools that have come as far as it has.
+    siblings: Callable[[], Sequence[Pair]] = tuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,8 @@ class PairNews:
     #: The sending domain, and whose it is, where it is not the source that waits.
     domain: str = ""
     tenant: str = ""
+    #: Why, where it is not what the destination said of it.
+    because: str = ""
 
 
 @dataclass(slots=True)
@@ -87,11 +93,14 @@ class Learning:
     ) -> list[Pair]:
         """Take an answer; gives the pairs that may now do other than before. ``everywhere``: the pairs of the same key."""
         before = pair.pause, pair.backoff
+        others: list[Pair] = []
         self._reflect(pair, answer.outcome, now_ns)
         match reactions.of(answer.provider, answer.outcome):
             case reactions.Good():
                 pair.troubles = 0
                 self._good(pair, answer, now_ns)
+                if hearsay.disproved(pair, now_ns):
+                    others = self._disprove(pair, answer)
             case reactions.Trouble():
                 pair.troubles += 1
                 if pair.troubles >= _TROUBLES:
@@ -102,10 +111,10 @@ class Learning:
             case reactions.Fail():
                 return [each for each in everywhere() if self._fail(each, now_ns)]
             case (reactions.Slow() | reactions.Fewer() | reactions.Suspend()) as caution:
-                self._warned(pair, answer, caution, now_ns)
+                others = self._warned(pair, answer, caution, now_ns)
             case reactions.SuspendDomain() | reactions.Nothing():
                 pass
-        return [pair] if (pair.pause, pair.backoff) != before else []
+        return others if (pair.pause, pair.backoff) == before else [pair, *others]
 
     def fine(self, pair: Pair, now_ns: int) -> None:
         """Take the answer that most are: delivered, by a pair that nothing is held against."""
@@ -160,14 +169,23 @@ class Learning:
         if resumed:
             self._tell("resumed", pair, answer)
 
-    def _warned(self, pair: Pair, answer: Answer, caution: reactions.Caution, now_ns: int) -> None:
+    def _disprove(self, scout: Pair, answer: Answer) -> list[Pair]:
+        """Let a source that bears more than another was warned at free those that took it for a rule."""
+        freed = hearsay.free([scout, *answer.siblings()])
+        for each in freed:
+            self._tell("resumed", each, answer, because=_MORE)
+        return freed
+
+    def _warned(
+        self, pair: Pair, answer: Answer, caution: reactions.Caution, now_ns: int
+    ) -> list[Pair]:
+        """Slow, or suspend, the pair; gives others that it is a warning to as well."""
         heard = self._heard(pair, answer, caution, now_ns)
-        after, news = backoff.on_warning(
-            pair.backoff or backoff.NONE, caution, heard, self.rules, self.rng
-        )
+        before = pair.backoff or backoff.NONE
+        after, news = backoff.on_warning(before, caution, heard, self.rules, self.rng)
         pair.backoff = after
         if not news:
-            return
+            return []
         if isinstance(caution, reactions.Fewer) and heard.connections == 1:
             # It cannot be fewer: then it is the pair that does not work.
             self._fail(pair, now_ns)
@@ -176,6 +194,17 @@ class Learning:
         pair.meter.reset(now_ns)
         fix = caution.fix if isinstance(caution, reactions.Suspend) else ""
         self._tell(news, pair, answer, backoff.until_ns(after, now_ns), fix)
+        window = _counts_over(caution, self.rules)
+        if not isinstance(caution, reactions.Slow) or window is None or heard.counted is None:
+            return []
+        if before.pace is not None or after.pace is None:
+            # It is told to it again, so it is its own trouble.
+            return []
+        slowed = hearsay.tell(after.pace.hurt, window, answer.siblings(), now_ns, self.rules)
+        for each in slowed:
+            until = each.backoff and backoff.until_ns(each.backoff, now_ns)
+            self._tell("slowed", each, answer, until, because=_HEARD)
+        return slowed
 
     def _heard(
         self, pair: Pair, answer: Answer, caution: reactions.Caution, now_ns: int
@@ -199,14 +228,9 @@ class Learning:
         self, pair: Pair, answer: Answer, caution: reactions.Caution, now_ns: int
     ) -> int | None:
         """Give what the pair did in as long as it is to wait; None: too few answers, or the wait has nothing to do with how many."""
-        match caution:
-            case reactions.Slow(hold_ns=hold):
-                window = self.rules.hold_ns if hold is None else hold
-            case reactions.Suspend(first_ns=int(first), slower=True):
-                window = first
-            case _:
-                return None
-        window = min(max(window, _LEAST_WINDOW_NS), LONGEST_NS)
+        window = _counts_over(caution, self.rules)
+        if window is None:
+            return None
         counted = pair.meter.counted(now_ns, window)
         if counted is None or answer.outcome.result == "pair_failed":
             return counted
@@ -220,7 +244,29 @@ class Learning:
         answer: Answer,
         until_ns: int | None = None,
         fix: str = "",
+        because: str = "",
     ) -> None:
         self._news.append(
-            PairNews(kind, pair.key, pair.slot, answer.provider, answer.outcome, until_ns, fix)
+            PairNews(
+                kind,
+                pair.key,
+                pair.slot,
+                answer.provider,
+                answer.outcome,
+                until_ns,
+                fix,
+                because=because,
+            )
         )
+
+
+def _counts_over(caution: reactions.Caution, rules: Rules) -> int | None:
+    """Say over how long a destination counts: as long as it is to wait, within bounds; None: the wait says nothing of it."""
+    match caution:
+        case reactions.Slow(hold_ns=hold):
+            window = rules.hold_ns if hold is None else hold
+        case reactions.Suspend(first_ns=int(first), slower=True):
+            window = first
+        case _:
+            return None
+    return min(max(window, _LEAST_WINDOW_NS), LONGEST_NS)

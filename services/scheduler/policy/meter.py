@@ -66,6 +66,25 @@ class Meter:
             count += first * (_MINUTE_NS - begun) // _MINUTE_NS
         return count * _DAY_NS // window_ns if count >= _ENOUGH else None
 
+    def room_ns(self, now_ns: int, window_ns: int, most: int, open_: int) -> int:
+        """Say from when on, ``most`` in each window and one after the other, no window has more with what was done lately in it.
+
+        ``open_`` more are under way. Of a minute all counts as if it had come at its end.
+        """
+        # What was done since a time, at that pace from there on, would be done so much later.
+        done = self.count + open_
+        free = now_ns + window_ns * done // most
+        if self.minutes is not None:
+            self._turn(now_ns // _MINUTE_NS)
+            for each in range(min(window_ns // _MINUTE_NS + 1, _MINUTES)):
+                minute = self.minute - each
+                found = self.minutes[minute % _MINUTES]
+                done += found
+                if found:
+                    ended = min(now_ns, (minute + 1) * _MINUTE_NS)
+                    free = max(free, ended + window_ns * done // most)
+        return free if done else now_ns
+
     def per_day(self, now_ns: int) -> int:
         """Give the rate of the present spans in messages a day; a few answers are spread over a whole span."""
         self._pass_to(now_ns)

@@ -103,8 +103,8 @@ def _of_source(
         state, plan = warming
         interval = max(limit.spacing_ns, fastest)
         yield from budgeted(state, plan, interval, first, settings.timing.skew_ns)
-    elif pair is not None and pair.backoff is not None and pair.backoff.pace is not None:
-        yield from rising(pair.backoff.pace, fastest, first, settings.backoff.step_ns)
+    elif pair is not None and pair.backoff is not None and (pace := backoff.pace(pair.backoff)):
+        yield from rising(pace, fastest, first, settings.backoff.step_ns)
     elif limit.growing is not None:
         yield from growing(limit.growing, 0 if pair is None else pair.good, fastest, first)
     else:

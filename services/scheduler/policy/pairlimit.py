@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from services.scheduler.policy import growth, limits
+from services.scheduler.policy import backoff, growth, limits
 from shared.records.backoff import Backoff
 from shared.records.control import Directive
 from shared.runtime.layers import resolve
@@ -136,8 +136,9 @@ def _pair_limit(limit: Limit, addresses: int, deciders: int, timing: Timing) -> 
 def slowed(limit: PairLimit, back: Backoff) -> PairLimit:
     """Give what is left of a limit after warnings."""
     rate, connections = limit.rate, limit.connections
-    if back.pace is not None:
-        learnt = limits.of_daily(back.pace.level)
+    pace = backoff.pace(back)
+    if pace is not None:
+        learnt = limits.of_daily(pace.level)
         if rate is None or limits.interval_ns(learnt) > limits.interval_ns(rate):
             rate = learnt
     if back.connections is not None:

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from services.scheduler.policy import backoff, growth, health, limits, pauses
+from services.scheduler.policy import backoff, growth, health, hearsay, limits, pauses
 from services.scheduler.policy.budgets import Budgets
 from services.scheduler.policy.learning import Answer, Learning, PairNews
 from services.scheduler.policy.pair import Pair, pair_of, pause_of, record_of
@@ -347,6 +347,7 @@ class Pairs:
             outcome,
             lambda: (self.limit(*which), self._configured.of(key, grant.slot, pair.good)),
             HORIZON_NS,
+            lambda: self._siblings(key, grant.slot, now_ns),
         )
         if pair.backoff is None or grant.t0_ns > pair.backoff.mark_ns:
             # Of one burst of refusals only the first counts.
@@ -412,6 +413,16 @@ class Pairs:
     def _of_key(self, key: str) -> list[Pair]:
         slots = (source.slot for source in self.settings.sources.values())
         return [pair for slot in slots if (pair := self._pairs.get((key, slot))) is not None]
+
+    def _siblings(self, key: str, slot: int, now_ns: int) -> list[Pair]:
+        """Give the pairs of a key whose sources share a pool with the one of ``slot``, none of them being warmed up."""
+        if self.budgets.standing(key, slot, now_ns) is not None:
+            return []
+        return [
+            self._pair(key, each, NO_EPOCH)
+            for each in hearsay.mates(self.settings, slot)
+            if self.budgets.standing(key, each, now_ns) is None
+        ]
 
     def _changed(self, pair: Pair) -> None:
         """Keep what a pair has learnt; its limit may be another now."""
