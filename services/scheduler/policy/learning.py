@@ -210,6 +210,10 @@ class Learning:
         self, pair: Pair, answer: Answer, caution: reactions.Caution, now_ns: int
     ) -> backoff.Heard:
         limit, allowed = answer.limits()
+        rate, said = limit.rate, pair.backoff and pair.backoff.hearsay
+        if said is not None and answer.t0_ns <= said.heard_ns:
+            # It was granted before what others were told held for it.
+            rate = allowed.rate
         measured = pair.meter.measured(now_ns)
         return backoff.Heard(
             now_ns=now_ns,
@@ -217,7 +221,7 @@ class Learning:
             did=pair.meter.per_day(now_ns) if measured is None else measured,
             measured=measured is not None,
             counted=self._counted(pair, answer, caution, now_ns),
-            rate=None if limit.rate is None else limits.daily(limit.rate),
+            rate=None if rate is None else limits.daily(rate),
             limit=None if allowed.rate is None else limits.daily(allowed.rate),
             connections=limit.connections,
             open=pair.open + 1,
