@@ -172,9 +172,9 @@ class Learning:
     def _disprove(self, scout: Pair, answer: Answer) -> list[Pair]:
         """Let a source that bears more than another was warned at free those that took it for a rule."""
         freed = hearsay.free([scout, *answer.siblings()])
-        for each in freed:
+        for each in freed.concerned:
             self._tell("resumed", each, answer, because=_MORE)
-        return freed
+        return freed.pairs
 
     def _warned(
         self, pair: Pair, answer: Answer, caution: reactions.Caution, now_ns: int
@@ -197,20 +197,20 @@ class Learning:
         window = _counts_over(caution, self.rules)
         if not isinstance(caution, reactions.Slow) or window is None or heard.counted is None:
             return []
-        if before.pace is not None or after.pace is None:
-            # It is told to it again, so it is its own trouble.
+        if after.pace is None or (before.pace is not None and now_ns < before.pace.careful_ns):
+            # It is told to it again, below what hurt before: that is its own trouble.
             return []
-        slowed = hearsay.tell(after.pace.hurt, window, answer.siblings(), now_ns, self.rules)
-        for each in slowed:
-            until = each.backoff and backoff.until_ns(each.backoff, now_ns)
+        told = hearsay.tell(after.pace.hurt, window, answer.siblings(), now_ns, self.rules)
+        for each in told.concerned:
+            until = backoff.until_ns(each.backoff or backoff.NONE, now_ns)
             self._tell("slowed", each, answer, until, because=_HEARD)
-        return slowed
+        return told.pairs
 
     def _heard(
         self, pair: Pair, answer: Answer, caution: reactions.Caution, now_ns: int
     ) -> backoff.Heard:
         limit, allowed = answer.limits()
-        rate, said = limit.rate, pair.backoff and pair.backoff.hearsay
+        rate, said = limit.rate, None if pair.backoff is None else pair.backoff.hearsay
         if said is not None and answer.t0_ns <= said.heard_ns:
             # It was granted before what others were told held for it.
             rate = allowed.rate

@@ -72,6 +72,7 @@ class Meter:
 
         ``open_`` more are under way. All of a span counts as if it had come at its end.
         """
+        self._pass_to(now_ns)
         # What was done since a time, at that pace from there on, would be done so much later.
         done = self.count + open_
         free = now_ns + window_ns * done // most
