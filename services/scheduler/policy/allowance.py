@@ -6,9 +6,9 @@
              then + 1/100 of it up to half as much again: if it hurts at the same place once more, it does so slowly
              then + 1/20 of itself, for the memory was wrong
 
-A step follows a good answer, at most one in ``step_ns``: without answers nothing is known and nothing rises. The memory doubles with each
-cut, so that a destination with a fixed limit is tried at it ever more seldom. The same arithmetic serves rates and connections: whole
-numbers, where the least step is 1.
+A step follows a good answer, at most one in ``step_ns``: without answers nothing is known and nothing rises, and a rate of which little is
+used proves nothing (``backoff.on_good``). The memory doubles with each cut, so that a destination with a fixed limit is tried at it ever
+more seldom. The same arithmetic serves rates and connections: whole numbers, where the least step is 1.
 """
 
 from typing import Final

@@ -104,8 +104,11 @@ def on_warning(
             return _suspended(after, warning, heard, rules, rng), "suspended"
 
 
-def on_good(back: Backoff, t0_ns: int, now_ns: int, step_ns: int) -> tuple[Backoff, bool]:
-    """Take an answer that says that all is well; True: with it a suspension is over."""
+def on_good(back: Backoff, t0_ns: int, now_ns: int, step_ns: int, did: int) -> tuple[Backoff, bool]:
+    """Take an answer that says that all is well, of a pair that does ``did`` messages a day; True: with it a suspension is over.
+
+    A rate that is not used proves nothing: it rises while half of it is (RFC 7661 has the same of a TCP sender).
+    """
     if t0_ns <= back.mark_ns:
         return back, False
     if back.suspension is not None and back.suspension.left:
@@ -116,11 +119,16 @@ def on_good(back: Backoff, t0_ns: int, now_ns: int, step_ns: int) -> tuple[Backo
     after = replace(
         back,
         taken=True,
-        pace=back.pace and allowance.raised(back.pace, now_ns, step_ns),
+        pace=_risen(back.pace, now_ns, step_ns, did),
         connections=back.connections and allowance.raised(back.connections, now_ns, step_ns),
-        hearsay=back.hearsay and hearsay.raised(back.hearsay, now_ns, step_ns),
+        hearsay=back.hearsay
+        and replace(back.hearsay, pace=_risen(back.hearsay.pace, now_ns, step_ns, did)),
     )
     return (after if after != back else back), False
+
+
+def _risen(rate: Allowance | None, now_ns: int, step_ns: int, did: int) -> Allowance | None:
+    return rate if rate is None or 2 * did < rate.level else allowance.raised(rate, now_ns, step_ns)
 
 
 def _from(back: Backoff, at_ns: int) -> Backoff:

@@ -107,14 +107,6 @@ def free(pairs: Iterable[Pair]) -> Change:
     return change
 
 
-def raised(said: Hearsay, now_ns: int, step_ns: int) -> Hearsay:
-    """Take a good answer."""
-    if said.pace is None:
-        return said
-    pace = allowance.raised(said.pace, now_ns, step_ns)
-    return said if pace is said.pace else replace(said, pace=pace)
-
-
 def stricter(one: Backoff, other: Backoff) -> Hearsay | None:
     """Join what two deciders know of a pair: what it was told itself counts more, else the more careful."""
     if one.pace is not None or other.pace is not None:

@@ -164,7 +164,7 @@ class Learning:
         if pair.backoff is None:
             return
         pair.backoff, resumed = backoff.on_good(
-            pair.backoff, answer.t0_ns, now_ns, self.rules.step_ns
+            pair.backoff, answer.t0_ns, now_ns, self.rules.step_ns, pair.meter.per_day(now_ns)
         )
         if resumed:
             self._tell("resumed", pair, answer)

@@ -11,7 +11,7 @@ from services.scheduler.policy import backoff
 from services.scheduler.policy.backoff import NONE, Heard
 from services.scheduler.policy.pauses import Allowed, Deferred
 from services.scheduler.policy.reactions import Caution, Fewer, Slow, Suspend
-from shared.records.backoff import Backoff
+from shared.records.backoff import Backoff, Hearsay
 from shared.runtime.settings import Backoff as Rules
 
 S = 1_000_000_000
@@ -92,9 +92,11 @@ class World:
         self.back, news = backoff.on_warning(self.back, caution, heard, RULES, self.rng)
         return news
 
-    def good(self, t0: int | None = None) -> bool:
+    def good(self, t0: int | None = None, did: int | None = None) -> bool:
+        """Take a good answer of a pair that does ``did`` messages a day; None: all that it may."""
+        did = (self.rate or 1) if did is None else did
         self.back, resumed = backoff.on_good(
-            self.back, self.now if t0 is None else t0, self.now, RULES.step_ns
+            self.back, self.now if t0 is None else t0, self.now, RULES.step_ns, did
         )
         return resumed
 
@@ -223,6 +225,29 @@ def test_good_answers_bring_everything_back_within_two_days(
         world.good()
         world.now += 10 * MINUTE
     assert backoff.forgotten(world.back, world.now + DAY, RULES)
+
+
+@given(st.integers(0, 3), st.booleans())
+def test_a_rate_of_which_little_is_used_does_not_rise(shrunk: int, heard: bool) -> None:
+    """A trickle between two campaigns says nothing of what the destination takes in one: the level that hurt is as well known after it."""
+    world = World()
+    world.warn(Slow(), did=8_640_000, measured=True)
+    assert world.back.pace is not None
+    level = world.back.pace.level
+    if heard:
+        said = Hearsay(hurt=level, window_ns=MINUTE, heard_ns=START, pace=world.back.pace)
+        world.back = Backoff(hearsay=said)
+    world.now += 10 * MINUTE
+    for _ in range(12 * 60):
+        world.good(did=level // 2 - 1 - shrunk * level // 10)
+        world.now += MINUTE
+    pace = backoff.pace(world.back)
+    assert pace is not None
+    assert pace.level == level
+    world.good(did=level // 2 + 1)
+    pace = backoff.pace(world.back)
+    assert pace is not None
+    assert pace.level > level
 
 
 def test_suspensions_double_and_are_probed_one_at_a_time() -> None:
