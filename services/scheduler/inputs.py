@@ -5,19 +5,21 @@ fills its share of the memory; Kafka keeps the backlog. Before that, what would 
 input when it has room (``policy.parking``): a portion a round, never past the position of the input.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
 from services.scheduler.policy.ledger import Ledger
-from shared.kafka.cluster import Cluster
+from shared.kafka.cluster import SEEK_FETCH_WAIT_MS, Cluster
 from shared.kafka.reader import Reader, Received
 from shared.records.topics import CLASSES, Topics
 from shared.runtime.clock import Clock
 
-_IDLE_MS: Final = 100
+#: Directives, settings and slots are looked at so often although nothing comes; and answers that were asked for, more often.
+_IDLE_MS: Final = 250
+_ASKED_MS: Final = 50
 _MS: Final = 1_000_000
 _GATHER_NS: Final = 100 * _MS
 #: Records of one portion of a scan, and how long it is waited for beside the input.
@@ -88,32 +90,35 @@ class Inputs:
 
     # -- the input
 
-    async def gather(self, most: int) -> list[Received]:
+    async def gather(self, most: int, *, asked: bool = False) -> list[Received]:
         """Wait for something to decide about; where it is only outcomes, a little longer for more of them.
+
+        ``asked``: domains are being resolved, and their answers should not wait long.
 
         A transaction costs the same whatever is in it, and outcomes trickle in as the senders finish. Nobody waits for them: the senders
         have seconds of grants in hand. New mail, or a delivery that falls due, ends the waiting at once.
         """
-        reader = self._running()
-        batch = await reader.poll(max_records=most, wait_ms=self._patience())
+        reader, idle_ms = self._running(), _ASKED_MS if asked else _IDLE_MS
+        batch = await reader.poll(max_records=most, wait_ms=self._patience(idle_ms))
         until = self.clock.mono_ns() + _GATHER_NS
         came = batch
-        while batch and len(batch) < most and all(map(self._is_outcome, came)):
-            left_ms = min((until - self.clock.mono_ns()) // _MS, self._patience())
+        while batch and len(batch) < most and self.only_outcomes(came):
+            left_ms = min((until - self.clock.mono_ns()) // _MS, self._patience(idle_ms))
             if left_ms <= 1:
                 break
             came = await reader.poll(max_records=most - len(batch), wait_ms=left_ms)
             batch += came
         return batch
 
-    def _is_outcome(self, record: Received) -> bool:
-        return record.topic == self.topics.outcomes
+    def only_outcomes(self, records: Iterable[Received]) -> bool:
+        """Say whether nothing but mail.outcomes was read."""
+        return all(record.topic == self.topics.outcomes for record in records)
 
-    def _patience(self) -> int:
+    def _patience(self, idle_ms: int) -> int:
         if any(self.ledger.intake.parking.scanning(class_) for class_ in CLASSES):
             return 1
-        idle = (self.ledger.next_ns() - self.clock.now_ns()) // _MS
-        return int(max(1, min(_IDLE_MS, idle)))
+        due_ms = (self.ledger.next_ns() - self.clock.now_ns()) // _MS
+        return int(max(1, min(idle_ms, due_ms)))
 
     def throttle(self) -> None:
         """Pause the intake of a class that fills its share of the memory.
@@ -191,7 +196,9 @@ class Inputs:
         here = self.topics.deliveries(class_), self.partition
         if self._scanner is None:
             places = [(self.topics.deliveries(each), self.partition) for each in CLASSES]
-            self._scanner = await self.cluster.reader(dict.fromkeys(places, offset))
+            self._scanner = await self.cluster.reader(
+                dict.fromkeys(places, offset), fetch_wait_ms=SEEK_FETCH_WAIT_MS
+            )
             for place in places:
                 self._scanner.pause(place)
         self._scanner.seek(here, offset)

@@ -62,6 +62,8 @@ _MS: Final = 1_000_000
 _S: Final = 1_000_000_000
 #: How often the group is told how far the partition is: for tools alone, since mail.state holds what counts.
 _TELL_GROUP_NS: Final = 1 * _S
+#: How long a partition may read what changes nothing, its own marks above all, before it commits how far it is.
+_UNCOMMITTED_NS: Final = 10 * _S
 _BUG: Final = "a bug: this record could not be digested"
 
 
@@ -108,7 +110,8 @@ class Worker:
             partition, self.ledger, shell.topics, shell.cluster, shell.clock, shell.log
         )
         self._told_group_ns = -_TELL_GROUP_NS
-        self._answers = shell.resolving.subscribe()
+        self._committed_mono_ns = -_UNCOMMITTED_NS
+        self._answers, self._asked = shell.resolving.subscribe(), 0
         self._leaving, self._left = False, asyncio.Event()
 
     def __repr__(self) -> str:
@@ -197,7 +200,7 @@ class Worker:
             self._inputs.scanned()
             self._inputs.throttle()
             await self._trimming.trim(self._inputs.read())
-            batch = await self._inputs.gather(self._most())
+            batch = await self._inputs.gather(self._most(), asked=self._asked > 0)
             again = await self._inputs.scan(self._most())
 
     def _learn(self, marks: list[Mark], error: BaseException) -> None:
@@ -223,15 +226,17 @@ class Worker:
         rejected += [self._digest(record, self._feed_again) for record in again]
         for domain, resolution in shell.resolving.answers(self._answers):
             ledger.on_resolved(domain, resolution)
+            self._asked -= 1
         for domain in ledger.asking():
             shell.resolving.ask(self._answers, domain)
+            self._asked += 1
         ledger.judge()
         ledger.plan(_MAX_GRANTS, _ROUND_BYTES)
         decided = ledger.take()
         if (want := ledger.want()) is not None:
             shell.saying.say(want)
         refused = [record for record in rejected if record is not None]
-        if not (batch or decided or refused):
+        if not (decided or refused or self._to_commit(batch)):
             return
         stragglers = self._trimming.stragglers(self._inputs.read())
         values = await self._values(decided, stragglers)
@@ -248,7 +253,7 @@ class Worker:
             for value in refused:
                 await round_.send(shell.topics.rejected, self.partition, value)
             self._tell_group(round_)
-        self.committed_ns = shell.clock.now_ns()
+        self.committed_ns, self._committed_mono_ns = shell.clock.now_ns(), shell.clock.mono_ns()
         if decided.shares is not None:
             # Only what is committed: the next owner must know that it was given.
             shell.saying.say(decided.shares)
@@ -256,6 +261,14 @@ class Worker:
             shell.count(event)
         self._tell(decided)
         self._forget(decided)
+
+    def _to_commit(self, batch: list[Received]) -> bool:
+        """Say whether a round that decided nothing is worth a transaction, for the place in the input alone.
+
+        Outcomes that changed nothing, the partition's own marks above all, wait: whoever read them again would find the same.
+        """
+        long_ago = self._shell.clock.mono_ns() >= self._committed_mono_ns + _UNCOMMITTED_NS
+        return bool(batch) and (long_ago or not self._inputs.only_outcomes(batch))
 
     def _tell_group(self, round_: Round) -> None:
         """Commit the group's offsets now and then: they cost a round two requests and a marker more."""

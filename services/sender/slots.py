@@ -30,7 +30,7 @@ from services.sender.presence import Presence
 from services.sender.reach import Common, Reach
 from services.sender.sharing import Sharing
 from services.sender.sources.outlet import Outlet, is_given
-from shared.kafka.cluster import Cluster
+from shared.kafka.cluster import PATIENT_FETCH_WAIT_MS, Cluster
 from shared.kafka.controlfeed import ControlFeed
 from shared.kafka.errors import KafkaTrouble
 from shared.kafka.producer import Producer, Stamped
@@ -340,7 +340,9 @@ class Slots:
         while True:
             reader: Reader | None = None
             try:
-                reader = await self.cluster.reader({here: position})
+                reader = await self.cluster.reader(
+                    {here: position}, fetch_wait_ms=PATIENT_FETCH_WAIT_MS
+                )
                 while True:
                     if slot.line.waiting() > _WAITING:
                         await self.clock.sleep(_TURN_S)

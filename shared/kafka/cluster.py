@@ -37,6 +37,8 @@ FETCH_BYTES: Final = 16 << 20
 FETCH_WAIT_MS: Final = 500
 #: For a reader that is sent back and forth: a fetch that still waits at the end of the log holds up the next seek.
 SEEK_FETCH_WAIT_MS: Final = 50
+#: For a reader that only goes on: an idle fetch costs the broker two milliseconds of CPU, and there is one for each partition and slot.
+PATIENT_FETCH_WAIT_MS: Final = 5_000
 _BATCH_BYTES: Final = 512 << 10
 # Between two tries while something is wrong. Shorter would be a storm of tries and of log lines while Kafka is away; where a round waits
 # for it in good times, the transactor has its own.

@@ -18,7 +18,7 @@ from shared.records.codec import Unreadable
 from shared.records.control import CONTROL, Control
 
 _MS: Final = 1_000_000
-_WAIT_MS: Final = 100
+_WAIT_MS: Final = 250
 _PAUSE_S: Final = 0.5
 
 Listener = Callable[[int, Control], None]

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from shared.kafka.cluster import Cluster, Position
+from shared.kafka.cluster import PATIENT_FETCH_WAIT_MS, Cluster, Position
 from shared.kafka.reader import Place, Reader, Received
 from shared.records.topics import CLASSES, Topics
 
 ROUND_RECORDS: Final = 1000
 ROUND_BYTES: Final = 16 << 20
-_POLL_MS: Final = 100
+_POLL_MS: Final = 1_000
 _BULK_SHARE: Final = 10
 
 
@@ -122,7 +122,10 @@ async def open_door(
     try:
         for class_ in CLASSES:
             place = topics.submissions(class_), partition
-            lanes.append(_Lane(await cluster.reader({place: positions[place]}), place))
+            reader = await cluster.reader(
+                {place: positions[place]}, fetch_wait_ms=PATIENT_FETCH_WAIT_MS
+            )
+            lanes.append(_Lane(reader, place))
     except BaseException:
         for lane in lanes:
             await lane.reader.stop()
