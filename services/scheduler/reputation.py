@@ -71,12 +71,19 @@ def _back_off(
     )
     domains = family(
         "domain_suspended_until_seconds",
-        "When a suspended sending domain is probed, epoch seconds",
+        "When a stopped sending domain goes on, or a suspended one is probed, epoch seconds",
+        ("limit_key", "domain"),
+    )
+    domain_rate = family(
+        "domain_slowed_rate_per_minute",
+        "What a sending domain may do that was warned",
         ("limit_key", "domain"),
     )
     for pairs in several:
         for key, domain, until_ns in pairs.domains.suspended(now_ns):
             domains.add_metric((key, domain), until_ns / _S)
+        for key, domain, per_day in pairs.domains.slowed():
+            domain_rate.add_metric((key, domain), per_day / _MINUTES_A_DAY)
         for key, slot, until_ns in pairs.suspended(now_ns):
             until.add_metric((key, _source(settings, slot)), until_ns / _S)
         for key, slot, per_day, most in pairs.slowed():
@@ -84,7 +91,7 @@ def _back_off(
             if per_day is not None:
                 rate.add_metric(which, per_day / _MINUTES_A_DAY)
             connections.add_metric(which, most)
-    return until, domains, rate, connections
+    return until, domains, domain_rate, rate, connections
 
 
 def _health(

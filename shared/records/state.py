@@ -177,6 +177,10 @@ class DomainState(
     #: Answers to attempts with a t0 up to here say nothing new.
     mark_ns: int = 0
     suspension: Suspension | None = None
+    #: Of a domain that sent too much: what it may do since, of how many deciders each has its part of that, and its last token.
+    backoff: Backoff | None = None
+    parts: int = 1
+    limiter: int = 0
 
 
 class LaneState(

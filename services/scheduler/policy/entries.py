@@ -52,8 +52,12 @@ def granted(
 
 def line_of(entry: DeliveryState) -> Line:
     """Name the line that a delivery waits in."""
-    domain = entry.header_domain or domain_of(entry.from_)
-    return Line(entry.class_, entry.tenant, entry.stream, intern(domain))
+    return Line(entry.class_, entry.tenant, entry.stream, sending_domain(entry))
+
+
+def sending_domain(entry: DeliveryState) -> str:
+    """Name the domain that a delivery is signed and judged by."""
+    return intern(entry.header_domain or domain_of(entry.from_))
 
 
 def domain_of(address: str) -> str:

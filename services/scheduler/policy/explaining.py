@@ -10,10 +10,11 @@ from services.scheduler.policy import outlook
 from services.scheduler.policy.entries import line_of
 from services.scheduler.policy.explain import Constraint, Standing, ahead, ahead_of_tenant, binding
 from services.scheduler.policy.group import Group
-from services.scheduler.policy.lines import FOREVER
+from services.scheduler.policy.lines import FOREVER, Line
 from services.scheduler.policy.orders import Order, Orders
 from services.scheduler.policy.pairlimit import HORIZON_NS
 from services.scheduler.policy.queues import Queues
+from services.scheduler.policy.supply import drained_ns
 from shared.records.state import DeliveryState
 from shared.runtime.settings import Settings
 
@@ -72,7 +73,11 @@ class Explaining:
         seen = outlook.of(self.queues, group, before, now_ns, opens)
         if seen.goes_ns is None:
             return Explained(bound, None, before)
-        probed = seen.probed or (bound.reason == "suspended" and not bound.by_sources)
+        probed = seen.probed or (
+            bound.reason == "suspended"
+            and not bound.by_sources
+            and self.queues.pairs.domains.probes(group.limit_key, line_of(entry).domain)
+        )
         if probed:
             bound = replace(bound, detail=_PROBED)
         eta = max(seen.goes_ns, opens, self._by_parts(group, entry, standing, now_ns))
@@ -85,9 +90,10 @@ class Explaining:
         eta = max(now_ns, bound.until_ns)
         group = self.queues.group_of(entry)
         if group is not None and not bound.shared:
-            before = ahead(group.queue.joining(line_of(entry), now_ns))
-            seen = outlook.of(self.queues, group, before, now_ns, now_ns)
-            return Explained(bound, max(eta, seen.goes_ns or 0), None, seen.probed)
+            standing = group.queue.joining(line_of(entry), now_ns)
+            seen = outlook.of(self.queues, group, ahead(standing), now_ns, now_ns)
+            by_parts = self._by_parts(group, entry, standing, now_ns)
+            return Explained(bound, max(eta, seen.goes_ns or 0, by_parts), None, seen.probed)
         return Explained(bound, eta)
 
     def _by_parts(self, group: Group, entry: DeliveryState, standing: Standing, now_ns: int) -> int:
@@ -104,7 +110,19 @@ class Explaining:
                 if other is not group
             )
             goes = max(goes, each.first_ns + (before + beside) * each.interval_ns)
-        return goes
+        return max(goes, self._by_domain(group, line, before, now_ns))
+
+    def _by_domain(self, group: Group, line: Line, before: int, now_ns: int) -> int:
+        """Say when the pace of its sending domain lets a delivery go, before which ``before`` of its tenant go from its group."""
+        key = group.limit_key
+        supply = self.queues.pairs.domains.supply(key, line.domain, now_ns)
+        if not supply:
+            return now_ns
+        others = (other for other in self.queues.of_key(key) if other is not group)
+        beside = sum(
+            min(other.queue.waiting(line.class_, line.tenant), before + 1) for other in others
+        )
+        return drained_ns(supply, before + beside) or now_ns
 
     def _out(self, entry: DeliveryState, reason: str) -> Constraint:
         if entry.open is None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from services.scheduler.policy import backoff, health, hearsay, limits, pauses, reactions
-from services.scheduler.policy.meter import LONGEST_NS
+from services.scheduler.policy.meter import LONGEST_NS, Meter
 from services.scheduler.policy.pair import Pair
 from services.scheduler.policy.pairlimit import PairLimit
 from shared.records.outcome import Outcome
@@ -70,6 +70,15 @@ class PairNews:
     because: str = ""
 
 
+def counted(meter: Meter, window_ns: int, now_ns: int, *, refused: bool) -> int | None:
+    """Give what was done in ``window_ns``, messages a day; ``refused``: the one that was too much is among the answers."""
+    found = meter.counted(now_ns, window_ns)
+    if found is None or not refused:
+        return found
+    # The one that was too much is no part of what it took.
+    return found - limits.DAY_NS // window_ns
+
+
 @dataclass(slots=True)
 class Learning:
     """Let pairs learn."""
@@ -112,7 +121,7 @@ class Learning:
                 return [each for each in everywhere() if self._fail(each, now_ns)]
             case (reactions.Slow() | reactions.Fewer() | reactions.Suspend()) as caution:
                 others = self._warned(pair, answer, caution, now_ns)
-            case reactions.SuspendDomain() | reactions.Nothing():
+            case reactions.SuspendDomain() | reactions.SlowDomain() | reactions.Nothing():
                 pass
         return others if (pair.pause, pair.backoff) == before else [pair, *others]
 
@@ -235,11 +244,8 @@ class Learning:
         window = _counts_over(caution, self.rules)
         if window is None:
             return None
-        counted = pair.meter.counted(now_ns, window)
-        if counted is None or answer.outcome.result == "pair_failed":
-            return counted
-        # The one that was too much is no part of what it took.
-        return counted - limits.DAY_NS // window
+        refused = answer.outcome.result != "pair_failed"
+        return counted(pair.meter, window, now_ns, refused=refused)
 
     def _tell(
         self,

@@ -183,6 +183,7 @@ class Pairs:
         if not self._configured.divide(deciders):
             return False
         self.spilling.deciders = deciders
+        self.domains.divide(deciders)
         self._slowed.clear()
         return True
 

@@ -422,6 +422,7 @@ class Queues:
         if group.site:
             here = self.parts.sites.spend(group.limit_key, group.site, slot, now_ns)
             t0, t1 = max(t0, here.first_ns), min(t1, here.last_ns)
+        t0 = max(t0, self.pairs.domains.spend(group.limit_key, entry, now_ns))
         if not self.parts.concern(group.limit_key):
             return t0, t1, limit
         start = self.parts.spend(group.limit_key, line_of(entry), now_ns)

@@ -1,8 +1,8 @@
 """What an outcome asks of us, by its category and scope. Pure; the rows are data.
 
 The sender has classified the reply. Whose trouble it is decides who waits: the recipient's or the message's is that delivery's alone, the
-sending domain's suspends the domain at the provider, the pair's slows or suspends the pair, the provider's pauses all of its pairs. What a
-provider publishes about a reply (how long to stop, with how many connections to come back) holds before the general row.
+sending domain's suspends or slows the domain at the provider, the pair's slows or suspends the pair, the provider's pauses all of its
+pairs. What a provider publishes about a reply (how long to stop, with how many connections to come back) holds before the general row.
 """
 
 import re
@@ -67,15 +67,22 @@ class Suspend:
 
 @dataclass(frozen=True, slots=True)
 class SuspendDomain:
-    """Suspend the sending domain at the provider after so many such replies, for ``first_ns`` at least (None: as the operator set it)."""
+    """Suspend the sending domain at the provider after so many such replies with nothing taken between."""
 
     fix: str
     hits: int = 3
-    first_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SlowDomain:
+    """The sending domain sends too much: stop it at the provider for ``hold_ns``, then let a part of what it did go (``domainpace``)."""
+
+    fix: str
+    hold_ns: int
 
 
 Caution = Slow | Fewer | Suspend
-Reaction = Nothing | Good | Trouble | Fail | Caution | SuspendDomain
+Reaction = Nothing | Good | Trouble | Fail | Caution | SuspendDomain | SlowDomain
 
 _BLOCKED: Final = (
     "The provider refuses this address. Look it up in the block lists and at the provider's postmaster page, stop what "
@@ -88,8 +95,8 @@ _CREDENTIALS: Final = (
 )
 _AUTH: Final = "Publish SPF, DKIM and DMARC records that cover this source and this domain, and see that From is aligned with one of them."
 _TOO_MUCH: Final = (
-    "The provider takes no more mail of this sending domain for now, from whatever source. Send less of it at once: a rate for the "
-    "domain at this provider keeps it below."
+    "The provider finds that this sending domain sends too much, from whatever source: it stops, and goes on at a lower rate that rises "
+    "again. A rate for the domain at this provider keeps it below from the start."
 )
 _SENDER: Final = "The domain of the return path must exist and take mail: give it MX or A records."
 
@@ -115,7 +122,7 @@ ROWS: Final[tuple[Row, ...]] = (
     Row("auth", "domain", SuspendDomain(_AUTH)),
     Row("sender", "domain", SuspendDomain(_SENDER)),
     # Gmail's word, of a domain as of an address: stop for ten minutes at least (support.google.com/a/answer/3726730).
-    Row("rate", "domain", SuspendDomain(_TOO_MUCH, hits=1, first_ns=10 * _MIN)),
+    Row("rate", "domain", SlowDomain(_TOO_MUCH, 10 * _MIN)),
 )
 
 
@@ -369,6 +376,9 @@ PUBLISHED: Final[tuple[Published, ...]] = (
         sample=(550, "", "csi.mimecast.org: poor reputation of 192.0.2.1"),
     ),
 )
+
+#: Providers that say so of sending domains: there each domain's mail is counted, for a warning to be measured by.
+COUNT_DOMAINS: Final = frozenset({"gmail"})
 
 _TABLE: Final[Mapping[tuple[str, str], Reaction]] = {
     (row.category, row.scope): row.reaction for row in ROWS

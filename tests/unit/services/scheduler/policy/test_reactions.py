@@ -14,6 +14,7 @@ from services.scheduler.policy.reactions import (
     Nothing,
     Published,
     Slow,
+    SlowDomain,
     Suspend,
     SuspendDomain,
 )
@@ -62,7 +63,7 @@ def test_a_row_holds_for_its_category_and_scope(row: reactions.Row, result: Resu
 
 def test_what_an_operator_must_mend_says_what_to_do() -> None:
     for row in ROWS:
-        if isinstance(row.reaction, Suspend | SuspendDomain):
+        if isinstance(row.reaction, Suspend | SuspendDomain | SlowDomain):
             assert len(row.reaction.fix) > 40
     for published in PUBLISHED:
         if isinstance(published.reaction, Suspend):
@@ -101,4 +102,4 @@ def test_gmails_quota_stops_for_ten_minutes_and_comes_back_with_one_connection()
 def test_what_is_published_of_sources_does_not_speak_of_a_sending_domain() -> None:
     text = "Gmail has detected an unusual rate of mail from your DKIM domain"
     said = outcome("deferred", "rate", "domain", code=421, enhanced="4.7.28", text=text)
-    assert isinstance(reactions.of("gmail", said), SuspendDomain)
+    assert isinstance(reactions.of("gmail", said), SlowDomain)
