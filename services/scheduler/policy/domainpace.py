@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from services.scheduler.policy import backoff, limits
 from services.scheduler.policy.learning import counted
-from services.scheduler.policy.meter import Meter
+from services.scheduler.policy.meter import LONGEST_NS, Meter
 from services.scheduler.policy.reactions import Slow
 from services.scheduler.policy.supply import Supply, rising
 from shared.records.backoff import Allowance
@@ -28,6 +28,8 @@ from shared.runtime.settings import Backoff as Rules
 from shared.runtime.settings import Rate
 
 _MIN_NS: Final = 60_000_000_000
+#: A token may be spent so long after its time: rounds come when they come, and what was learnt is counted over a minute at least.
+LATE_NS: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +50,26 @@ def warned(
 ) -> tuple[DomainState, bool]:
     """Take a warning; True: it is a new one, and not of what was under way when the last was read."""
     back, now = state.backoff or backoff.NONE, warning.now_ns
-    window = min(warning.hold_ns, max(now - warning.since_ns, _MIN_NS))
+    windows, again = [warning.hold_ns], back.held_ns > 0 and not back.taken
+    if again:
+        # The stop was not long enough, so mail is counted over longer: over this and the stops before at least, and what was sent
+        # before them; or over so long that the stops are little of it.
+        windows = [max(warning.hold_ns, 2 * back.held_ns), LONGEST_NS]
+    listened = max(now - warning.since_ns, _MIN_NS)
+    counts = [
+        each
+        for window in windows
+        if (each := counted(meter, min(window, listened), now, refused=True)) is not None
+    ]
     measured = meter.measured(now)
     heard = backoff.Heard(
         now_ns=now,
         t0_ns=warning.t0_ns,
         did=meter.per_day(now) if measured is None else measured,
         measured=measured is not None,
-        counted=counted(meter, window, now, refused=True),
-        rate=None if back.pace is None else back.pace.level,
+        counted=max(counts, default=None),
+        # Nothing went at the pace in force since the last warning: where mail was counted, that says what hurt.
+        rate=None if back.pace is None or (again and counts) else back.pace.level,
         limit=None,
         connections=1,
         open=1,
@@ -66,7 +79,7 @@ def warned(
     if not news:
         return replace(state, backoff=after), False
     nothing = measured is None and heard.counted is None and back.pace is None
-    if nothing and window < warning.hold_ns:
+    if nothing and listened < windows[0]:
         after = replace(after, pace=None)
     meter.reset(now)
     return replace(state, backoff=after, limiter=max(state.limiter, after.mark_ns)), True
@@ -89,13 +102,15 @@ def held_ns(state: DomainState, now_ns: int) -> int | None:
 
 
 def earliest(state: DomainState, now_ns: int) -> int:
-    """Give the time, ``now_ns`` or later, when the next token may be spent."""
+    """Give the time of the next token; one of the past may be spent now, one that is long over is lost."""
     pace = _pace(state)
-    return now_ns if pace is None else limits.earliest(state.limiter, _rate(pace), now_ns)
+    if pace is None:
+        return now_ns
+    return limits.earliest(state.limiter, _rate(pace), now_ns - LATE_NS)
 
 
 def spend(state: DomainState, at_ns: int) -> DomainState:
-    """Spend a token at ``at_ns``, which is not before ``earliest``."""
+    """Spend the token of ``at_ns``, which is not before ``earliest``."""
     pace = _pace(state)
     if pace is None:
         return state
@@ -113,29 +128,26 @@ def supply(state: DomainState, from_ns: int, rules: Rules) -> Iterator[Supply]:
     pace = _pace(state)
     if pace is not None:
         first = max(from_ns, held_ns(state, from_ns) or 0)
-        yield from rising(pace, 1, earliest(state, first), rules.step_ns)
+        yield from rising(pace, 1, max(first, earliest(state, first)), rules.step_ns)
 
 
 def among(state: DomainState, parts: int) -> DomainState:
-    """Give each of ``parts`` deciders its part of what fewer of them have learnt; of what more of them have, each had its own."""
+    """Give each of ``parts`` deciders its part of what fewer of them have learnt; what one of more has learnt stays its part."""
     back = state.backoff
-    if back is None or state.parts == parts:
+    if back is None or state.parts >= parts:
         return state
-    pace = back.pace
-    if pace is not None and state.parts < parts:
-        pace = replace(
-            pace,
-            level=max(1, pace.level * state.parts // parts),
-            hurt=max(1, pace.hurt * state.parts // parts),
-        )
+    pace = back.pace and replace(
+        back.pace,
+        level=max(1, back.pace.level * state.parts // parts),
+        hurt=max(1, back.pace.hurt * state.parts // parts),
+    )
     return replace(state, backoff=replace(back, pace=pace), parts=parts)
 
 
 def joined(one: DomainState, other: DomainState) -> DomainState:
     """Give ``one`` with what two deciders know of the pace: field by field the more careful; both are of as many parts."""
-    if one.backoff is None or other.backoff is None:
-        back = one.backoff or other.backoff
-    else:
+    back = one.backoff or other.backoff
+    if one.backoff is not None and other.backoff is not None:
         back = backoff.stricter(one.backoff, other.backoff)
     limiter = max(one.limiter, other.limiter)
     return replace(one, backoff=back, limiter=limiter, parts=max(one.parts, other.parts))

@@ -73,11 +73,7 @@ class Explaining:
         seen = outlook.of(self.queues, group, before, now_ns, opens)
         if seen.goes_ns is None:
             return Explained(bound, None, before)
-        probed = seen.probed or (
-            bound.reason == "suspended"
-            and not bound.by_sources
-            and self.queues.pairs.domains.probes(group.limit_key, line_of(entry).domain)
-        )
+        probed = seen.probed or self._rests_on_domain(group, entry)
         if probed:
             bound = replace(bound, detail=_PROBED)
         eta = max(seen.goes_ns, opens, self._by_parts(group, entry, standing, now_ns))
@@ -93,7 +89,8 @@ class Explaining:
             standing = group.queue.joining(line_of(entry), now_ns)
             seen = outlook.of(self.queues, group, ahead(standing), now_ns, now_ns)
             by_parts = self._by_parts(group, entry, standing, now_ns)
-            return Explained(bound, max(eta, seen.goes_ns or 0, by_parts), None, seen.probed)
+            probed = seen.probed or self._rests_on_domain(group, entry)
+            return Explained(bound, max(eta, seen.goes_ns or 0, by_parts), None, probed)
         return Explained(bound, eta)
 
     def _by_parts(self, group: Group, entry: DeliveryState, standing: Standing, now_ns: int) -> int:
@@ -111,6 +108,10 @@ class Explaining:
             )
             goes = max(goes, each.first_ns + (before + beside) * each.interval_ns)
         return max(goes, self._by_domain(group, line, before, now_ns))
+
+    def _rests_on_domain(self, group: Group, entry: DeliveryState) -> bool:
+        domains = self.queues.pairs.domains
+        return domains.probes(group.limit_key, line_of(entry).domain)
 
     def _by_domain(self, group: Group, line: Line, before: int, now_ns: int) -> int:
         """Say when the pace of its sending domain lets a delivery go, before which ``before`` of its tenant go from its group."""

@@ -176,7 +176,7 @@ class SendingDomains:
             return now_ns
         at = domainpace.earliest(state, now_ns)
         self._keep((state.key, state.domain), domainpace.spend(state, at))
-        return at
+        return max(at, now_ns)
 
     def known(self, limit_key: str, domain: str) -> DomainState | None:
         """Give what is known of a domain; None: nothing."""
@@ -188,9 +188,12 @@ class SendingDomains:
         return [] if state is None else list(domainpace.supply(state, from_ns, self._rules))
 
     def probes(self, limit_key: str, domain: str) -> bool:
-        """Say whether a domain goes on after probes, and not at a time."""
+        """Say whether the destination must take something of a domain before more can be said: it is probed, or was just stopped."""
         state = self.known(limit_key, domain)
-        return state is not None and state.suspension is not None and state.suspension.left > 0
+        if state is None:
+            return False
+        probed = state.suspension is not None and state.suspension.left > 0
+        return probed or (state.backoff is not None and not state.backoff.taken)
 
     def suspended(self, now_ns: int) -> list[tuple[str, str, int]]:
         """List (limit key, domain, until ns) of those that wait."""
@@ -235,7 +238,7 @@ class SendingDomains:
             if state.backoff is None and now_ns >= ended:
                 self._keep(which, None)
             elif state.hits or state is not was:
-                self._keep(which, replace(state, hits=0))
+                self._keep(which, replace(state, hits=0, parts=self._deciders))
             return False
         if grant.t0_ns <= state.mark_ns:
             return False

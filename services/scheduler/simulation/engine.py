@@ -183,7 +183,7 @@ class Engine:
         ledger.begin(now_ns)
         said, self._said = self._said, []
         for stamp_ns, record, window in said:
-            if isinstance(record, Outcome) and (record.warns or record.result == "pair_failed"):
+            if isinstance(record, Outcome) and _refuses(record):
                 entry = ledger.entries.get(record.id)
                 if entry is not None:
                     self.forecasts.refused(ledger.limit_key(entry))
@@ -215,6 +215,11 @@ class Engine:
             self._ledger.on_delivery(delivery.class_, self._offset, delivery)
             self._offset += 1
             self._next = next(self._arrivals, None)
+
+
+def _refuses(outcome: Outcome) -> bool:
+    """Say whether a destination took something else than a delivery badly: what was foretold of a probe is void."""
+    return outcome.warns or outcome.result == "pair_failed" or outcome.scope == "domain"
 
 
 def _alone(settings: Settings, traffic: Traffic) -> Settings:

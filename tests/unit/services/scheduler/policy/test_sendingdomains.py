@@ -10,7 +10,6 @@ from shared.records.grant import Grant
 from shared.records.lanemap import propose
 from shared.records.outcome import Outcome, Reply, Result
 from shared.records.state import DomainState
-from shared.records.times import rfc3339
 from shared.runtime.settings import Backoff
 from tests.unit.services.scheduler.policy.test_ledger import START, S, World, make_settings
 
@@ -81,25 +80,6 @@ def test_two_replies_or_one_after_a_good_one_suspend_nothing() -> None:
     send(world, "next")
     world.turn()
     assert world.only().id == "next"
-
-
-def test_a_domain_that_sent_too_much_waits_from_the_first_reply_on_and_as_long_as_is_published() -> (
-    None
-):
-    world = World()
-    send(world, "first")
-    world.turn(3)
-    answer(world, world.only(), "deferred", "rate")
-    world.turn()
-    send(world, "own")
-    send(world, "other", "other.example")
-    world.turn(30)
-    assert world.only().id == "other"
-    assert reasons(world)["own"] == "suspended"
-    (said,) = [event for event in world.events if event.type == "suspended"]
-    assert (said.domain, said.category) == ("acme.example", "rate")
-    assert said.until is not None
-    assert rfc3339(START + 10 * MINUTE) <= said.until < rfc3339(START + 12 * MINUTE)
 
 
 def test_operators_hear_of_it_with_what_to_do() -> None:
