@@ -82,8 +82,8 @@ def _back_off(
     for pairs in several:
         for key, domain, until_ns in pairs.domains.suspended(now_ns):
             domains.add_metric((key, domain), until_ns / _S)
-        for key, domain, per_day in pairs.domains.slowed():
-            domain_rate.add_metric((key, domain), per_day / _MINUTES_A_DAY)
+        for key, domain, level in pairs.domains.slowed():
+            domain_rate.add_metric((key, domain), level / _MINUTES_A_DAY)
         for key, slot, until_ns in pairs.suspended(now_ns):
             until.add_metric((key, _source(settings, slot)), until_ns / _S)
         for key, slot, per_day, most in pairs.slowed():

@@ -84,6 +84,7 @@ def test_whatever_sleeps_is_granted_when_it_is_due_and_once(taken: list[tuple[st
             )
         elif what == "restart":
             turn(0)
+            world.commit()
             world.restart()
         else:
             turn(seconds)

@@ -114,11 +114,11 @@ def test_after_the_stop_it_goes_at_half_of_what_it_did_and_back_to_what_hurt_ove
     assert 13 <= sent[0] <= 17
     assert all(after >= before - 1 for before, after in pairwise(sent))
     assert 25 <= sent[-1] <= 30
-    assert reasons(world)["own1199"] == "domain_rate"
+    assert set(reasons(world).values()) == {"domain_rate"}
     (state,) = world.ledger._pairs.domains._all()
     assert state.backoff is not None
     assert state.backoff.pace is not None
-    assert 0.95 * 30 * 1440 <= state.backoff.pace.hurt <= 30 * 1440
+    assert 0.85 * 30 * 1440 <= state.backoff.pace.hurt <= 30 * 1440
 
 
 def test_a_domain_that_nobody_listened_to_is_stopped_and_not_cut_to_nothing() -> None:
