@@ -54,7 +54,7 @@ def warned(
     if again:
         # The stop was not long enough, so mail is counted over longer: over this and the stops before at least, and what was sent
         # before them; or over so long that the stops are little of it.
-        windows = [max(warning.hold_ns, 2 * back.held_ns), LONGEST_NS]
+        windows = [min(max(warning.hold_ns, 2 * back.held_ns), LONGEST_NS), LONGEST_NS]
     listened = max(now - warning.since_ns, _MIN_NS)
     counts = [
         each
@@ -85,14 +85,14 @@ def warned(
     return replace(state, backoff=after, limiter=max(state.limiter, after.mark_ns)), True
 
 
-def took(state: DomainState, t0_ns: int, now_ns: int, rules: Rules) -> DomainState:
+def took(state: DomainState, t0_ns: int, meter: Meter, now_ns: int, rules: Rules) -> DomainState:
     """Take a good answer; one that was warned no more for long is as any other."""
     back = state.backoff
     if back is None:
         return state
     if backoff.forgotten(back, now_ns, rules):
         return replace(state, backoff=None, limiter=0)
-    after, _ = backoff.on_good(back, t0_ns, now_ns, rules.step_ns)
+    after, _ = backoff.on_good(back, t0_ns, now_ns, rules.step_ns, meter.per_day(now_ns))
     return state if after is back else replace(state, backoff=after)
 
 

@@ -231,7 +231,8 @@ class SendingDomains:
     def _good(
         self, which: Which, state: DomainState, grant: Open, outcome: Outcome, now_ns: int
     ) -> bool:
-        was, state = state, domainpace.took(state, grant.t0_ns, now_ns, self._rules)
+        meter = self._meter(*which, now_ns)
+        was, state = state, domainpace.took(state, grant.t0_ns, meter, now_ns, self._rules)
         suspension = state.suspension
         if suspension is None or not suspension.left:
             ended = 0 if suspension is None else suspension.until_ns + self._rules.forget_ns
