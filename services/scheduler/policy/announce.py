@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from msgspec.structs import replace
+
 from services.scheduler.policy.learning import PairNews
 from shared.records.control import Directive
 from shared.records.event import Configured, Event, EventType, Ordering
@@ -32,7 +34,8 @@ def event(
     by: Directive | None = None,
 ) -> Event:
     """Say what happened to ``delivery`` at ``now_ns``; the wire's part comes from ``outcome``."""
-    return Event(
+    # Of what most say nothing of, nothing is passed: an event of each delivery is written, and each field that is named costs.
+    said = Event(
         type=kind,
         final=final,
         time=rfc3339(now_ns),
@@ -42,20 +45,25 @@ def event(
         delivery=delivery.id,
         to=delivery.to,
         from_=delivery.from_,
-        attempt=f"{outcome.id}:{outcome.n}" if outcome else None,
+        attempt=None if outcome is None else f"{outcome.id}:{outcome.n}",
         provider=delivery.provider,
         site=delivery.site,
         pool=delivery.pool,
         stream=delivery.stream,
         tags=delivery.tags,
         source=source,
-        reply=outcome.reply if outcome else None,
-        wire=outcome.wire if outcome else None,
-        category=category or (outcome.category if outcome else ""),
-        scope=outcome.scope if outcome else "",
+        reply=None if outcome is None else outcome.reply,
+        wire=None if outcome is None else outcome.wire,
+        category=category or ("" if outcome is None else outcome.category),
+        scope="" if outcome is None else outcome.scope,
+        age_s=round((now_ns - delivery.accepted_ns) / _S, 3),
+    )
+    if not (reason or relayed or delivery.unknowns or by) and next_ns is None:
+        return said
+    return replace(
+        said,
         reason=reason,
         next_attempt=rfc3339(next_ns) if next_ns is not None else None,
-        age_s=round((now_ns - delivery.accepted_ns) / _S, 3),
         relayed=relayed and kind == "delivered",
         maybe_duplicate=kind == "delivered" and delivery.unknowns > 0,
         order=Ordering(id=by.id, action=by.action, author=by.author) if by else None,

@@ -17,7 +17,8 @@ class Bucket:
 
     def leave(self, there: Callable[[str], bool]) -> None:
         """Note that one of them left; ``there`` says who has not."""
-        self._left += 1
-        if self._left >= len(self.ids) or (self._left > _SWEEP and 2 * self._left > len(self.ids)):
-            self.ids = [id_ for id_ in self.ids if there(id_)]
-            self._left = 0
+        left, ids = self._left + 1, self.ids
+        if left >= len(ids) or (left > _SWEEP and 2 * left > len(ids)):
+            self.ids = [id_ for id_ in ids if there(id_)]
+            left = 0
+        self._left = left

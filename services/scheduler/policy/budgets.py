@@ -45,6 +45,13 @@ class Budgets:
     _plans: dict[Which, Plan] = field(default_factory=dict)
     _dirty: set[Which] = field(default_factory=set)
     _news: list[WarmupNews] = field(default_factory=list)
+    #: Some source is being warmed up, or was; else nothing need be asked, or told, here.
+    active: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Look whether there is anything to count."""
+        warmups = self.settings.warmups
+        self.active = any(source.warmup in warmups for source in self.settings.sources.values())
 
     # -- memory
 

@@ -18,10 +18,9 @@ from shared.runtime.settings import Settings
 _PORTION: Final = 2_000
 
 
-def urgent_from_ns(settings: Settings, entry: DeliveryState) -> int:
-    """Say from when on a delivery goes before others, since its time is nearly over."""
-    policy = settings.classes.get(entry.class_)
-    return entry.expires_ns - (0 if policy is None else policy.urgent_ns)
+def urgent_ns(settings: Settings) -> dict[str, int]:
+    """Give, by class, how long before its expiry a delivery goes before others, since its time is nearly over; others never do."""
+    return {name: policy.urgent_ns for name, policy in settings.classes.items()}
 
 
 class Deliveries:
@@ -29,7 +28,6 @@ class Deliveries:
 
     def __init__(self, settings: Settings) -> None:
         """Begin empty; the settings say how long before its expiry a delivery is urgent."""
-        self._settings = settings
         self.entries = Entries()
         there = self.entries.__contains__
         self._offsets: defaultdict[str, Offsets] = defaultdict(lambda: Offsets(there))
@@ -39,6 +37,8 @@ class Deliveries:
         self._urgent = Agenda(self._expires_ns, there)
         self._now_ns = 0
         self._dirty: set[str] = set()
+        #: Class -> for how long before its expiry a delivery is urgent, ns.
+        self._urgent_ns = urgent_ns(settings)
 
     def restore(self, entry: DeliveryState) -> None:
         """Take one that is in the changelog already."""
@@ -53,16 +53,18 @@ class Deliveries:
         self._dirty.add(entry.id)
 
     def _order(self, entry: DeliveryState) -> None:
-        self._counts[entry.class_] += 1
-        self._offsets[entry.class_].add(entry.offset, entry.id)
-        self._calm.add(urgent_from_ns(self._settings, entry), entry.id)
+        class_, id_ = entry.class_, entry.id
+        self._counts[class_] += 1
+        self._offsets[class_].add(entry.offset, id_)
+        self._calm.add(self._urgent_from(entry), id_)
 
     def drop(self, entry: DeliveryState) -> None:
         """Forget one that ended here."""
+        class_ = entry.class_
         self.entries.drop(entry.id)
-        self._counts[entry.class_] -= 1
-        self._offsets[entry.class_].leave(entry.offset)
-        calm_until = urgent_from_ns(self._settings, entry)
+        self._counts[class_] -= 1
+        self._offsets[class_].leave(entry.offset)
+        calm_until = self._urgent_from(entry)
         if calm_until > self._now_ns:
             self._calm.leave(calm_until)
         else:
@@ -119,7 +121,10 @@ class Deliveries:
 
     def _urgent_from_ns(self, id_: str) -> int | None:
         entry = self.entries.get(id_)
-        return None if entry is None else urgent_from_ns(self._settings, entry)
+        return None if entry is None else self._urgent_from(entry)
+
+    def _urgent_from(self, entry: DeliveryState) -> int:
+        return entry.expires_ns - self._urgent_ns.get(entry.class_, 0)
 
     # -- the log
 

@@ -28,6 +28,10 @@ class DueQueue:
         """Count the deliveries."""
         return (self._one is not None) if self._fair is None else len(self._fair)
 
+    def __bool__(self) -> bool:
+        """Say whether there is any."""
+        return (self._one is not None) if self._fair is None else bool(self._fair)
+
     def __contains__(self, delivery_id: object) -> bool:
         """Say whether a delivery waits here."""
         if self._fair is None:
@@ -52,7 +56,9 @@ class DueQueue:
 
     def push(self, delivery_id: str, due_ns: int, line: Line, *, now_ns: int = 0) -> None:
         """Let a delivery wait until ``due_ns``; one that waits here already gets the new time."""
-        if self._fair is None and (self._one is None or self._one[0] == delivery_id):
+        if self._fair is not None:
+            self._fair.push(delivery_id, due_ns, line, now_ns=now_ns)
+        elif self._one is None or self._one[0] == delivery_id:
             self._one = delivery_id, due_ns, line
         else:
             self._all().push(delivery_id, due_ns, line, now_ns=now_ns)
@@ -71,7 +77,8 @@ class DueQueue:
             if check is None or check(line, now_ns) is None:
                 self._one = None
                 return id_
-        return self._all().pop_ready(now_ns, check)
+            return self._all().pop_ready(now_ns, check)
+        return self._fair.pop_ready(now_ns, check)
 
     def remove(self, delivery_id: str) -> bool:
         """Forget a delivery; False: it does not wait here."""

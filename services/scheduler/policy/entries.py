@@ -1,6 +1,8 @@
 """A delivery's record becomes the scheduler's memory of it, and that becomes a grant: pure, field by field."""
 
+from functools import lru_cache
 from sys import intern
+from typing import Final
 
 from services.scheduler.policy.lines import Line
 from services.scheduler.policy.pairlimit import PairLimit
@@ -8,6 +10,9 @@ from shared.records.delivery import Delivery
 from shared.records.grant import Grant
 from shared.records.state import DeliveryState, Open
 from shared.records.tlslevel import TlsLevel
+
+#: So many lines are one object each; a platform has fewer sending domains than that.
+_LINES: Final = 65_536
 
 
 def granted(
@@ -52,7 +57,13 @@ def granted(
 
 def line_of(entry: DeliveryState) -> Line:
     """Name the line that a delivery waits in."""
-    return Line(entry.class_, entry.tenant, entry.stream, sending_domain(entry))
+    return _line(entry.class_, entry.tenant, entry.stream, sending_domain(entry))
+
+
+@lru_cache(maxsize=_LINES)
+def _line(class_: str, tenant: str, stream: str, domain: str) -> Line:
+    # One object for all that wait in it, wherever that is: of ten thousand small sites each has a queue of its own.
+    return Line(class_, tenant, stream, domain)
 
 
 def sending_domain(entry: DeliveryState) -> str:

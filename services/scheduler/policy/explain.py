@@ -114,10 +114,10 @@ class Pace:
     count: int = 0
     last: int = 0
 
-    def granted(self, now_ns: int) -> None:
-        """Count one."""
+    def granted(self, now_ns: int, number: int) -> None:
+        """Count some."""
         self._pass_to(now_ns)
-        self.count += 1
+        self.count += number
 
     def interval_ns(self, now_ns: int) -> int | None:
         """Give the time between two of late; None: there were none."""

@@ -133,7 +133,8 @@ class FairQueue:
         now_ns: int = 0,
     ) -> None:
         """Let a delivery wait until ``due_ns``; one that waits here already gets the new time."""
-        self.remove(delivery_id)
+        if delivery_id in self._items:
+            self.remove(delivery_id)
         waiting = self._lines.get(line)
         if waiting is None:
             waiting = self._lines[line] = self._begin(line)
@@ -141,7 +142,7 @@ class FairQueue:
         item = self._items[delivery_id] = (due_ns, self._serial, delivery_id, waiting)
         waiting.count += 1
         waiting.tenant.count += 1
-        waiting.put(item, max(now_ns, self._now_ns))
+        waiting.put(item, max(self._now_ns, now_ns))
         if waiting.next is None:
             self._enter(waiting)
 
@@ -158,10 +159,11 @@ class FairQueue:
 
     def pop_ready(self, now_ns: int, check: Check | None = None) -> str | None:
         """Take the next delivery that is due and whose line ``check`` lets go; None: there is none."""
-        self._pass_to(now_ns)
+        if now_ns > self._now_ns or self._soon:
+            self._pass_to(now_ns)
         if len(self._classes) == 1:
             [only] = self._classes.values()
-            return self._take(only, check)
+            return self._take(only, check) if only.express else self._in_turn(only, check)
         for behind in reversed(self._classes.values()):
             if behind.passed >= self._order.every - 1 and (given := self._take(behind, check)):
                 behind.passed = 0
@@ -360,7 +362,10 @@ class FairQueue:
 
     def _of_tenant(self, tenant: Tenant, check: Check | None) -> str | None:
         while tenant.shut is None and (line := tenant.lines.first()) is not None:
-            head = self._head(line)
+            # What comes in its order lies in the run, and its first is nearly always there still.
+            head = line.run[line.start] if line.run and not line.later else None
+            if head is None or self._items.get(head[2]) is not head:
+                head = self._head(line)
             if head is None or line.shut is not None:
                 tenant.lines.leave()
             elif head[0] > self._now_ns:
@@ -371,7 +376,8 @@ class FairQueue:
                 if not line.left:
                     tenant.lines.rotate()
                 line.cut()
-                self._garbage += head[2] in self._near
+                if self._near:
+                    self._garbage += head[2] in self._near
                 return self._give(line, head)
         return None
 

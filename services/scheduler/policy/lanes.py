@@ -10,11 +10,15 @@ waits until it has read that one: by its older map it would only hand it back.
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 from shared.protocol.control import ControlView
 from shared.records.delivery import Handover
 from shared.records.lanemap import LaneMap
 from shared.records.state import LaneState
+
+#: Of so many limit keys it is remembered who decides about them.
+_REMEMBERED: Final = 65_536
 
 
 class Lanes:
@@ -28,6 +32,9 @@ class Lanes:
         self._seen = self._newest = -1
         #: Grows whenever what may be granted for has changed.
         self.changes = 0
+        #: (limit key, slot group) -> whether it is decided about here, while the map and what is held are as they were then.
+        self._decided: dict[tuple[str, int], bool] = {}
+        self._decided_by: tuple[int, int] = (-1, -1)
 
     @property
     def map(self) -> LaneMap:
@@ -44,6 +51,7 @@ class Lanes:
         """Take one record of mail.state."""
         self._states[record.lane] = record
         self.meet(record.map)
+        self.changes += 1
 
     def take(self) -> list[LaneState]:
         """Give what changed since the last call."""
@@ -78,8 +86,15 @@ class Lanes:
 
     def decides(self, limit_key: str, group: int = 0) -> bool:
         """Say whether this partition may grant for ``limit_key`` from the slots of ``group``."""
-        lane = self.map.lane_of(limit_key, group)
-        return self.given(lane) and self._holds(lane)
+        by = self.map.version, self.changes
+        if by != self._decided_by or len(self._decided) >= _REMEMBERED:
+            self._decided_by = by
+            self._decided.clear()
+        found = self._decided.get((limit_key, group))
+        if found is None:
+            lane = self.map.lane_of(limit_key, group)
+            found = self._decided[limit_key, group] = self.given(lane) and self._holds(lane)
+        return found
 
     def _holds(self, lane: str) -> bool:
         state = self._states.get(lane)

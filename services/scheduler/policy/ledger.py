@@ -47,7 +47,6 @@ from services.scheduler.policy.warmup import Status
 from shared.protocol.control import ControlView
 from shared.records.delivery import Delivery, Handover, Late
 from shared.records.event import Configured, Event
-from shared.records.grant import Grant
 from shared.records.lanemap import group_of
 from shared.records.outcome import Handback, Mark, Outcome, Started
 from shared.records.shares import Want
@@ -191,7 +190,7 @@ class Ledger:
 
     def _put(self, entry: DeliveryState) -> None:
         if entry.open is not None:
-            self._opens.add(entry, entry.open)
+            self._opens.add(entry, entry.open, self._queues.limit_key(entry))
         else:
             self._settling.put(entry)
 
@@ -231,7 +230,7 @@ class Ledger:
         entry = waiting(record, class_, offset)
         self._deliveries.add(entry)
         self._moving.departed.returned(entry.id)
-        if retry.expired(entry.expires_ns, self.now_ns):
+        if retry.expired(entry.expires_ns, self._settling.now_ns):
             self._settling.end(entry, "expired", reason="expired before its first attempt")
         else:
             self._settling.place(entry)
@@ -269,7 +268,7 @@ class Ledger:
 
     def on_outcome(self, stamp_ns: int, record: Started | Outcome | Handback | Mark) -> None:
         """Take a record of mail.outcomes, stamped ``stamp_ns``."""
-        self.on_log_time(stamp_ns)
+        self.log_time_ns = max(self.log_time_ns, stamp_ns)
         if isinstance(record, Mark):
             return
         entry = self.entries.get(record.id)
@@ -527,22 +526,24 @@ class Ledger:
 
     def _open(self, entry: DeliveryState, choice: Choice) -> None:
         entry.n += 1
-        entry.open = Open(
+        grant = entry.open = Open(
             n=entry.n,
             slot=choice.slot,
             epoch=choice.epoch,
             t0_ns=choice.t0_ns,
             t1_ns=choice.t1_ns,
         )
-        self._opens.add(entry, entry.open)
-        self._pairs.domains.granted(choice.group.limit_key, entry, self.now_ns)
-        self._deliveries.touch(entry)
-        self._granted.append(Granted(entry, self._grant(entry, entry.open, choice)))
-
-    def _grant(self, entry: DeliveryState, grant: Open, choice: Choice) -> Grant:
         key = choice.group.limit_key
-        heard = self._pairs.heard_ns(key, grant.slot, grant.epoch)
-        return granted(entry, grant, key, choice.limit, heard, self._tls(entry), self.partition)
+        pair = self._opens.add(entry, grant, key)
+        self._pairs.domains.granted(key, entry, self._settling.now_ns)
+        self._deliveries.touch(entry)
+        of, heard_ns = pair.heard
+        if of != grant.epoch:
+            heard_ns = 0
+        permission = granted(
+            entry, grant, key, choice.limit, heard_ns, self._tls(entry), self.partition
+        )
+        self._granted.append(Granted(entry, permission))
 
     def _tls(self, entry: DeliveryState) -> TlsLevel:
         """Say what the next hop must be; of a smart host, which is none of the provider's, its sender knows the rest."""

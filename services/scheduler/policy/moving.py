@@ -70,6 +70,9 @@ class Moving:
 
     def stays(self, entry: DeliveryState) -> bool:
         """Say whether ``entry`` is decided about here; else it waits here until it goes."""
+        known = self._by == self._lanes.map.version
+        if known and self._stays.get((entry.provider, entry.site, entry.pool)):
+            return True  # As it nearly always is.
         if self.belongs(entry):
             return True
         self._astray[entry.id] = None

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from services.scheduler.policy.lease import LeaseTimes, Verdict, deadline_ns, judge
+from services.scheduler.policy.pair import Pair
 from services.scheduler.policy.pairs import Pairs
 from services.scheduler.policy.queues import Queues
 from shared.protocol.control import ControlView
@@ -30,14 +31,14 @@ class OpenGrants:
         """Count them."""
         return self._count
 
-    def add(self, entry: DeliveryState, grant: Open) -> None:
-        """Take a grant that was just made, or restored."""
+    def add(self, entry: DeliveryState, grant: Open, limit_key: str) -> Pair:
+        """Take a grant that was just made, or restored, under the limits of ``limit_key``; gives its pair."""
         ids = self._ids[grant.slot, grant.epoch]
         if entry.id not in ids:
             ids.add(entry.id)
             self._count += 1
-        self._pairs.opened(self._queues.limit_key(entry), grant, entry.size_bytes)
         self._await_answer(entry, grant)
+        return self._pairs.opened(limit_key, grant, entry.size_bytes)
 
     def started(self, entry: DeliveryState, grant: Open, stamp_ns: int) -> None:
         """Keep that an attempt has begun: it has longer from then on."""
@@ -49,8 +50,9 @@ class OpenGrants:
 
     def _await_answer(self, entry: DeliveryState, grant: Open) -> None:
         """Look at it again when its time, as it is known now, is over."""
-        heapq.heappush(self._deadlines, (deadline_ns(grant, self._times), entry.id, grant.n))
-        if len(self._deadlines) > _SWEEP + 4 * self._count:
+        deadlines = self._deadlines
+        heapq.heappush(deadlines, (deadline_ns(grant, self._times), entry.id, grant.n))
+        if len(deadlines) > _SWEEP + 4 * self._count:
             # A message that takes a second would else be held for the twenty minutes that its attempt might have taken.
             self._sweep()
 
@@ -62,12 +64,13 @@ class OpenGrants:
     def close(self, entry: DeliveryState, grant: Open) -> str:
         """Forget a grant that is settled: its credit is free, and its limit key, which is given, is looked at again."""
         entry.open = None
-        ids = self._ids[grant.slot, grant.epoch]
+        which = grant.slot, grant.epoch
+        ids = self._ids[which]
         if entry.id in ids:
             ids.remove(entry.id)
             self._count -= 1
         if not ids:
-            del self._ids[grant.slot, grant.epoch]
+            del self._ids[which]
         key = self._queues.limit_key(entry)
         self._pairs.closed(key, grant, entry.size_bytes)
         self._queues.wake(key)

@@ -71,6 +71,9 @@ class Full(msgspec.Struct, frozen=True, gc=False):
     why: str
 
 
+_NO_CREDIT: Final = Full(None, "credit")
+
+
 @dataclass(slots=True)
 class Pairs:
     """All pairs of a partition."""
@@ -222,17 +225,30 @@ class Pairs:
         """
         del provider  # The key is the provider's name where there is one.
         pair = self._pairs.get((key, slot))
-        if pair is not None and pair.backoff is not None:
+        if pair is None or pair.backoff is None:
+            limit = self._configured.of(key, slot, 0 if pair is None else pair.good)
+        else:
             self._forget(pair, now_ns)
-        limit, load = self._limit(pair, key, slot), self._load(slot, epoch)
-        if pair is not None or limit.rate is not None:
+            limit = self._limit(pair, key, slot)
+        load = self._loads.get(slot)
+        if load is None or epoch > load.epoch:
+            load = self._load(slot, epoch)
+        if limit.rate is not None or (pair is not None and epoch > pair.epoch):
             pair = self._glance(key, slot, epoch, limit)
-        # Else nothing is known of it, and there is nothing that its slot's epoch could say.
+        # Else nothing is known of it that its slot's epoch could change.
         if load.grants >= SLOT_GRANTS or load.bytes >= SLOT_BYTES:
-            return Full(None, "credit")
-        full = None if pair is None else _held(pair, limit, now_ns)
+            return _NO_CREDIT
+        if pair is not None:
+            if pair.backoff is not None or type(pair.pause) is not pauses.Clear:
+                full = _held(pair, limit, now_ns)
+                if full is not None:
+                    return full
+            elif pair.open >= limit.credit:
+                return _NO_CREDIT
+        if limit.rate is None and limit.total_rate is None and not self.budgets.active:
+            return Room(now_ns, limit)
         limiter = limits.UNUSED if pair is None else pair.limiter
-        return full or self._spaced(key, slot, limiter, limit, now_ns)
+        return self._spaced(key, slot, limiter, limit, now_ns)
 
     def _spaced(
         self, key: str, slot: int, limiter: int, limit: PairLimit, now_ns: int
@@ -281,7 +297,8 @@ class Pairs:
             self._dirty.add((key, slot))
         if limit.total_rate is not None:
             self.totals.spend(key, limit.total_rate, t0_ns)
-        self.budgets.spend(key, slot, t0_ns)
+        if self.budgets.active:
+            self.budgets.spend(key, slot, t0_ns)
         return after
 
     def window_ns(self, limit: PairLimit) -> int | None:
@@ -296,8 +313,8 @@ class Pairs:
 
     # -- open grants
 
-    def opened(self, key: str, grant: Open, size_bytes: int) -> None:
-        """Count an open grant (a new one, or one that was restored)."""
+    def opened(self, key: str, grant: Open, size_bytes: int) -> Pair:
+        """Count an open grant (a new one, or one that was restored); gives its pair."""
         # Where it is restored, the pair's own record came with the grant, or it has no limiter worth keeping.
         pair = self._pair(key, grant.slot, grant.epoch)
         load = self._load(grant.slot, grant.epoch)
@@ -305,13 +322,15 @@ class Pairs:
             pair.open += 1
         if grant.epoch == load.epoch:
             load.grants, load.bytes = load.grants + 1, load.bytes + size_bytes
+        return pair
 
     def closed(self, key: str, grant: Open, size_bytes: int) -> None:
         """Free the credit of a settled grant, if its epoch still counts."""
-        pair, load = self._pair(key, grant.slot, NO_EPOCH), self._load(grant.slot, NO_EPOCH)
-        if grant.epoch == pair.epoch:
+        slot, epoch = grant.slot, grant.epoch
+        pair, load = self._pair(key, slot, NO_EPOCH), self._load(slot, NO_EPOCH)
+        if epoch == pair.epoch:
             pair.open -= 1
-        if grant.epoch == load.epoch:
+        if epoch == load.epoch:
             load.grants, load.bytes = load.grants - 1, load.bytes - size_bytes
 
     # -- answers
@@ -321,7 +340,8 @@ class Pairs:
     ) -> bool:
         """Let the pair learn from the answer to ``grant``, which is settled; True where it may now do other than before."""
         pair = self._pair(key, grant.slot, NO_EPOCH)
-        self.budgets.hear(key, grant.slot, outcome, now_ns)
+        if self.budgets.active:
+            self.budgets.hear(key, grant.slot, outcome, now_ns)
         counted_ns = 0 if pair.health is None else pair.health.at_ns
         calm = pair.backoff is None and type(pair.pause) is pauses.Clear
         if calm and outcome.result == "delivered":
@@ -405,11 +425,6 @@ class Pairs:
             pair = self._pair(key, slot, NO_EPOCH)
             pair.heard = max(pair.heard, (outcome.epoch, outcome.warned_ns))
             self._dirty.add((key, slot))
-
-    def heard_ns(self, key: str, slot: int, epoch: int) -> int:
-        """Give the latest warning of the sender in ``epoch`` that was heard, by the sender's clock; 0: none."""
-        of, at = self._pair(key, slot, NO_EPOCH).heard
-        return at if of == epoch else 0
 
     def _of_key(self, key: str) -> list[Pair]:
         slots = (source.slot for source in self.settings.sources.values())
@@ -524,4 +539,4 @@ def _held(pair: Pair, limit: PairLimit, now_ns: int) -> Full | None:
                 return Full(until, "suspended")
             case pauses.Allowed():
                 pass
-    return Full(None, "credit") if pair.open >= limit.credit else None
+    return _NO_CREDIT if pair.open >= limit.credit else None

@@ -10,12 +10,13 @@ import heapq
 import random
 from collections import deque
 from collections.abc import Collection, Container, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Final
 
-from services.scheduler.policy.asleep import Asleep
-from services.scheduler.policy.deliveries import urgent_from_ns
+from services.scheduler.policy.asleep import LEAD_NS, Asleep
+from services.scheduler.policy.deliveries import urgent_ns
 from services.scheduler.policy.duequeue import DueQueue
 from services.scheduler.policy.entries import line_of
 from services.scheduler.policy.fairness import Order
@@ -42,6 +43,7 @@ _RELEASED_AFTER_NS: Final = 10_000_000_000
 _PIN_PATIENCE_NS: Final = 300_000_000_000
 # Of so many destinations it is remembered where their mail waits.
 _PLACES: Final = 65_536
+_NO_SLOTS: Final[frozenset[int]] = frozenset()
 
 
 @dataclass(slots=True)
@@ -105,12 +107,15 @@ class Queues:
     asleep: Asleep = field(init=False)
     _grouping: LaneMap | None = None
     _order: Order = field(init=False)
+    #: Class -> how long before its expiry a delivery is urgent.
+    _urgent_ns: dict[str, int] = field(init=False)
     sources: Sources = field(init=False)
 
     def __post_init__(self) -> None:
         """Read the order and send windows out of the settings."""
         self.asleep = Asleep(self.entries)
         self._order = Order.of(self.settings)
+        self._urgent_ns = urgent_ns(self.settings)
         self.sources = Sources(self.settings, self.pairs, self.parts, self.rng)
         self.gates = [
             self.parts,
@@ -181,19 +186,23 @@ class Queues:
 
     def add(self, entry: DeliveryState) -> None:
         """Let a delivery wait until it is due and may go."""
-        place = self._place(entry)
-        if self.asleep.takes(entry, place.limit_key, self._now_ns):
+        place, now_ns, due_ns = self._place(entry), self._now_ns, entry.due_ns
+        far = due_ns - now_ns > LEAD_NS
+        if far and self.asleep.takes(entry, place.limit_key, now_ns):
             return
-        group = self._group(entry, place)
+        group = place.group
+        if group is None or group.gone or entry.pinned is not None or place.slots is None:
+            group = self._group(entry, place)
         if group is None:
             key = self._key(entry, place)
             group = Group(*key, entry.provider, DueQueue(self._order, self.rng))
             self._groups[key] = group
             self._by_key.setdefault(place.limit_key, {})[key] = group
-        group.queue.push(entry.id, entry.due_ns, line_of(entry), now_ns=self._now_ns)
-        if urgent_from_ns(self.settings, entry) <= self._now_ns:
+        group.queue.push(entry.id, due_ns, line_of(entry), now_ns=now_ns)
+        if entry.expires_ns - self._urgent_ns.get(entry.class_, 0) <= now_ns:
             group.queue.urge(entry.id, entry.expires_ns)
-        self._schedule(group, entry.due_ns)
+        if due_ns < group.wake_ns:
+            self._schedule(group, due_ns)
 
     def urge(self, entry: DeliveryState) -> None:
         """Let a delivery go before others from now on, if it waits here."""
@@ -212,7 +221,9 @@ class Queues:
 
     def wake(self, limit_key: str) -> None:
         """Look at the groups of a key again: credit was freed, or its pause changed."""
-        self._look_again(self.of_key(limit_key))
+        for group in self.of_key(limit_key):
+            if group.reason != "due" and group.wake_ns > 0:
+                self._schedule(group, 0)
 
     def _look_again(self, groups: Iterable[Group]) -> None:
         for group in groups:
@@ -319,9 +330,9 @@ class Queues:
                 turn.append(group)
         while turn and max_grants > 0 and max_bytes > 0:
             group = turn.popleft()
-            before = group.reason
-            for served, choice in enumerate(self._serve(group, now_ns), start=1):
-                group.pace.granted(now_ns)
+            before, served = group.reason, 0
+            for choice in self._serve(group, now_ns):
+                served += 1
                 max_grants -= 1
                 max_bytes -= choice.entry.size_bytes
                 yield choice
@@ -330,6 +341,8 @@ class Queues:
                     break
             else:
                 self._settle(group)
+            if served:
+                group.pace.granted(now_ns, served)
             if group.reason != before:
                 group.since_ns = now_ns
         for group in turn:
@@ -418,7 +431,8 @@ class Queues:
         if chosen.room.warming is not None:
             # What begins later would be of another day's budget.
             t1 = min(t1, chosen.room.warming.end_ns)
-        self.pairs.spilling.granted(group.limit_key, group.pool, now_ns)
+        if self.pairs.spilling.active:
+            self.pairs.spilling.granted(group.limit_key, group.pool, now_ns)
         if group.site:
             here = self.parts.sites.spend(group.limit_key, group.site, slot, now_ns)
             t0, t1 = max(t0, here.first_ns), min(t1, here.last_ns)
@@ -460,11 +474,17 @@ class Queues:
 
     def _check(self, group: Group) -> Check | None:
         """Give what is asked of each line of this group before it may go."""
-        checks = [gate.at(group.limit_key, group.provider) for gate in self.gates]
-        return together([check for check in checks if check is not None])
+        checks = [
+            check
+            for gate in self.gates
+            if (check := gate.at(group.limit_key, group.provider)) is not None
+        ]
+        return together(checks) if checks else None
 
-    def _blocked(self, group: Group) -> tuple[set[int], bool]:
+    def _blocked(self, group: Group) -> tuple[AbstractSet[int], bool]:
         """Give what directives pause for all of this group: slots, or all of them."""
+        if not self._pauses:
+            return _NO_SLOTS, False
         slots: set[int] = set()
         for order in self._pauses:
             if order.provider is not None and order.provider != group.provider:

@@ -116,8 +116,9 @@ class Entries(Mapping[str, DeliveryState]):
 
     def keep(self, entry: DeliveryState) -> None:
         """Keep an object that was changed: it is not packed before ``rest``; one that was dropped is not kept."""
-        if entry.id in self._packed or entry.id in self._awake:
-            self._awake[entry.id] = entry
+        id_ = entry.id
+        if id_ in self._awake or id_ in self._packed:
+            self._awake[id_] = entry
 
     def rest(self, entry: DeliveryState) -> None:
         """Pack one that was changed, unless it is open: then it is asked for soon."""

@@ -6,6 +6,7 @@ A rotation may be thrown away whenever nothing waits: the first slot of a new on
 flood is.
 """
 
+import heapq
 import random
 from collections.abc import Sequence
 from typing import Final
@@ -20,13 +21,16 @@ Weighted = tuple[int, int]
 class Rotation:
     """Whose turn it is among some slots."""
 
-    __slots__ = ("_next", "_turn")
+    __slots__ = ("_heap", "_next", "_of", "_turn")
 
     def __init__(self) -> None:
         """Begin anew."""
         self._turn = 0
         #: slot -> when its next turn is; one that is not here, or is further back, has its turn now.
         self._next: dict[int, int] = {}
+        #: The candidates that were asked about last, and the same by (their next turn, -weight, slot).
+        self._of: Sequence[Weighted] | None = None
+        self._heap: list[tuple[int, int, int, Weighted]] = []
 
     def first(self, candidates: Sequence[Weighted], rng: random.Random) -> Weighted:
         """Name whose turn it is of (slot, weight), at least one: furthest back, then heaviest, then first by number."""
@@ -39,18 +43,27 @@ class Rotation:
                 if drawn < 0:
                     return each
             return candidates[-1]
-        turn, of = self._turn, self._next
-        first, least = candidates[0], (1 << 200, 0, 0)
-        for each in candidates:
-            slot, weight = each
-            at = of.get(slot, turn)
-            mine = (max(turn, at)), -weight, slot
-            if mine < least:
-                first, least = each, mine
-        return first
+        if self._of is not candidates:
+            # Nearly always they are those of the last time, the very same tuple: then their order is known.
+            turn, of = self._turn, self._next
+            self._of = candidates
+            self._heap = [
+                (max(turn, of.get(each[0], turn)), -each[1], each[0], each) for each in candidates
+            ]
+            heapq.heapify(self._heap)
+        return self._heap[0][3]
 
     def took(self, slot: int, weight: int) -> None:
         """Let a slot have had its turn, one of those that were candidates for it."""
         # None of them is further back.
-        self._turn = max(self._turn, self._next.get(slot, 0))
-        self._next[slot] = self._turn + _TURN // weight
+        at = self._next.get(slot, 0)
+        self._turn = max(self._turn, at)
+        self._next[slot] = at = self._turn + _TURN // weight
+        if self._of is None:
+            return
+        first = self._heap[0]
+        if first[2] == slot and first[1] == -weight:
+            # The others stand where they stood: none of them is behind the turn, for this one was first.
+            heapq.heapreplace(self._heap, (at, first[1], slot, first[3]))
+        else:
+            self._of = None

@@ -68,10 +68,11 @@ class Settling:
     def outcome(self, entry: DeliveryState, grant: Open, outcome: Outcome) -> None:
         """Settle the attempt that ``outcome`` names."""
         key = self._opens.close(entry, grant)
-        if self._pairs.hear(entry, key, grant, outcome, self.now_ns):
+        pairs, now_ns = self._pairs, self.now_ns
+        if pairs.hear(entry, key, grant, outcome, now_ns):
             self._queues.wake(key)
-        if self._pairs.domains.hear(entry, key, grant, outcome, self.now_ns):
-            self._queues.reopen(self.now_ns, key)
+        if pairs.domains.hear(entry, key, grant, outcome, now_ns):
+            self._queues.reopen(now_ns, key)
         match outcome.result:
             case "delivered" | "bounced":
                 # It was open, so it waits nowhere.

@@ -198,9 +198,14 @@ class Turn:
         if self._slots:
             group, sources = self._group, self._sources
             slot, turns = group.rotation.first(self._slots, sources.rng)
-            room = sources.room(group, slot, self._now_ns)
-            if isinstance(room, Room):
-                epoch = sources.live[slot]
+            epoch = sources.live[slot]
+            if group.site:
+                room = sources.room(group, slot, self._now_ns)
+            else:
+                room = sources.pairs.room(
+                    group.provider, group.limit_key, slot, epoch, self._now_ns
+                )
+            if type(room) is Room:
                 self._one = Candidate(slot, turns, turns, epoch, room)
                 return True
             self._ask_all()

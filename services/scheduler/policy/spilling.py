@@ -57,12 +57,15 @@ class Spilling:
     _news: list[Spilled] = field(default_factory=list)
     _look_ns: int = 0
     _pools: dict[str, Spill] = field(init=False)
+    #: Some pool spills; else nothing need be counted here.
+    active: bool = field(init=False)
 
     def __post_init__(self) -> None:
         """Know which pools spill."""
         self._pools = {
             pool.name: pool.spill for pool in self.settings.pools.values() if pool.spill is not None
         }
+        self.active = bool(self._pools)
 
     # -- memory
 

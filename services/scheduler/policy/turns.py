@@ -109,21 +109,22 @@ class Waiting(Turn):
 
     def head(self) -> Item | None:
         """Give the one with the earliest due time, whether it is due or not; what has ended is given as well."""
+        later = self.later
         if not self.run:
-            return self.later[0] if self.later else None
+            return later[0] if later else None
         first = self.run[self.start]
-        return self.later[0] if self.later and self.later[0] < first else first
+        return later[0] if later and later[0] < first else first
 
     def cut(self) -> None:
         """Take out what ``head`` gave."""
         if self.later and (not self.run or self.later[0] < self.run[self.start]):
             heapq.heappop(self.later)
             return
-        self.start += 1
-        if self.start >= len(self.run):
+        start = self.start = self.start + 1
+        if start >= len(self.run):
             self.run, self.start = (), 0
-        elif self.start >= _CUT and 2 * self.start >= len(self.run):
-            self.run, self.start = list(self.run[self.start :]), 0
+        elif start >= _CUT and 2 * start >= len(self.run):
+            self.run, self.start = list(self.run[start:]), 0
 
     def hastened(self) -> None:
         """Take the most urgent out of those that go before the others."""

@@ -72,6 +72,8 @@ def test_whatever_sleeps_is_granted_when_it_is_due_and_once(taken: list[tuple[st
             granted.append(grant.id)
             world.answer(grant, "delivered")
         world.grants.clear()
+        # A restart would read the answers again.
+        world.commit()
 
     for what, seconds in taken:
         if what == "deliver":

@@ -93,7 +93,7 @@ def test_a_pace_is_that_of_the_last_minute(rate: int, minutes: int) -> None:
     now = 0
     for _ in range(rate * minutes):
         now += interval
-        pace.granted(now)
+        pace.granted(now, 1)
     found = pace.interval_ns(now)
     assert found is not None
     assert abs(found - interval) <= interval // 5 + 1

@@ -74,3 +74,48 @@ def test_a_trickle_is_shared_by_weight_although_each_delivery_begins_anew() -> N
     rng = random.Random(1)
     slots = [choose(Rotation(), [(0, 3), (1, 1)], rng) for _ in range(4_000)]
     assert abs(slots.count(1) - 1_000) < 100
+
+
+class _Asked:
+    """Whose turn it is, by its definition: everybody is looked at each time."""
+
+    def __init__(self) -> None:
+        self._turn = 0
+        self._next: dict[int, int] = {}
+
+    def first(self, candidates: tuple[tuple[int, int], ...]) -> tuple[int, int]:
+        turn = self._turn
+        return min(
+            candidates,
+            key=lambda each: (max(turn, self._next.get(each[0], turn)), -each[1], each[0]),
+        )
+
+    def took(self, slot: int, weight: int) -> None:
+        self._turn = max(self._turn, self._next.get(slot, 0))
+        self._next[slot] = self._turn + (720_720 << 10) // weight
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 50), min_size=8, max_size=8), min_size=1, max_size=4),
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.booleans()), max_size=200),
+)
+def test_an_order_that_is_known_from_before_is_the_one_that_looking_at_everybody_gives(
+    pools: list[list[int]], steps: list[tuple[int, int, bool]]
+) -> None:
+    """Candidates, weights and who of them takes the turn change in any way; the same tuple comes again and again, as from a pool."""
+    several = [
+        tuple((slot, weight) for slot, weight in enumerate(pool) if weight) for pool in pools
+    ]
+    rotation, asked, rng = Rotation(), _Asked(), random.Random(1)
+    for which, other, first in steps:
+        candidates = several[which % len(several)]
+        if not candidates:
+            continue
+        chosen = rotation.first(candidates, rng)
+        if asked._next:
+            assert chosen == asked.first(candidates)
+        if not first:
+            # The first had no room, or was too late for this delivery.
+            chosen = candidates[other % len(candidates)]
+        rotation.took(*chosen)
+        asked.took(*chosen)
