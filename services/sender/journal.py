@@ -3,10 +3,13 @@
 `started` is worth nothing if it is late, so it is sent once: where its producer breaks, the attempt learns it and drops the
 transaction. Outcomes and hand-backs are never given up: where the producer breaks they are sent again through a new one, in order, as
 copies that the scheduler tells by their attempt. An attempt counts as busy until its outcome is acknowledged.
+
+A partition has one batch on its way at a time, and what comes meanwhile is the next one: nothing waits behind a partition whose leader is
+away, and a busy sender makes a few large requests instead of hundreds of small ones.
 """
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,9 +26,9 @@ from shared.records.outcome import Handback, Outcome, Started
 from shared.runtime.clock import Clock
 
 _MS: Final = 1_000_000
-_LINGER_MS: Final = 5
+#: What comes within so long goes together; a final dot waits for its `started`, so it is short.
+_GATHER_S: Final = 0.005
 _PAUSE_S: Final = 0.5
-
 
 #: The stamp of a `started`, ns, or why there is none.
 Stamp = int | KafkaTrouble
@@ -33,7 +36,6 @@ Stamp = int | KafkaTrouble
 
 @dataclass(slots=True, eq=False)
 class _Kept:
-    partition: int
     slot: int
     value: bytes
     #: Of a `started`: who hears of its stamp.
@@ -51,9 +53,9 @@ class Journal:
     #: Records not acknowledged, by slot.
     unacknowledged: Counter[int] = field(default_factory=Counter)
     _producer: Producer | None = None
-    _queue: deque[_Kept] = field(default_factory=deque)
-    #: Handed over and not acknowledged, in order.
-    _flying: dict[_Kept, None] = field(default_factory=dict)
+    #: By partition, in order: what waits, and the one batch that was handed over and is not acknowledged.
+    _queues: defaultdict[int, deque[_Kept]] = field(default_factory=lambda: defaultdict(deque))
+    _flying: dict[int, list[_Kept]] = field(default_factory=dict)
     _broken: ProducerBroken | None = None
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -63,27 +65,28 @@ class Journal:
             then(self._broken or ProducerBroken("no producer yet"))
             return
         record = Started(id=grant.id, n=grant.n, slot=grant.slot, epoch=grant.epoch)
-        self._add(_Kept(grant.part, grant.slot, encode(record), then))
+        self._add(grant.part, _Kept(grant.slot, encode(record), then))
 
     def say(self, grant: Grant, record: Outcome | Handback) -> None:
         """Keep ``record`` until it is acknowledged."""
         self.unacknowledged[grant.slot] += 1
-        self._add(_Kept(grant.part, grant.slot, encode(record)))
+        self._add(grant.part, _Kept(grant.slot, encode(record)))
 
-    def _add(self, kept: _Kept) -> None:
-        self._queue.append(kept)
+    def _add(self, partition: int, kept: _Kept) -> None:
+        self._queues[partition].append(kept)
         self._wake.set()
 
     async def run(self) -> None:
         """Send until cancelled; a broken producer is replaced, and what it had not acknowledged is sent again first."""
         while True:
             try:
-                self._producer = await self.cluster.producer(linger_ms=_LINGER_MS)
+                # What is gathered is gathered here, for all partitions at once.
+                self._producer = await self.cluster.producer(linger_ms=0)
                 self._broken = None
                 await self._pump(self._producer)
             except (ProducerBroken, KafkaUnavailable) as error:
                 self._take_back(error)
-                self.log.warning("journal_producer_broken", error=str(error), kept=len(self._queue))
+                self.log.warning("journal_producer_broken", error=str(error), kept=self._kept())
                 await self.clock.sleep(_PAUSE_S)
             finally:
                 broken, self._producer = self._producer, None
@@ -91,52 +94,78 @@ class Journal:
                     await broken.stop()
 
     async def _pump(self, producer: Producer) -> None:
+        # What was taken back is sent at once.
+        if self._queues:
+            self._wake.set()
         while True:
-            while self._queue:
-                await self._hand_over(producer, self._queue.popleft())
+            await self._wake.wait()
+            await self.clock.sleep(_GATHER_S)
+            self._wake.clear()
             if self._broken is not None:
                 raise self._broken
-            self._wake.clear()
-            await self._wake.wait()
+            ready = [part for part in self._queues if part not in self._flying]
+            for part in ready:
+                await self._hand_over(producer, part)
 
-    async def _hand_over(self, producer: Producer, kept: _Kept) -> None:
+    async def _hand_over(self, producer: Producer, part: int) -> None:
         # Before it is handed over: whatever breaks meanwhile, it is known.
-        self._flying[kept] = None
+        batch = self._flying[part] = list(self._queues.pop(part))
+        values = [kept.value for kept in batch]
         try:
-            await producer.append(
-                self.topic, kept.partition, kept.value, partial(self._heard, producer, kept)
+            taken = await producer.append_batch(
+                self.topic, part, values, partial(self._heard, producer, part, batch)
             )
         except TopicProblem as error:
             # Whoever granted it has no such partition: nobody could read this, now or later.
-            self.log.warning("outcome_undeliverable", partition=kept.partition, reason=str(error))
-            self._settle(kept, error)
+            self.log.warning(
+                "outcome_undeliverable", partition=part, records=len(batch), reason=str(error)
+            )
+            self._settle(part, batch, error)
+            return
+        if taken < len(batch):
+            self._queues[part].extendleft(reversed(batch[taken:]))
+            del batch[taken:]
+            self._wake.set()
 
-    def _heard(self, producer: Producer, kept: _Kept, what: Acknowledged) -> None:
+    def _heard(self, producer: Producer, part: int, batch: list[_Kept], what: Acknowledged) -> None:
         if isinstance(what, Stamped):
-            self._settle(kept, what.timestamp_ms * _MS)
+            self._settle(part, batch, what.timestamp_ms * _MS)
         elif producer is self._producer and self._broken is None:
             self._broken = ProducerBroken(str(what))
             self._wake.set()
 
-    def _settle(self, kept: _Kept, stamp: Stamp) -> None:
-        if kept not in self._flying:
+    def _settle(self, part: int, batch: list[_Kept], stamp: Stamp) -> None:
+        if self._flying.get(part) is not batch:
             return  # It was taken back meanwhile, and is said again.
-        del self._flying[kept]
-        if kept.then is not None:
-            kept.then(stamp)
-        else:
-            self.unacknowledged[kept.slot] -= 1
+        del self._flying[part]
+        if part in self._queues:
+            self._wake.set()
+        for kept in batch:
+            if kept.then is not None:
+                kept.then(stamp)
+            else:
+                self.unacknowledged[kept.slot] -= 1
 
     def _take_back(self, error: KafkaTrouble) -> None:
         """Keep the outcomes, in order, and let whoever waits for a `started` know that nobody can say."""
-        kept = [*self._flying, *self._queue]
-        self._flying.clear()
-        self._queue = deque(each for each in kept if each.then is None)
-        for each in kept:
-            if each.then is not None:
-                each.then(error)
+        flying, self._flying = self._flying, {}
+        waiting, self._queues = self._queues, defaultdict(deque)
+        kept = {
+            part: [*flying.get(part, ()), *waiting.get(part, ())] for part in {**flying, **waiting}
+        }
+        for part, each in kept.items():
+            said = [record for record in each if record.then is None]
+            if said:
+                self._queues[part].extend(said)
+        for each in kept.values():
+            for record in each:
+                if record.then is not None:
+                    record.then(error)
+
+    def _kept(self) -> int:
+        return sum(map(len, self._queues.values()))
 
     async def flushed(self) -> None:
         """Wait until everything that was said is acknowledged."""
-        while self._queue or self._flying:
+        while self._queues or self._flying:
             await self.clock.sleep(0.02)

@@ -6,7 +6,7 @@ in order.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -58,20 +58,36 @@ class Producer:
         """Say whether it can no longer be used."""
         return self._broken is not None
 
-    async def append(
-        self, topic: str, partition: int, value: bytes | None, then: Heard, key: bytes | None = None
-    ) -> None:
-        """Hand a record over, in order; ``then`` hears once what becomes of it: its stamp, a ProducerBroken, or a RecordTooLarge.
+    async def append_batch(
+        self, topic: str, partition: int, values: Sequence[bytes], then: Heard
+    ) -> int:
+        """Hand over as many of ``values`` as one batch takes, at least one, and give how many.
 
-        Raises ProducerBroken; and, with nothing sent and the producer still whole, RecordTooLarge, TopicProblem or KafkaUnavailable.
+        ``then`` hears once what becomes of all of them, with the offset of the first. Records of their own would cost a future, a look-up
+        and a task's turn each. Where the partition's last batch has not left yet it waits. Raises what ``put`` does.
         """
+        batch = self._producer.create_batch()
+        # The first record always fits, whatever its size.
+        taken = 0
+        for value in values:
+            if batch.append(timestamp=None, key=None, value=value) is None:
+                break
+            taken += 1
+        sending = self._producer.send_batch(batch, topic, partition=partition)
+        await self._sent(f"{topic}/{partition}", sending, then)
+        return taken
+
+    async def _sent(
+        self, where: str, sending: Coroutine[Any, Any, "asyncio.Future[Any]"], then: Heard
+    ) -> None:
         if self._broken is not None:
+            sending.close()
             raise ProducerBroken(self._broken)
         try:
-            theirs = await self._producer.send(topic, value, key=key, partition=partition)
+            theirs = await sending
         except UnknownTopicOrPartitionError as error:
             # After a long wait, for a topic of which this client has never heard: it may not be there, or Kafka may be away.
-            raise KafkaUnavailable(f"no word of {topic}") from error
+            raise KafkaUnavailable(f"no word of {where}") from error
         except THEIRS as error:
             ours = translate(error)
             if isinstance(ours, RecordTooLarge):
@@ -79,7 +95,7 @@ class Producer:
             raise self._break(error) from error
         except AssertionError as error:
             # All that aiokafka says of a partition that is not there.
-            raise TopicProblem(f"{topic}/{partition}: {error}") from error
+            raise TopicProblem(f"{where}: {error}") from error
         waiting = _Waiting(then)
         self._open.add(waiting)
         theirs.add_done_callback(partial(self._acknowledged, waiting))
@@ -87,9 +103,13 @@ class Producer:
     async def put(
         self, topic: str, partition: int, value: bytes | None, key: bytes | None = None
     ) -> "Sending":
-        """Hand a record over, in order; the result is its acknowledgement. Raises what ``append`` raises."""
+        """Hand a record over, in order; the result is its acknowledgement.
+
+        Raises ProducerBroken; and, with nothing sent and the producer still whole, RecordTooLarge, TopicProblem or KafkaUnavailable.
+        """
         future: asyncio.Future[Stamped] = asyncio.get_running_loop().create_future()
-        await self.append(topic, partition, value, partial(_settle, future), key)
+        sending = self._producer.send(topic, value, key=key, partition=partition)
+        await self._sent(f"{topic}/{partition}", sending, partial(_settle, future))
         return Sending(future)
 
     async def send(
