@@ -14,6 +14,7 @@ from typing import Final
 from structlog.typing import FilteringBoundLogger
 
 from services.sender.bodies import StoredBodies
+from services.sender.dispatch import Dispatch
 from services.sender.dkim.keyfiles import KeyFiles
 from services.sender.dkim.keys import KeyRing
 from services.sender.dkim.pool import SigningPool
@@ -92,6 +93,7 @@ class Sender:
         async with asyncio.TaskGroup() as tasks:
             feeding = tasks.create_task(slots.feed.run())
             journaling = tasks.create_task(slots.tools.journal.run())
+            dispatching = tasks.create_task(slots.dispatch.run())
             turning = tasks.create_task(slots.run())
             await stop.wait()
             self.log.info("draining", sources=slots.owned())
@@ -102,7 +104,7 @@ class Sender:
                     await slots.tools.journal.flushed()
             except TimeoutError:
                 self.log.warning("grace_over", sources=slots.owned())
-            for task in (turning, journaling, feeding):
+            for task in (turning, dispatching, journaling, feeding):
                 task.cancel()
         await slots.tools.messages.close()
 
@@ -140,6 +142,7 @@ class Sender:
             clock=clock,
             view=self.view,
             feed=feed,
+            dispatch=Dispatch(self.cluster, topics.dispatch, clock, log),
             me=Identity(self.process, self.pod, lock.predecessor if lock is not None else None),
             tools=Tools(settings, clock, journal, messages, log),
             common=common,

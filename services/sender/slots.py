@@ -1,9 +1,9 @@
-"""The shell around the slots that this process can serve: it feeds each ``SlotOwner``, does what it says, and reads its dispatch.
+"""The shell around the slots that this process can serve: it feeds each ``SlotOwner``, and does what it says.
 
-Every slot has its own owner, line and dispatch reader; one loop turns all owners ten times a second. A record that an owner says goes to
-mail.control, and its stamp comes back to it; if the producer breaks, the record is lost, its heartbeat goes stale, and the owner stops
-by itself: nothing here needs to be told. Twice a heartbeat ``Sharing`` says which floating slots this process should have, and their
-owners are told; ``Presence`` tells the other senders that this one is there.
+Every slot has its own owner and line, and is followed by ``Dispatch`` while it may send; one loop turns all owners ten times a second.
+A record that an owner says goes to mail.control, and its stamp comes back to it; if the producer breaks, the record is lost, its
+heartbeat goes stale, and the owner stops by itself: nothing here needs to be told. Twice a heartbeat ``Sharing`` says which floating
+slots this process should have, and their owners are told; ``Presence`` tells the other senders that this one is there.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from structlog.typing import FilteringBoundLogger
 
+from services.sender.dispatch import Dispatch
 from services.sender.leaving import Cut, Leaving
 from services.sender.line import Line, Tools
 from services.sender.ownership import (
@@ -30,25 +31,27 @@ from services.sender.presence import Presence
 from services.sender.reach import Common, Reach
 from services.sender.sharing import Sharing
 from services.sender.sources.outlet import Outlet, is_given
-from shared.kafka.cluster import PATIENT_FETCH_WAIT_MS, Cluster
+from shared.kafka.cluster import Cluster
 from shared.kafka.controlfeed import ControlFeed
 from shared.kafka.errors import KafkaTrouble
 from shared.kafka.producer import Producer, Stamped
-from shared.kafka.reader import Reader
 from shared.protocol.control import ControlView
-from shared.records.codec import Unreadable, encode, split
-from shared.records.control import Control, Present, SourceState, control_key, present_key
-from shared.records.grant import GRANT
+from shared.records.codec import encode
+from shared.records.control import (
+    Claim,
+    Control,
+    Heartbeat,
+    Present,
+    SourceState,
+    control_key,
+    present_key,
+)
 from shared.records.topics import Topics
 from shared.runtime.clock import Clock
 from shared.runtime.settings import Settings, Source
 
 _TURN_S: Final = 0.05
 _MS: Final = 1_000_000
-_READ: Final = 400
-_READ_MS: Final = 100
-#: Grants that wait here beyond this are not read yet: the partition keeps them, and their leases run.
-_WAITING: Final = 4000
 #: What is said of a source is said again after so long, where it was not read back.
 _SAY_AGAIN_NS: Final = 2_000_000_000
 
@@ -61,8 +64,6 @@ class Slot:
     owner: SlotOwner
     line: Line
     outlet: Outlet
-    reader: Reader | None = None
-    reading: asyncio.Task[None] | None = None
     epoch: int = -1
     #: None: not known yet.
     usable: bool | None = None
@@ -84,6 +85,7 @@ class Slots:
     clock: Clock
     view: ControlView
     feed: ControlFeed
+    dispatch: Dispatch
     me: Identity
     tools: Tools
     common: Common
@@ -154,10 +156,10 @@ class Slots:
                 self.add(source)
 
     def heard(self, stamp_ns: int, record: Control) -> None:
-        """Let every owner hear a record of mail.control (a listener of the feed)."""
-        now = self._now()
-        for slot in self.slots.values():
-            slot.owner.on_read(stamp_ns, record, now)
+        """Let the owner of a slot hear a record of mail.control (a listener of the feed)."""
+        # All that an owner listens to is about its own slot.
+        if isinstance(record, Claim | Heartbeat) and record.slot in self.slots:
+            self.slots[record.slot].owner.on_read(stamp_ns, record, self._now())
 
     def owned(self) -> list[str]:
         """Name the sources that may send now."""
@@ -249,7 +251,7 @@ class Slots:
         self._hurry(slot)
         if slot.owner.state is State.READY and slot.epoch != slot.owner.epoch:
             self._begin_epoch(slot)
-        elif slot.owner.epoch_ended and slot.reading is not None:
+        elif slot.owner.epoch_ended and self.dispatch.follows(slot.source.slot):
             self._end_epoch(slot)
 
     def _hurry(self, slot: Slot) -> None:
@@ -322,49 +324,13 @@ class Slots:
         self.log.info(
             "slot_ready", slot=slot.source.slot, source=slot.source.name, epoch=slot.epoch
         )
-        if slot.reading is not None:
-            slot.reading.cancel()
-        slot.reading = asyncio.ensure_future(self._read(slot, slot.owner.dispatch_from or 0))
+        self.dispatch.follow(slot.source.slot, slot.owner.dispatch_from or 0, slot.line)
 
     def _end_epoch(self, slot: Slot) -> None:
-        if slot.reading is not None:
-            slot.reading.cancel()
-            slot.reading = None
+        self.dispatch.leave(slot.source.slot)
         self.log.info(
             "slot_given_up", slot=slot.source.slot, source=slot.source.name, epoch=slot.epoch
         )
-
-    async def _read(self, slot: Slot, start: int) -> None:
-        """Bring the slot's grants to its line; whatever goes wrong with Kafka, read on from where it was."""
-        here, position = (self.topics.dispatch, slot.source.slot), start
-        while True:
-            reader: Reader | None = None
-            try:
-                reader = await self.cluster.reader(
-                    {here: position}, fetch_wait_ms=PATIENT_FETCH_WAIT_MS
-                )
-                while True:
-                    if slot.line.waiting() > _WAITING:
-                        await self.clock.sleep(_TURN_S)
-                        continue
-                    for record in await reader.poll(max_records=_READ, wait_ms=_READ_MS):
-                        position = record.offset + 1
-                        self._offer(slot, record.value)
-            except KafkaTrouble as error:
-                self.log.warning("dispatch_read_failed", slot=slot.source.slot, reason=str(error))
-                await self.clock.sleep(0.5)
-            finally:
-                if reader is not None:
-                    await reader.stop()
-
-    def _offer(self, slot: Slot, value: bytes | None) -> None:
-        line, body = split(value or b"")
-        grant = GRANT.decode(line)
-        if isinstance(grant, Unreadable):
-            # Its lease settles it; a scheduler that writes such grants is a bug that must be seen.
-            self.log.error("grant_unreadable", slot=slot.source.slot, reason=grant.reason)
-            return
-        slot.line.offer(grant, body)
 
     # -- the source
 
@@ -416,9 +382,9 @@ class Slots:
             await self._producer.stop()
 
     async def _end(self, slot: Slot) -> None:
-        for task in (slot.reading, slot.looking):
-            if task is not None:
-                task.cancel()
+        self.dispatch.leave(slot.source.slot)
+        if slot.looking is not None:
+            slot.looking.cancel()
         await slot.line.close()
 
     def _now(self) -> Now:

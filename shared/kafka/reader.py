@@ -95,14 +95,27 @@ class Reader:
         except BaseException as error:
             await close_consumer(consumer)
             raise translate(error) from error
+        self._consumer = consumer
+        self._go_to_positions()
+        return self
+
+    def assign(self, positions: Mapping[Place, int]) -> None:
+        """Read these partitions from now on, and no others; what was fetched of them is dropped, and none of them is paused.
+
+        A fetch that is under way may delay the first record by as long as the broker waits for it.
+        """
+        self._positions = dict(positions)
+        self._paused, self._remade = set(), {}
+        self._go_to_positions()
+
+    def _go_to_positions(self) -> None:
+        consumer = self._running()
         consumer.assign([TopicPartition(*place) for place in self._positions])
         for place, offset in self._positions.items():
             consumer.seek(TopicPartition(*place), offset)
         if self._paused:
             consumer.pause(*(TopicPartition(*place) for place in self._paused))
-        self._consumer = consumer
         self._look()
-        return self
 
     async def poll(self, *, max_records: int = 1000, wait_ms: int = 20) -> list[Received]:
         """Give what has come, waiting at most ``wait_ms``; raises OffsetOutOfRange, KafkaUnavailable."""
