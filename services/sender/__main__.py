@@ -3,10 +3,14 @@
 import sys
 from pathlib import Path
 
-from services.sender.service import HOT, Sender
-from shared.kafka.cluster import connect
-from shared.runtime.clock import SystemClock, system_rng
-from shared.runtime.lifecycle import Process, main
+from services.sender.dkim import processor
+
+processor.choose()  # Before anything loads OpenSSL.
+
+from services.sender.service import HOT, Sender  # noqa: E402
+from shared.kafka.cluster import connect  # noqa: E402
+from shared.runtime.clock import SystemClock, system_rng  # noqa: E402
+from shared.runtime.lifecycle import Process, main  # noqa: E402
 
 
 async def run(process: Process) -> None:
