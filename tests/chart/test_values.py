@@ -35,7 +35,7 @@ def taken(values: dict[str, Any]) -> str:
         ({}, "kafka.bootstrap: where is Kafka?"),
         ({"kafka": {"bootstrap": "kafka"}}, "/kafka/bootstrap"),
         (RIGHT | {"kafak": {}}, "additional properties 'kafak' not allowed"),
-        ({"kafka": {"bootstrap": "k:1", "slots": 129}}, "/kafka/slots"),
+        ({"kafka": {"bootstrap": "k:1", "slots": 8193}}, "/kafka/slots"),
         ({"kafka": {"bootstrap": "k:1", "sasl": {"enabled": True, "mechanism": "GSSAPI"}}}, "/kafka/sasl/mechanism"),
         ({"kafka": {"bootstrap": "k:1", "sasl": {"enabled": True, "mechanism": "PLAIN"}}}, "/kafka/tls/enabled"),
         ({"kafka": {"bootstrap": "k:1", "sasl": {"enabled": True}}}, "kafka.users.ingest.existingSecret"),
@@ -55,6 +55,8 @@ def taken(values: dict[str, Any]) -> str:
         (RIGHT | {"senderPools": {"Main": {"egress": "proxy"}}}, "Main"),
         (RIGHT | {"config": {"files": {"00-chart.toml": ""}}}, "00-chart.toml"),
         (RIGHT | {"config": {"files": {"a.yaml": ""}}}, "a.yaml"),
+        (RIGHT | {"extraEnv": [{"name": "POSTYARD_CONFIG", "value": "x"}]}, "/extraEnv/0/name"),
+        (RIGHT | {"extraEnv": [{"name": "LANG"}]}, "/extraEnv/0"),
         (RIGHT | {"dns": {"mode": "cluster"}}, "/dns/mode"),
         (RIGHT | {"dns": {"mode": "nameservers"}}, "/dns/nameservers"),
         (RIGHT | {"dns": {"mode": "service"}}, "/dns/service/clusterIP"),
@@ -66,6 +68,29 @@ def taken(values: dict[str, Any]) -> str:
 )  # fmt: skip
 def test_a_wrong_value_is_refused_by_its_name(values: dict[str, Any], names: str) -> None:
     assert names in refused(values)
+
+
+def test_every_container_of_ours_has_the_environment_that_is_added() -> None:
+    more = [
+        {"name": "OPENSSL_ia32cap", "value": ":~0x80000"},
+        {"name": "ZONE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+    ]
+    found = parsed(taken(pool(**FIXED) | {"extraEnv": more}))
+    containers = [
+        container
+        for one in found
+        if one["kind"] in ("Deployment", "StatefulSet", "Job")
+        for group in ("initContainers", "containers")
+        for container in one["spec"]["template"]["spec"].get(group, [])
+        if container["command"][0] == "python"
+    ]
+    assert len(containers) >= 5
+    for container in containers:
+        assert [each for each in container["env"] if each in more] == more
+
+
+def test_as_many_slots_as_the_configuration_takes() -> None:
+    assert "slots = 8192" in taken({"kafka": {"bootstrap": "k:1", "slots": 8192}})
 
 
 def test_without_a_pool_there_is_no_sender() -> None:

@@ -170,6 +170,9 @@ topologySpreadConstraints:
 - name: POSTYARD_KAFKA_USERNAME
   value: {{ (index .root.Values.kafka.users .user).username | quote }}
 {{- end }}
+{{- with .root.Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
 {{- define "postyard.probes" -}}
