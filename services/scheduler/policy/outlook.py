@@ -58,7 +58,8 @@ def of(queues: Queues, group: Group, before: int, now_ns: int, from_ns: int) -> 
     if late is not None:
         # Its destination goes on taking what it took of late, which may be less than the limits allow.
         least = max(least, now_ns + before * late)
-    return Outlook(max(goes, least, now_ns), probed=goes != drained_ns(sure, before))
+    sooner = bool(probed) and goes != drained_ns(sure, before)
+    return Outlook(max(goes, least, now_ns), probed=sooner)
 
 
 def _beside(queues: Queues, group: Group, before: int, slots: set[int]) -> int:

@@ -22,6 +22,8 @@ ENDLESS: Final = 1 << 62
 _S: Final = 1_000_000_000
 #: Of a rise; what comes later is taken as the last of them.
 _STEPS: Final = 30
+#: So many grants are listed rather than sought.
+_FEW: Final = 64
 #: A delivery expires at most five days after it may go first.
 _DAYS: Final = 6
 
@@ -41,17 +43,35 @@ def drained_ns(supplies: Sequence[Supply], before: int) -> int | None:
 
     def sent(by_ns: int) -> int:
         return sum(
-            min(most, (by_ns - first) // interval + 1)
-            for first, interval, most in supplies
-            if by_ns >= first
+            [
+                min(most, (by_ns - first) // interval + 1)
+                for first, interval, most in supplies
+                if by_ns >= first
+            ]
         )
 
     low = min(supply.first_ns for supply in supplies)
     high = max(first + min(most - 1, before) * interval for first, interval, most in supplies)
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if sent(middle) > before else (middle + 1, high)
-    return low
+    # So many are sent before ``low``, and up to ``high``; the one asked for is among those between.
+    below, above, halve = 0, sent(high), False
+    while above - below > _FEW and low < high:
+        # The supplies are runs of even steps: what lies between is found by its share, and by halves where that errs.
+        part = (high - low) * (before + 1 - below) // (above - below)
+        middle = (low + high) // 2 if halve else min(low + part, high - 1)
+        count, halve = sent(middle), not halve
+        if count > before:
+            high, above = middle, count
+        else:
+            low, below = middle + 1, count
+    between = (
+        first + turn * interval
+        for first, interval, most in supplies
+        if first <= high
+        for turn in range(
+            max(0, -((first - low) // interval)), min(most, (high - first) // interval + 1)
+        )
+    )
+    return sorted(between)[before - below]
 
 
 def rising(pace: Allowance, fastest_ns: int, from_ns: int, step_ns: int) -> Iterator[Supply]:
