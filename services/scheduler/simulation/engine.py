@@ -74,6 +74,9 @@ class Engine:
         self._round_ns = round_ns
         self.measures = Measures(traffic.start_ns)
         self.forecasts = Forecasts(random.Random(f"{seed}/forecasts"))  # noqa: S311 - the same for the same seed
+        if without:
+            # A day that another is compared with: nobody reads what is said of it.
+            self.forecasts.next_ns = FOREVER
         self.receivers: dict[str, Receiver] = {}
         self._seed = seed
         self._view = ControlView()
