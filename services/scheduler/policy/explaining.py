@@ -13,7 +13,7 @@ from services.scheduler.policy.group import Group
 from services.scheduler.policy.lines import FOREVER, Line
 from services.scheduler.policy.orders import Order, Orders
 from services.scheduler.policy.pairlimit import HORIZON_NS
-from services.scheduler.policy.queues import Queues
+from services.scheduler.policy.queues import PIN_PATIENCE_NS, Queues
 from services.scheduler.policy.supply import drained_ns
 from shared.records.state import DeliveryState
 from shared.runtime.settings import Settings
@@ -76,7 +76,8 @@ class Explaining:
         probed = seen.probed or self._rests_on_domain(group, entry)
         if probed:
             bound = replace(bound, detail=_PROBED)
-        eta = max(seen.goes_ns, opens, self._by_parts(group, entry, standing, now_ns))
+        goes = self._or_by_another(group, entry, seen.goes_ns, now_ns)
+        eta = max(goes, opens, self._by_parts(group, entry, standing, now_ns))
         return Explained(bound, max(eta, bound.until_ns or 0), before, probed)
 
     def _of_resting(self, entry: DeliveryState, bound: Constraint, now_ns: int) -> Explained:
@@ -88,10 +89,21 @@ class Explaining:
         if group is not None and not bound.shared:
             standing = group.queue.joining(line_of(entry), now_ns)
             seen = outlook.of(self.queues, group, ahead(standing), now_ns, now_ns)
+            goes = self._or_by_another(group, entry, seen.goes_ns or 0, now_ns)
             by_parts = self._by_parts(group, entry, standing, now_ns)
             probed = seen.probed or self._rests_on_domain(group, entry)
-            return Explained(bound, max(eta, seen.goes_ns or 0, by_parts), None, probed)
+            return Explained(bound, max(eta, goes, by_parts), None, probed)
         return Explained(bound, eta)
+
+    def _or_by_another(self, group: Group, entry: DeliveryState, goes_ns: int, now_ns: int) -> int:
+        """Say when a delivery goes that waits for one source alone: if its warm-up keeps that for long, another takes it."""
+        slot = group.pinned
+        if (
+            slot is None
+            or self.queues.pairs.budgets.standing(group.limit_key, slot, now_ns) is None
+        ):
+            return goes_ns
+        return min(goes_ns, max(now_ns, entry.due_ns + PIN_PATIENCE_NS))
 
     def _by_parts(self, group: Group, entry: DeliveryState, standing: Standing, now_ns: int) -> int:
         """Say when the limits of its tenant and its sending domain let a delivery go."""
@@ -162,6 +174,7 @@ class Explaining:
         elif group.reason in ("rate", "total_rate", "warmup"):
             # It is granted so long before it goes.
             until += HORIZON_NS
+            until = self._or_by_another(group, entry, until, now_ns)
         if group.reason == "due":
             until = now_ns
         scope = f"{group.limit_key} from pool {group.pool}"

@@ -40,7 +40,7 @@ _TURN: Final = 32
 # What was stopped as a whole for so long is released evenly.
 _RELEASED_AFTER_NS: Final = 10_000_000_000
 # Greylisting's slot is waited for so long after the retry was due; then another may try.
-_PIN_PATIENCE_NS: Final = 300_000_000_000
+PIN_PATIENCE_NS: Final = 300_000_000_000
 # Of so many destinations it is remembered where their mail waits.
 _PLACES: Final = 65_536
 _NO_SLOTS: Final[frozenset[int]] = frozenset()
@@ -465,7 +465,7 @@ class Queues:
                 continue
             while (
                 due := group.queue.oldest_due(now_ns)
-            ) is not None and due + _PIN_PATIENCE_NS <= now_ns:
+            ) is not None and due + PIN_PATIENCE_NS <= now_ns:
                 id_ = group.queue.pop_ready(now_ns)
                 if id_ is None:
                     break

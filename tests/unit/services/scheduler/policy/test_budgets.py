@@ -271,6 +271,8 @@ def test_a_retry_that_greylisting_ties_to_a_source_is_let_go_when_its_budget_is_
         world.parts[0].ledger._pairs.budgets.spend("big", 0, world.now)
     world.turn(seconds=(entry.due_ns - world.now) / S + 200)
     assert entry.open is None
+    # And not tomorrow, when its source has a budget again.
+    assert world.parts[0].ledger.explain(entry).eta_ns == entry.due_ns + 300 * S
     world.turn(seconds=110)
     again = [grant_ for _, grant_ in world.grants if grant_.id == grant.id and grant_.n == 2]
     assert [each.slot for each in again] == [1]
