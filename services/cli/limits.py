@@ -17,7 +17,7 @@ from shared.records.control import Directive
 from shared.runtime import defaults
 from shared.runtime.clock import SystemClock
 from shared.runtime.layers import FIELDS, Part, Said, narrower, resolve, shipped, unknown
-from shared.runtime.overruling import overruled
+from shared.runtime.overruling import overruled, tenants
 from shared.runtime.quantities import rate_text
 from shared.runtime.settings import LimitRow, Rate, Settings
 from shared.runtime.table import suggestion
@@ -129,7 +129,7 @@ def answer(
     settings: Settings, key: str, source: str, part: Part, orders: Sequence[Directive] = ()
 ) -> Iterator[Shown]:
     """Say what holds for a pair, then what counts by itself for a part of its mail."""
-    above = overruled(orders, key, source)
+    above, ordered = overruled(orders, key, source), tenants(orders)
     layers = resolve(settings, key, source, order=above.order)
     found, slowed = layers.said, above.slowed(layers.limit())
     for field in FIELDS:
@@ -142,6 +142,10 @@ def answer(
             yield _shown(field, said)
     for layer, name in narrower(settings, key, part):
         row = settings.limits.get(name, LimitRow())
+        if name in ordered:
+            rate, ids = ordered[name]
+            yield _shown("total_rate", Said(rate, "directive", ids), f"{layer} {part.tenant}")
+            continue
         whose = {"site": part.site, "tenant": part.tenant, "domain": part.domain}[layer]
         for field in FIELDS:
             if getattr(row, field) is not None:

@@ -40,6 +40,11 @@ _D: Final = 86_400 * _S
 _STANDS_NS: Final = 1 * _D
 _WAITING: Final = tuple(WORDS)
 _LIMITS: Final = ("provider", "source")
+#: What a limit may be of.
+_LIMITED: Final = ("tenant", *_LIMITS)
+#: A grant may lie two seconds ahead of its tenant's token, and must start within the window of it.
+_WINDOW_LEAST_NS: Final = 3 * _S
+_MIN_NS: Final = 60 * _S
 _ALONE: Final = {"source", "provider"}
 
 
@@ -182,11 +187,15 @@ def _rate(_: click.Context, __: click.Parameter, value: str | None) -> OrderedRa
 
 
 @click.command()
-@selecting(*_LIMITS)
+@selecting(*_LIMITED)
 @_signing
 @_standing
 @_DRY
-@click.option("--rate", callback=_rate, help='So much from each source, as "100/min".')
+@click.option(
+    "--rate",
+    callback=_rate,
+    help='So much from each source, as "100/min"; of a tenant: over all sources.',
+)
 @click.option("--connections", type=click.IntRange(1), help="So many from each source.")
 @config_option
 def limit(
@@ -201,22 +210,44 @@ def limit(
     until_resumed: bool,
     dry_run: bool,
 ) -> None:
-    """Say what a provider, or a source, may be sent at most, instead of what the configuration says.
+    """Say what a provider, a source, or a tenant may be sent at most, instead of what the configuration says.
 
     It takes the place of the configured rate and connections, higher or lower; what a total allows, what a warm-up allows, and what a
-    destination has refused still hold. Of several such orders the strictest holds.
+    destination has refused still hold. A tenant's rate is over all sources, to all destinations or with --provider to that one; it
+    takes the place of the tenant's own row. Of several such orders the strictest holds.
 
     Example: postyard limit --provider gmail --source ip-1 --rate 50/h --reason "a new address" --expires 2d
     """
     settings = settings_of(path)
-    require(selector, settings, *_LIMITS)
+    require(selector, settings, *_LIMITED)
     if rate is None and connections is None:
         raise click.UsageError("name at least one of --rate, --connections")
+    total: OrderedRate | None = None
+    if selector.tenant is not None:
+        _of_tenant(settings, selector, rate, connections)
+        rate, total = None, rate
     if dry_run:
         _rehearse(settings, "limit", selector)
         return
     until = _until(expires, forever=until_resumed)
-    _stand(settings, "limit", selector, reason, author, until, rate=rate, connections=connections)
+    said = {"rate": rate, "connections": connections, "total_rate": total}
+    _stand(settings, "limit", selector, reason, author, until, **said)
+
+
+def _of_tenant(
+    settings: Settings, selector: Selector, rate: OrderedRate | None, connections: int | None
+) -> None:
+    """Refuse what a tenant cannot have: its mail is counted over all sources, within seconds."""
+    if selector.source is not None or connections is not None:
+        raise click.UsageError(
+            "a tenant's mail is counted over all sources: name --rate alone, and no --source"
+        )
+    if rate is not None and rate.period_ns < _MIN_NS:
+        raise click.BadParameter(
+            "of a tenant: expected a rate per min, h or d, got one per s", param_hint="--rate"
+        )
+    if settings.timing.total_window_ns < _WINDOW_LEAST_NS:
+        raise click.UsageError("timing.total_window: expected at least 3s for a tenant's limit")
 
 
 def _until(expires: int | None, *, forever: bool) -> int | None:
@@ -464,9 +495,10 @@ def _terms(order: Directive) -> str:
         terms.append(f"pool {order.pool}")
     if order.percent is not None:
         terms.append(f"{order.percent}%")
-    if order.rate is not None:
-        rate = order.rate
-        terms.append(quantities.rate_text(Rate(rate.count, rate.period_ns, rate.burst)))
+    for rate, over in ((order.rate, ""), (order.total_rate, " over all sources")):
+        if rate is not None:
+            text = quantities.rate_text(Rate(rate.count, rate.period_ns, rate.burst))
+            terms.append(f"{text}{over}")
     if order.connections is not None:
         terms.append(f"{order.connections} connections")
     return f" to {', '.join(terms)}" if terms else ""

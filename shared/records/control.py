@@ -146,6 +146,8 @@ class Directive(
     #: limit: so much from each source, instead of what the configuration says.
     rate: OrderedRate | None = None
     connections: _Positive | None = None
+    #: limit of a tenant, in all or at a provider: so much over all sources.
+    total_rate: OrderedRate | None = None
     reason: str
     author: str
     #: None: until resumed. Of what is done once: until when mail that comes late, or back, is looked at.

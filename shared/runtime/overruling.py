@@ -1,7 +1,7 @@
 """What operators' orders make of limits: `limit` says what holds, `slow` leaves a part of what holds else. Pure.
 
 The layer above all others (``shared.runtime.layers``). Where several orders are about the same pair, the strictest of each field holds,
-and the smallest part.
+and the smallest part. What is ordered of a tenant takes the place of its own row.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from shared.records.control import Directive, OrderedRate
 from shared.runtime.layers import Order, stricter
-from shared.runtime.settings import Limit, LimitRow, Rate
+from shared.runtime.settings import Limit, LimitRow, Rate, Settings
 
 _ALL = 100
 
@@ -57,6 +57,8 @@ def overruled(orders: Sequence[Directive], key: str, source: str) -> Overruled:
     for order in orders:
         if order.provider not in (None, key) or order.source not in (None, source):
             continue
+        if order.tenant is not None:
+            continue  # It counts by itself, beside what the pair may (``tenants``).
         if order.percent is not None:
             percent = min(percent, order.percent)
         if order.rate is not None:
@@ -68,6 +70,31 @@ def overruled(orders: Sequence[Directive], key: str, source: str) -> Overruled:
         if order.action == "limit":
             ids.append(order.id)
     return Overruled(Order(", ".join(ids), row) if ids else None, percent)
+
+
+def tenants(orders: Sequence[Directive]) -> dict[str, tuple[Rate, str]]:
+    """Say what ``orders`` make of tenants' limits: row, as it would be called in [limits] -> (rate, the orders' ids)."""
+    found: dict[str, tuple[Rate, str]] = {}
+    for order in orders:
+        if order.tenant is None or order.total_rate is None:
+            continue
+        row = f"tenant:{order.tenant}"
+        if order.provider is not None:
+            row = f"{order.provider}/{row}"
+        rate, ids = _rate(order.total_rate), order.id
+        if row in found:
+            before, others = found[row]
+            rate, ids = _strictest(before, rate), f"{others}, {ids}"
+        found[row] = rate, ids
+    return found
+
+
+def totals(settings: Settings, orders: Sequence[Directive]) -> dict[str, Rate]:
+    """Give the total rate of each row that has one: what is ordered of a tenant takes the place of what the settings say."""
+    rows = {
+        name: row.total_rate for name, row in settings.limits.items() if row.total_rate is not None
+    }
+    return rows | {name: rate for name, (rate, _) in tenants(orders).items()}
 
 
 def _rate(ordered: OrderedRate) -> Rate:

@@ -124,6 +124,8 @@ class Ledger:
         self.intake = Intake(
             settings, self._deliveries, self._queues, self._settling.unresolved, self.orders
         )
+        #: Of the orders, as the dealer has seen them.
+        self._dealt_by = 0
         self._pins_ns = 0
         self._restored = False
         #: What has not been looked at since the lane map was another.
@@ -209,6 +211,9 @@ class Ledger:
             self._settling.place_anew(self.entries[id_])
         self._hand.receive(self.now_ns)
         self._queues.refresh(self.now_ns)
+        if self._dealer is not None and self._dealt_by != self.orders.changes:
+            self._dealt_by = self.orders.changes
+            self._dealer.overrule(self.orders.limiting())
         for entry in self._deliveries.urgent(self.now_ns):
             self._queues.urge(entry)
         for entry in self._deliveries.over(self.now_ns):

@@ -11,7 +11,7 @@ Destinations that wait for the next token of the same limit come at a random tim
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +20,8 @@ from services.scheduler.policy.lines import Check, Line, Shut
 from services.scheduler.policy.shares import Hand, crossing
 from services.scheduler.policy.sites import Sites, Start
 from services.scheduler.policy.totals import Totals
+from shared.records.control import Directive
+from shared.runtime.overruling import tenants, totals
 from shared.runtime.settings import Rate, Settings
 
 _AHEAD_NS: Final = 100_000_000
@@ -55,29 +57,39 @@ class Parts:
         """Read the rows once; ``hand`` holds what this partition was dealt."""
         self._settings, self._totals, self._hand, self._rng = settings, totals, hand, rng
         self._window_ns = settings.timing.total_window_ns
+        self._orders: Sequence[Directive] = ()
+        self._ordered: dict[str, tuple[Rate, str]] = {}
         self.divide(1)
+
+    def overrule(self, orders: Sequence[Directive]) -> None:
+        """Let what operators have ordered of tenants stand above the settings."""
+        ordered = tenants(orders)
+        if ordered != self._ordered:
+            for name in ordered.keys() | self._ordered.keys():
+                # What was dealt by another rate is not spent.
+                self._totals.drop(name)
+            self._orders, self._ordered = orders, ordered
+            self.divide(self._deciders)
 
     def divide(self, deciders: int) -> None:
         """Let what is at one destination be kept by so many partitions, each of which decides about a group of slots."""
-        settings = self._settings
+        settings, self._deciders = self._settings, deciders
         self.sites = Sites(settings, self._totals, deciders)
         spread = limits.spread_ns(self._window_ns, settings.timing.skew_ns)
-        crosses = crossing(settings)
+        crosses = crossing(settings, self._orders)
         #: By tenant; by (limit key, tenant); by (limit key, sending domain).
         self._everywhere: dict[str, _Limit] = {}
         self._tenants: dict[tuple[str, str], _Limit] = {}
         self._domains: dict[tuple[str, str], _Limit] = {}
-        for name, row in settings.limits.items():
-            if row.total_rate is None:
-                continue
+        for name, total in totals(settings, self._orders).items():
             key, _, rest = name.rpartition("/")
             kind, _, which = rest.partition(":")
             if kind == "tenant" and not key:
-                whole = limits.widened(row.total_rate, spread)
+                whole = limits.widened(total, spread)
                 limit = _Limit(name, whole, "tenant_rate", whole=True, crosses=name in crosses)
                 self._everywhere[which] = limit
                 continue
-            rate = limits.widened(limits.divided(row.total_rate, deciders), spread)
+            rate = limits.widened(limits.divided(total, deciders), spread)
             if kind == "tenant":
                 self._tenants[key, which] = _Limit(name, rate, "tenant_rate", whole=True)
             elif kind == "domain":

@@ -304,7 +304,9 @@ class Queues:
         was, self._changes = self._changes, changes
         if changes[1] != was[1]:
             self._pauses = self.orders.pauses()
-            self.pairs.overrule(self.orders.limiting())
+            limiting = self.orders.limiting()
+            self.pairs.overrule(limiting)
+            self.parts.overrule(limiting)
             self.reopen(now_ns)
         if self.sources.set_live(live) or changes[0] != was[0]:
             self._look_again(self._groups.values())

@@ -18,13 +18,16 @@ it had not used is given once more from the log, or lost. While nobody deals (a 
 those that want. What a suspended or slow destination keeps a partition from using is soon not asked for any more.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from services.scheduler.policy import limits
 from services.scheduler.policy.totals import Totals
 from shared.protocol.control import ControlView
+from shared.records.control import Directive
 from shared.records.shares import Share, Shares, Want
+from shared.runtime.overruling import totals
 from shared.runtime.settings import Rate, Settings, Timing
 
 _S: Final = 1_000_000_000
@@ -46,14 +49,12 @@ _APPETITE_FIRST: Final = 4
 _APPETITE_MOST: Final = 100_000
 
 
-def crossing(settings: Settings) -> dict[str, Rate]:
+def crossing(settings: Settings, orders: Sequence[Directive] = ()) -> dict[str, Rate]:
     """Name the limits that several partitions keep together, with their rates."""
     if settings.kafka.partitions == 1:
         return {}
     return {
-        name: row.total_rate
-        for name, row in settings.limits.items()
-        if name.startswith("tenant:") and row.total_rate is not None
+        name: rate for name, rate in totals(settings, orders).items() if name.startswith("tenant:")
     }
 
 
@@ -71,18 +72,22 @@ def dealt(rate: Rate, timing: Timing) -> Rate:
 class Dealer:
     """Deal, in one partition."""
 
-    def __init__(self, settings: Settings, view: ControlView, totals: Totals) -> None:
-        """Spend from ``totals``; ``view`` says who wants what."""
-        self._view, self._totals = view, totals
-        self._rates = {
-            name: (dealt(rate, settings.timing), valid_ns(rate))
-            for name, rate in crossing(settings).items()
-        }
+    def __init__(self, settings: Settings, view: ControlView, limiters: Totals) -> None:
+        """Spend from ``limiters``; ``view`` says who wants what."""
+        self._settings, self._view, self._totals = settings, view, limiters
+        self.overrule(())
         self._next_ns = 0
         #: Name -> who was given something last.
         self._turns: dict[str, int] = {}
         #: (partition, name) -> the want that is being met, by its stamp, and how much of it was given.
         self._met: dict[tuple[int, str], tuple[int, int]] = {}
+
+    def overrule(self, orders: Sequence[Directive]) -> None:
+        """Let what operators have ordered of tenants stand above the settings."""
+        self._rates = {
+            name: (dealt(rate, self._settings.timing), valid_ns(rate))
+            for name, rate in crossing(self._settings, orders).items()
+        }
 
     def deal(self, now_ns: int) -> Shares | None:
         """Give to those that want; None: nobody does, or nothing is left. What is given must be committed before it is said."""

@@ -135,6 +135,13 @@ class Totals:
         total.lots = [lot for lot in total.lots if now_ns < lot[0]]
         return lost
 
+    def drop(self, name: str) -> None:
+        """Give up the tokens that are left."""
+        total = self._totals.get(name)
+        if total is not None and total.lots:
+            total.lots = []
+            self._dirty.add(name)
+
     def _total(self, name: str) -> _Total:
         total = self._totals.get(name)
         if total is None:

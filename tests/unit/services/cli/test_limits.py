@@ -7,8 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from services.cli.limits import answer, limits
-from shared.records.control import Directive
-from shared.runtime.layers import WHOLE
+from services.cli.orders import limit
+from shared.records.control import Directive, OrderedRate
+from shared.runtime.layers import WHOLE, Part
 from shared.runtime.settings import LimitRow, Rate, Settings
 
 S = 1_000_000_000
@@ -123,3 +124,50 @@ def test_an_order_stands_above_all_layers_and_says_which_it_is() -> None:
     )
     assert lines["rate"].text == "60/120s"
     assert lines["rate"].origin == "directive: slow to 50% of default default"
+
+
+def test_what_is_ordered_of_a_tenant_stands_in_the_place_of_its_row() -> None:
+    rows = {
+        "default": LimitRow(connections=5, messages_per_connection=20),
+        "gmail/tenant:acme": LimitRow(total_rate=Rate(100, 60 * S)),
+        "tenant:acme": LimitRow(total_rate=Rate(900, 60 * S)),
+    }
+    ordered = Directive(
+        id="limit-1",
+        action="limit",
+        tenant="acme",
+        provider="gmail",
+        total_rate=OrderedRate(count=30, period_ns=60 * S),
+        reason="why",
+        author="ada",
+    )
+    found = [
+        (line.row, line.text, line.layer, line.of)
+        for line in answer(Settings(limits=rows), "gmail", "", Part(tenant="acme"), [ordered])
+        if line.of
+    ]
+    assert found == [
+        ("tenant:acme", "900/min", "tenant", "tenant acme"),
+        ("limit-1", "30/min", "directive", "tenant acme"),
+    ]
+    # It says nothing of anybody else's mail.
+    for part in (WHOLE, Part(tenant="other")):
+        lines = answer(Settings(limits=rows), "gmail", "", part, [ordered])
+        assert not [line for line in lines if line.layer == "directive"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--rate", "5/s"], "expected a rate per min, h or d"),
+        (["--rate", "5/h", "--source", "ip-1"], "counted over all sources"),
+        (["--rate", "5/h", "--connections", "2"], "counted over all sources"),
+    ],
+)
+def test_an_order_refuses_what_a_tenant_cannot_have(
+    config: str, words: list[str], said: str
+) -> None:
+    options = ["--tenant", "acme", *words, "--reason", "why", "--config", config]
+    result = CliRunner().invoke(limit, options)
+    assert result.exit_code == 2
+    assert said in result.output

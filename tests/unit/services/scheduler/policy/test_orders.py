@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -14,8 +15,9 @@ from shared.records.codec import encode
 from shared.records.control import Directive, OrderedRate
 from shared.records.delivery import DELIVERY, Delivery
 from shared.records.event import Event
-from shared.runtime.settings import LimitRow, Rate
+from shared.runtime.settings import Kafka, LimitRow, Rate, Tenant
 from tests.unit.services.scheduler.policy.test_ledger import START, S, World, make_settings
+from tests.unit.services.scheduler.policy.test_limits import most_in_a_window
 
 _serial = itertools.count()
 
@@ -411,3 +413,81 @@ def test_a_limit_takes_the_configured_ones_place_and_of_two_the_strictest_holds(
         world.deliver(f"d{at}")
     world.turn()
     assert spacing(world) == {(0, S // 2, 8), (1, S, 8)}
+
+
+def two_tenants(**rows: LimitRow) -> World:
+    base = make_settings(**rows)
+    tenants = {
+        name: Tenant(name, (f"{name}.example",), {"transactional": "main", "bulk": "main"})
+        for name in ("acme", "other")
+    }
+    return World(replace(base, tenants=tenants, kafka=Kafka(partitions=1)))
+
+
+def starts(world: World, tenant: str, provider: str | None = None) -> list[int]:
+    return [
+        grant.t0_ns
+        for grant in world.grants
+        if grant.tenant == tenant and provider in (None, grant.provider)
+    ]
+
+
+@pytest.mark.parametrize("provider", ["big", None])
+def test_a_tenants_limit_is_kept_over_all_sources_until_it_ends_and_holds_back_nobody_else(
+    provider: str | None,
+) -> None:
+    """Restarts change nothing of it, and what the tenant's own row says counts again when the order is over."""
+    world = two_tenants(**{"tenant:acme": LimitRow(total_rate=Rate(3000, 60 * S))})
+    rate = OrderedRate(count=30, period_ns=60 * S)
+    directive = order(world, "limit", tenant="acme", provider=provider, total_rate=rate)
+    for at in range(150):
+        for tenant in ("acme", "other"):
+            world.deliver(f"{tenant}{at}", tenant=tenant)
+    answered = 0
+    for second in range(100):
+        if second % 40 == 39:
+            world.restart()
+        world.turn(1)
+        for grant in world.grants[answered:]:
+            world.answer(grant, "delivered")
+        world.commit()
+        answered = len(world.grants)
+    assert len(starts(world, "other")) == 150
+    assert 30 <= len(starts(world, "acme")) <= 60
+    assert most_in_a_window(starts(world, "acme"), 60 * S) <= 30
+    assert set(reasons_of(world)) == {"tenant_rate"}
+    order(world, "resume", id=directive.id)
+    for _ in range(40):
+        world.turn(1)
+    assert len({grant.id for grant in world.grants if grant.tenant == "acme"}) == 150
+    assert hits(world)[0] == 150
+
+
+def reasons_of(world: World) -> list[str]:
+    return [reason for entry, reason in world.ledger.reasons() if entry.open is None]
+
+
+def test_a_tenants_limit_at_a_provider_is_of_its_mail_there_alone() -> None:
+    world = two_tenants()
+    rate = OrderedRate(count=1, period_ns=3600 * S)
+    order(world, "limit", tenant="acme", provider="big", total_rate=rate)
+    for at in range(5):
+        world.deliver(f"big{at}")
+        world.deliver(f"small{at}", provider=None, site="mx.small.example")
+    for _ in range(5):
+        world.turn(1)
+    assert len(starts(world, "acme", "big")) == 1
+    assert len(starts(world, "acme")) == 6
+
+
+def test_of_two_limits_of_a_tenant_the_strictest_holds_and_the_pairs_are_as_before() -> None:
+    world = two_tenants(big=LimitRow(rate=Rate(60, 60 * S), connections=5))
+    for count in (4, 2, 3):
+        rate = OrderedRate(count=count, period_ns=3600 * S)
+        order(world, "limit", tenant="acme", provider="big", total_rate=rate)
+    for at in range(9):
+        world.deliver(f"d{at}")
+    for _ in range(30):
+        world.turn(60)
+    assert len(starts(world, "acme")) == 1, "two an hour, and no burst"
+    assert {each[1:] for each in spacing(world)} == {(S, 5)}

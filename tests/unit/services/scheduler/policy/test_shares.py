@@ -3,7 +3,7 @@
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +14,7 @@ from services.scheduler.policy.shares import Dealer, Hand
 from services.scheduler.policy.totals import Totals
 from shared.protocol.control import ControlView
 from shared.records.codec import Unreadable, encode
-from shared.records.control import CONTROL, Control
+from shared.records.control import CONTROL, Control, Directive, OrderedRate
 from shared.records.shares import Shares
 from shared.records.state import STATE, TotalState
 from shared.runtime.settings import Kafka, LimitRow, Rate, Settings, Timing
@@ -70,6 +70,8 @@ class Partition:
     number: int
     config: Settings
     skew: int
+    #: What operators have ordered.
+    orders: tuple[Directive, ...] = ()
     kept: Kept = field(default_factory=Kept)
     now: int = 0
     view: ControlView = field(default_factory=ControlView)
@@ -85,6 +87,7 @@ class Partition:
         self.now = self.kept.now
         self.hand = Hand(self.number, self.view, self.totals)
         self.dealer = Dealer(self.config, self.view, self.totals)
+        self.dealer.overrule(self.orders)
 
     def round(
         self, true_now: int, log: Log, ready: int, rng: random.Random, *, fails: bool
@@ -122,6 +125,14 @@ def config(rate: Rate, partitions: int) -> Settings:
     )
 
 
+def ordered(rate: Rate) -> Directive:
+    """Order that the tenant has this rate."""
+    total = OrderedRate(count=rate.count, period_ns=rate.period_ns, burst=rate.burst)
+    return Directive(
+        id="o", action="limit", tenant="acme", total_rate=total, reason="why", author="ada"
+    )
+
+
 def run(
     rate: Rate,
     partitions: int,
@@ -129,12 +140,16 @@ def run(
     steps: int,
     trouble: float,
     ready: Callable[[int, random.Random], int],
+    order: Directive | None = None,
 ) -> tuple[list[int], int]:
     """Let all partitions work; gives the starts, and how long it took."""
     rng, log, starts = random.Random(seed), Log(), list[int]()
     skews = [rng.choice([-1, 0, 1]) * TIMING.skew_ns if trouble else 0 for _ in range(partitions)]
     all_ = [
-        Partition(number, config(rate, partitions), skews[number]) for number in range(partitions)
+        Partition(
+            number, config(rate, partitions), skews[number], () if order is None else (order,)
+        )
+        for number in range(partitions)
     ]
     #: What was committed and not said yet, by an owner that may be gone.
     unsaid: deque[Shares] = deque()
@@ -173,11 +188,22 @@ RATES = st.sampled_from(
 
 
 @settings(max_examples=30, deadline=None)
-@given(RATES, st.integers(2, 5), st.integers(0, 10**9), st.sampled_from([0.0, 0.1, 0.3]))
+@given(
+    RATES,
+    st.integers(2, 5),
+    st.integers(0, 10**9),
+    st.sampled_from([0.0, 0.1, 0.3]),
+    st.booleans(),
+)
 def test_no_window_holds_more_than_the_limit_whoever_crashes_or_comes_late(
-    rate: Rate, partitions: int, seed: int, trouble: float
+    rate: Rate, partitions: int, seed: int, trouble: float, by_order: bool
 ) -> None:
-    starts, _ = run(rate, partitions, seed, 250, trouble, lambda _, rng: rng.choice([0, 3, 1000]))
+    """The limit is the configuration's, or an operator's in its place."""
+    row = replace(rate, count=10 * rate.count) if by_order else rate
+    order = ordered(rate) if by_order else None
+    starts, _ = run(
+        row, partitions, seed, 250, trouble, lambda _, rng: rng.choice([0, 3, 1000]), order
+    )
     assert most_in_a_window(starts, rate.period_ns) <= rate.count
 
 
@@ -236,6 +262,12 @@ def test_what_one_partition_cannot_use_goes_to_the_others() -> None:
 def test_with_one_partition_nothing_is_divided() -> None:
     assert shares.crossing(config(Rate(5, 60 * S), 1)) == {}
     assert shares.crossing(config(Rate(5, 60 * S), 2)) == {NAME: Rate(5, 60 * S)}
+
+
+def test_what_is_ordered_is_divided_where_the_settings_say_nothing() -> None:
+    nothing = Settings(kafka=Kafka(partitions=2), timing=TIMING)
+    assert shares.crossing(nothing) == {}
+    assert shares.crossing(nothing, [ordered(Rate(5, 60 * S))]) == {NAME: Rate(5, 60 * S)}
 
 
 def test_nobody_deals_what_nobody_wants() -> None:
