@@ -2,6 +2,7 @@
 
 import sys
 
+from services.scheduler import collecting
 from services.scheduler.asking import Asking
 from services.scheduler.service import HOT, Scheduler
 from shared.kafka.cluster import connect
@@ -11,6 +12,7 @@ from shared.runtime.lifecycle import Process, main
 
 async def run(process: Process) -> None:
     """Wire one scheduler and run it until the process is told to stop."""
+    collecting.begin()
     cluster = connect(process.settings.kafka, client_id=f"postyard-scheduler-{process.name}")
     scheduler = Scheduler(
         settings=process.settings,

@@ -8,7 +8,6 @@ follows reads its memory back under the new settings.
 """
 
 import asyncio
-import gc
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
+from services.scheduler import collecting
 from services.scheduler.census import Census
 from services.scheduler.gauges import Gauges
 from services.scheduler.marks import Marks
@@ -184,4 +184,4 @@ class Scheduler:
             finally:
                 del self.workers[partition]
                 # Its memory knows itself in circles, and next to nothing of it is counted as garbage: it would stay, beside the next one.
-                gc.collect()
+                collecting.drop()

@@ -22,7 +22,7 @@ from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
-from services.scheduler import changelog
+from services.scheduler import changelog, collecting
 from services.scheduler.bodies import Bodies, BodyLost, Place
 from services.scheduler.inputs import Inputs
 from services.scheduler.marks import Marks
@@ -141,6 +141,7 @@ class Worker:
             meta = await changelog.restore(
                 shell.cluster, shell.topics.state, self.partition, self.ledger
             )
+            collecting.settle()
             self._trimming.begin(await self._bodies.open(map(shell.topics.deliveries, CLASSES)))
             await self._inputs.open(meta.positions)
             try:
