@@ -204,7 +204,10 @@ class Learning:
         fix = caution.fix if isinstance(caution, reactions.Suspend) else ""
         self._tell(news, pair, answer, backoff.until_ns(after, now_ns), fix)
         window = _counts_over(caution, self.rules)
-        if not isinstance(caution, reactions.Slow) or window is None or heard.counted is None:
+        volume = isinstance(caution, reactions.Slow) or (
+            isinstance(caution, reactions.Suspend) and caution.volume
+        )
+        if not volume or window is None or heard.counted is None:
             return []
         if after.pace is None or (before.pace is not None and now_ns < before.pace.careful_ns):
             # It is told to it again, below what hurt before: that is its own trouble.

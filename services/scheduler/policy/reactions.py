@@ -58,11 +58,15 @@ class Fewer:
 
 @dataclass(frozen=True, slots=True)
 class Suspend:
-    """Suspend the pair, for ``first_ns`` at least (None: as the operator set it); ``slower``: it comes back at a part of the rate."""
+    """Suspend the pair, for ``first_ns`` at least (None: as the operator set it); ``slower``: it comes back at a part of the rate.
+
+    ``volume``: the reply names how much was sent, so that it says something of the other sources of the pool too (``hearsay``).
+    """
 
     first_ns: int | None = None
     fix: str = ""
     slower: bool = True
+    volume: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +171,7 @@ PUBLISHED: Final[tuple[Published, ...]] = (
     Published(
         provider="gmail",
         enhanced=_re(r"5\.7\.28"),
-        reaction=Suspend(1 * _H, _BLOCKED),
+        reaction=Suspend(1 * _H, _BLOCKED, volume=True),
         source=_SENDERS_AT_GOOGLE,
         sample=(550, "5.7.28", "There is an unusual rate of unsolicited mail from your IP address"),
     ),
@@ -181,7 +185,8 @@ PUBLISHED: Final[tuple[Published, ...]] = (
     Published(
         provider="yahoo",
         text=_re(r"\[(?:tss|ipts)04\]"),
-        reaction=Suspend(2 * _H, _BLOCKED),
+        # "Unexpected volume or user complaints".
+        reaction=Suspend(2 * _H, _BLOCKED, volume=True),
         source=f"{_SENDERS_AT_YAHOO}; two hours {_PRACTISED}",
         sample=(421, "4.7.0", "[TSS04] Messages from 192.0.2.1 temporarily deferred"),
     ),

@@ -5,6 +5,7 @@ import random
 from bisect import bisect_right
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,8 +41,9 @@ WINDOW = 15 * MINUTE
 class Pool:
     """Some sources of a pool at a destination that asks to wait for fifteen minutes."""
 
-    def __init__(self, count: int = 4) -> None:
-        self.pairs = [Pair("apple", slot) for slot in range(count)]
+    def __init__(self, count: int = 4, provider: str = "apple") -> None:
+        self.provider = provider
+        self.pairs = [Pair(provider, slot) for slot in range(count)]
         self.learning = Learning(RULES, Timing(), random.Random(1))
         self.limit = PairLimits(make_settings()).of("apple", 0, 0)
         self.now = START
@@ -50,7 +52,7 @@ class Pool:
         """Give the slots of the pairs that may do other than before."""
         others = [each for each in self.pairs if each.slot != slot]
         answer = Answer(
-            "apple",
+            self.provider,
             self.now if t0 is None else t0,
             outcome,
             lambda: (self.limit, self.limit),
@@ -63,8 +65,8 @@ class Pool:
     def good(self, slot: int) -> list[int]:
         return self.answer(slot, Outcome(id="d", n=1, slot=slot, epoch=1, result="delivered"))
 
-    def warn(self, slot: int, t0: int | None = None) -> list[int]:
-        return self.answer(slot, refused(slot), t0)
+    def warn(self, slot: int, t0: int | None = None, said: Outcome | None = None) -> list[int]:
+        return self.answer(slot, said or refused(slot), t0)
 
     def send(self, messages: int, *slots: int, seconds: int = 300) -> None:
         """Let each of the slots send so many, evenly."""
@@ -319,6 +321,24 @@ def test_sources_of_another_pool_or_slot_group_are_no_siblings() -> None:
     assert hearsay.mates(settings, 99) == []
 
 
+@pytest.mark.parametrize(
+    ("provider", "text", "spread"),
+    [
+        ("yahoo", "[TSS04] Messages from 192.0.2.1 temporarily deferred", True),
+        # Of the source, or of its reputation, and not of how much it sent.
+        ("yahoo", "[BL21] Connections will not be accepted from 192.0.2.1", False),
+        ("gmail", "very low reputation of the sending IP", False),
+    ],
+)
+def test_a_suspension_says_something_of_others_only_where_it_is_for_volume(
+    provider: str, text: str, *, spread: bool
+) -> None:
+    pool = Pool(provider=provider)
+    pool.send(300, 0, 1, 2, 3)
+    pool.warn(0, said=refused(0, text, "block"))
+    assert len(pool.slowed()) == (3 if spread else 1)
+
+
 def four(view: ControlView) -> Pairs:
     """Three warm sources and one that is being warmed up, all of one pool."""
     sources = {
@@ -378,15 +398,15 @@ def test_what_one_source_is_told_is_written_for_the_others_and_goes_with_the_lan
     assert isinstance(pairs.room("apple", "apple", 1, epochs[1], now), Room)
 
 
-def refused(slot: int) -> Outcome:
-    reply = Reply(code=421, enhanced="4.7.1", text="excessive volume", stage="mail")
+def refused(slot: int, text: str = "excessive volume", category: str = "rate") -> Outcome:
+    reply = Reply(code=421, enhanced="4.7.1", text=text, stage="mail")
     return Outcome(
         id="d",
         n=1,
         slot=slot,
         epoch=1,
         result="pair_failed",
-        category="rate",
+        category=category,
         scope="pair",
         reply=reply,
     )
