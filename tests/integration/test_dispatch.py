@@ -40,6 +40,16 @@ class Taken:
         return self.in_hand
 
 
+@dataclass
+class Greedy(Taken):
+    """One that has more in hand with every grant."""
+
+    each: int = 20
+
+    def waiting(self) -> int:
+        return len(self.ids) * self.each
+
+
 @pytest.fixture
 async def log(kafka: str, prefix: str) -> AsyncIterator[Log]:
     cluster = Cluster(kafka, client_id="test")
@@ -130,6 +140,25 @@ async def test_a_line_with_much_in_hand_is_not_read_for_and_holds_up_nobody(log:
         full.in_hand = 0
         await until(lambda: len(full.ids) == 10)
     assert full.ids == ids(0, range(10))
+
+
+async def test_what_was_fetched_for_a_line_that_has_too_much_meanwhile_is_given_later(
+    log: Log,
+) -> None:
+    topic = await log.topic(2)
+    full, free = Greedy(), Taken()
+    await put(log, topic, 0, range(2_000))
+    async with dispatching(log, topic) as dispatch:
+        follow(dispatch, 0, 0, full)
+        follow(dispatch, 1, 0, free)
+        await until(lambda: len(full.ids) > 200)
+        await put(log, topic, 1, range(50))
+        await until(lambda: len(free.ids) == 50)
+        # One portion more than it could take, at most.
+        assert len(full.ids) <= 800
+        full.each = 0
+        await until(lambda: len(full.ids) == 2_000)
+    assert (full.ids, free.ids) == (ids(0, range(2_000)), ids(1, range(50)))
 
 
 async def test_grants_that_were_deleted_are_passed_over_with_an_error_and_stop_no_other_slot(
