@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from services.scheduler.policy import allowance, hearsay, limits, suspensions
 from services.scheduler.policy.pauses import Allowed, Deferred
 from services.scheduler.policy.reactions import Caution, Fewer, Slow, Suspend
-from shared.records.backoff import Allowance, Backoff, Hearsay
+from shared.records.backoff import Allowance, Backoff
 from shared.runtime.settings import Backoff as Rules
 
 NONE: Final = Backoff()
@@ -69,8 +69,7 @@ def on_warning(
     """Take a warning; says what changed that an operator should know."""
     burst = heard.t0_ns <= back.mark_ns
     gravity = _SUSPENDED if isinstance(warning, Suspend) else _SLOWED
-    # What it is told itself counts more than what others were told: the level in force, which may be of that, is what hurts.
-    said, back = back.hearsay, replace(back, warned_ns=heard.now_ns, hearsay=None)
+    back = replace(back, warned_ns=heard.now_ns)
     if burst and gravity <= back.gravity:
         return _longer(back, warning, heard, rules, rng), ""
     after = replace(back, mark_ns=heard.now_ns + heard.horizon_ns, gravity=gravity, taken=False)
@@ -78,7 +77,9 @@ def on_warning(
         case Slow(hold_ns=hold, connections=connections, lasts=lasts):
             after = replace(
                 _held(after, back, rules.hold_ns if hold is None else hold, heard, rules, rng),
-                pace=_cut(back, heard, rules, said, lasts=lasts),
+                pace=_cut(back, heard, rules, lasts=lasts),
+                # What it is told itself counts more than what others were told.
+                hearsay=None,
             )
             if connections is not None:
                 after = replace(after, connections=_at_most(back, connections, heard, rules))
@@ -99,7 +100,7 @@ def on_warning(
             ), "slowed"
         case Suspend(slower=slower):
             if slower and not burst:
-                after = replace(after, pace=_cut(back, heard, rules, said))
+                after = replace(after, pace=_cut(back, heard, rules), hearsay=None)
             after = replace(after, connections=_at_most(back, 1, heard, rules))
             return _suspended(after, warning, heard, rules, rng), "suspended"
 
@@ -241,15 +242,13 @@ def _suspended(
     return replace(back, suspension=suspension)
 
 
-def _cut(
-    back: Backoff, heard: Heard, rules: Rules, said: Hearsay | None, *, lasts: bool = False
-) -> Allowance:
+def _cut(back: Backoff, heard: Heard, rules: Rules, *, lasts: bool = False) -> Allowance:
     """Cut the rate: by what the pair did where that is known, else by what was allowed."""
     in_force, plateau = heard.rate, allowance.PLATEAU
     measured = heard.did if heard.measured else None
     if heard.counted is not None:
         least = 0 if measured is None else measured // _SHORT
-        if said is not None and hearsay.alike(said.hurt, heard.counted):
+        if back.hearsay is not None and hearsay.alike(back.hearsay.hurt, heard.counted):
             # Another was warned at as many in that time: it is not the last seconds that hurt.
             least = 0
         measured = min(

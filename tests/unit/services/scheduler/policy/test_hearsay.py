@@ -6,13 +6,13 @@ from bisect import bisect_right
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.scheduler.policy import backoff, hearsay
+from services.scheduler.policy import backoff, hearsay, limits
 from services.scheduler.policy.entries import waiting
 from services.scheduler.policy.learning import Answer, Learning
-from services.scheduler.policy.meter import Meter
+from services.scheduler.policy.meter import LONGEST_NS, Meter
 from services.scheduler.policy.pair import Pair
 from services.scheduler.policy.pairlimit import PairLimits
 from services.scheduler.policy.pairs import Full, Pairs, Room
@@ -34,6 +34,7 @@ from tests.unit.services.scheduler.policy.test_ledger import START, S, make_sett
 MINUTE = 60 * S
 DAY = 86_400 * S
 RULES = Rules()
+RULES_FLOOR = limits.daily(RULES.floor)
 #: As long as Apple asks to wait.
 WINDOW = 15 * MINUTE
 
@@ -189,6 +190,52 @@ def test_the_memories_of_a_pool_end_one_after_the_other_and_the_first_renews_the
             assert per_window(backoff.pace(each.backoff or Backoff())) <= 300
 
 
+#: Which slot; is it warned, and of what; how many it sends before, in how many minutes.
+Plays = st.lists(
+    st.tuples(
+        st.integers(0, 3),
+        st.sampled_from(["", "", "rate", "rate", "connections", "ptr"]),
+        st.integers(0, 120),
+        st.integers(1, 20),
+    ),
+    max_size=12,
+)
+
+
+@settings(deadline=None, max_examples=50)
+@given(Plays)
+def test_whatever_comes_one_tries_at_most_and_nobody_is_let_above_what_was_told(
+    plays: list[tuple[int, str, int, int]],
+) -> None:
+    pool = Pool()
+    pool.send(60, 0, 1, 2, 3, seconds=60)
+    for slot, category, messages, minutes in plays:
+        if messages:
+            pool.send(messages, slot, seconds=60 * minutes)
+        else:
+            pool.now += minutes * MINUTE
+        if category:
+            pool.warn(slot, said=refused(slot, "no", category))
+        backs = [each.backoff for each in pool.pairs if each.backoff is not None]
+        told = [each.hearsay for each in backs if each.hearsay is not None]
+        assert all(each.pace is None for each in backs if each.hearsay is not None)
+        assert sum(each.pace is None for each in told) <= 1
+        for each in told:
+            if each.pace is not None and pool.now < each.pace.careful_ns:
+                assert each.pace.level <= max(1, each.hurt * 97 // 100, RULES_FLOOR)
+                assert each.until_ns <= each.heard_ns + 2 * LONGEST_NS
+
+
+def test_a_warning_of_something_else_leaves_what_was_heard() -> None:
+    pool = Pool()
+    pool.send(300, 0, 1, 2, 3)
+    pool.warn(0)
+    before = pool.told(3)
+    assert before is not None
+    pool.warn(3, said=refused(3, "no", "connections"))
+    assert pool.told(3) == before
+
+
 def _careful(pair: Pair) -> int:
     assert pair.backoff is not None
     pace = backoff.pace(pair.backoff)
@@ -311,14 +358,14 @@ def test_it_is_forgotten_as_a_warning_is() -> None:
 
 
 def test_sources_of_another_pool_or_slot_group_are_no_siblings() -> None:
-    settings = make_settings()
-    for source in settings.sources.values():
-        found = {settings.source_name(slot) for slot in hearsay.mates(settings, source.slot)}
+    configured = make_settings()
+    for source in configured.sources.values():
+        found = {configured.source_name(slot) for slot in hearsay.mates(configured, source.slot)}
         pools = [
-            set(pool.sources) for pool in settings.pools.values() if source.name in pool.sources
+            set(pool.sources) for pool in configured.pools.values() if source.name in pool.sources
         ]
         assert found == set().union(*pools) - {source.name}
-    assert hearsay.mates(settings, 99) == []
+    assert hearsay.mates(configured, 99) == []
 
 
 @pytest.mark.parametrize(
@@ -352,14 +399,14 @@ def four(view: ControlView) -> Pairs:
         )
         for at in range(4)
     }
-    settings = Settings(
+    configured = Settings(
         sources=sources,
         pools={"main": SourcePool("main", dict.fromkeys(sources, 1))},
         providers={"apple": Provider("apple", (".apple.example",))},
         limits=defaults.LIMITS,
         warmups={"slow": Warmup("slow", (1_000, 2_000), hours=2)},
     )
-    return Pairs(settings, view, random.Random(1))
+    return Pairs(configured, view, random.Random(1))
 
 
 def test_what_one_source_is_told_is_written_for_the_others_and_goes_with_the_lane() -> None:
