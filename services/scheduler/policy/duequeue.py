@@ -89,6 +89,17 @@ class DueQueue:
             self._one = None
         return there
 
+    def ids(self) -> list[str]:
+        """List the deliveries, as they came."""
+        if self._fair is not None:
+            return self._fair.ids()
+        return [] if self._one is None else [self._one[0]]
+
+    def disorder(self) -> None:
+        """Forget in which order they go: from now on they are only removed, which then costs the same however many there are."""
+        if self._fair is not None:
+            self._fair.disorder()
+
     # -- what is kept back
 
     def reopen(self, now_ns: int) -> bool:

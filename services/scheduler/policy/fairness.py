@@ -185,6 +185,17 @@ class FairQueue:
         self._forget(item)
         return True
 
+    def ids(self) -> list[str]:
+        """List the deliveries."""
+        return list(self._items)
+
+    def disorder(self) -> None:
+        """Forget the order: each place in a line would have to be swept out one day, all of them in one go."""
+        for line in self._lines.values():
+            line.clear()
+        self._soon, self._garbage = [], 0
+        self._near.clear()
+
     # -- what is kept back
 
     def reopen(self, now_ns: int) -> bool:

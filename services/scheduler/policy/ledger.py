@@ -14,7 +14,7 @@ attempt and no retry step.
 """
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from services.scheduler.policy import retry
 from services.scheduler.policy.announce import pair_event
@@ -482,27 +482,17 @@ class Ledger:
             for news in self._pairs.take_news()
         ]
 
-    def _waiting(self) -> Iterator[DeliveryState]:
-        return (entry for entry in self.entries.values() if entry.open is None)
-
     def _renew(self) -> None:
-        """Go by another lane map; what it gives to others is not granted any more, and is found portion by portion."""
-        was, now = self._queues.map, self._lanes.map
-        if was.pools == now.pools and was.groups == now.groups:
-            self._go_by_map()
-            for id_ in self._moving.strays():
-                self._settling.place_anew(self.entries[id_])
-            self._unsought = self.entries.ids()
-            return
-        # Other slots are in one group: all that waits is grouped anew, which no round can do by halves.
-        for entry in self._waiting():
-            self._settling.take_out(entry)
+        """Go by another lane map; what it gives to others, or groups otherwise, is granted no more, and is found portion by portion."""
         self._go_by_map()
-        for entry in self._waiting():
-            self._settling.put(entry)
+        for id_ in self._moving.strays():
+            self._settling.place_anew(self.entries[id_])
+        self._unsought = self.entries.ids()
 
     def _find_strays(self) -> None:
         """Let a portion of what waited under the map before go its way, if it is another partition's now."""
+        for entry in self._queues.regrouping(_SOUGHT):
+            self._settling.put(entry)
         for id_ in self._unsought[-_SOUGHT:]:
             entry = self.entries.get(id_)
             if entry is not None and entry.open is None and not self._moving.belongs(entry):

@@ -24,6 +24,7 @@ from services.scheduler.policy.group import Group, GroupKey
 from services.scheduler.policy.lanes import Lanes
 from services.scheduler.policy.lines import FOREVER, Check, Gate, Line, together
 from services.scheduler.policy.orders import LOOKED, Orders
+from services.scheduler.policy.outdated import Outdated
 from services.scheduler.policy.pairlimit import PairLimit
 from services.scheduler.policy.pairs import Pairs
 from services.scheduler.policy.parts import Parts
@@ -106,6 +107,8 @@ class Queues:
     _now_ns: int = 0
     asleep: Asleep = field(init=False)
     _grouping: LaneMap | None = None
+    #: What waits as an older map grouped it.
+    outdated: Outdated = field(default_factory=Outdated)
     _order: Order = field(init=False)
     #: Class -> how long before its expiry a delivery is urgent.
     _urgent_ns: dict[str, int] = field(init=False)
@@ -180,9 +183,18 @@ class Queues:
         return self._grouping
 
     def regroup(self) -> None:
-        """Group by the newest map from now on; nothing may wait here that it groups otherwise."""
-        self._grouping = self.lanes.map
+        """Group by the newest map from now on; where it groups otherwise, ``regrouping`` gives what waits already."""
+        was, now = self.map, self.lanes.map
+        self._grouping = now
         self._places.clear()
+        if was.pools == now.pools and was.groups == now.groups:
+            return
+        self.outdated.set_aside(self._groups.values(), self._now_ns)
+        self._groups, self._by_key, self._wakes = {}, {}, []
+
+    def regrouping(self, most: int) -> Iterator[DeliveryState]:
+        """Take out up to ``most`` that wait as an older map had it; each must be put where it belongs before the next is taken."""
+        return (self.entries[id_] for id_ in self.outdated.give(most))
 
     def add(self, entry: DeliveryState) -> None:
         """Let a delivery wait until it is due and may go."""
@@ -208,6 +220,7 @@ class Queues:
         """Let a delivery go before others from now on, if it waits here."""
         group = self._group(entry, self._place(entry))
         if group is not None:
+            # What is not grouped anew yet is as soon as it is.
             group.queue.urge(entry.id, entry.expires_ns)
 
     def remove(self, entry: DeliveryState) -> None:
@@ -216,8 +229,10 @@ class Queues:
         if self.asleep.remove(entry, place.limit_key):
             return
         group = self._group(entry, place)
-        if group is not None:
-            group.queue.remove(entry.id)
+        if (group is None or not group.queue.remove(entry.id)) and self.outdated:
+            old = self.outdated.of(place.limit_key, entry.id)
+            if old is not None:
+                old.queue.remove(entry.id)
 
     def wake(self, limit_key: str) -> None:
         """Look at the groups of a key again: credit was freed, or its pause changed."""
@@ -234,7 +249,10 @@ class Queues:
         """Name the one thing that a waiting delivery waits for."""
         if entry.due_ns > now_ns:
             return "retry" if entry.n else "not_before"
-        group = self._group(entry, self._place(entry))
+        place = self._place(entry)
+        if self.outdated and self.outdated.of(place.limit_key, entry.id) is not None:
+            return "lane"
+        group = self._group(entry, place)
         if group is None:
             return "due"
         shut = group.queue.shut(line_of(entry))
@@ -242,7 +260,8 @@ class Queues:
 
     def waiting(self, limit_key: str, class_: str, tenant: str) -> int:
         """Count what a tenant has waiting in a class under a key's limits."""
-        standing = sum(group.queue.waiting(class_, tenant) for group in self.of_key(limit_key))
+        groups = (*self.of_key(limit_key), *self.outdated.of_key(limit_key))
+        standing = sum(group.queue.waiting(class_, tenant) for group in groups)
         return standing + self.asleep.waiting(limit_key, class_, tenant)
 
     def groups(self) -> list[Group]:
@@ -268,8 +287,11 @@ class Queues:
 
     def group(self, entry: DeliveryState) -> Group | None:
         """Give the group that a delivery waits in."""
-        group = self._group(entry, self._place(entry))
-        return group if group is not None and entry.id in group.queue else None
+        place = self._place(entry)
+        group = self._group(entry, place)
+        if group is not None and entry.id in group.queue:
+            return group
+        return self.outdated.of(place.limit_key, entry.id) if self.outdated else None
 
     def group_of(self, entry: DeliveryState) -> Group | None:
         """Give the group that a delivery belongs to, whether it waits there yet or not."""
@@ -287,6 +309,8 @@ class Queues:
 
     def next_ns(self) -> int:
         """Say when a group is due to be looked at, or something wakes."""
+        if self.outdated:
+            return self._now_ns
         woken = self.asleep.next_ns()
         due = self._wakes[0][0] if self._wakes else FOREVER
         return due if woken is None else min(due, woken)
