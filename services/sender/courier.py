@@ -78,7 +78,7 @@ class Courier:
     async def _next(self) -> Job | None:
         """Give the next grant; None: nothing came for a while, or the place is needed for another site."""
         pair, site = self._pair, self._site
-        if pair.too_many():
+        if pair.too_many(site):
             return None
         queue = pair.sites.setdefault(site, deque())
         if queue:
@@ -157,8 +157,8 @@ class Courier:
             async with self._line.until_stopped():
                 return await self._reach.connect(
                     grant,
-                    lambda: pair.connects.next(
-                        lambda now: self._may_take_now(job, now), self._may_wait(job)
+                    lambda: pair.may_connect(
+                        self._site, lambda now: self._may_take_now(job, now), self._may_wait(job)
                     ),
                 )
         except (TurnMissed, TimeoutError):
@@ -240,7 +240,7 @@ class Courier:
     def _next_at_once(self, connection: Connection) -> Job | None:
         """Take the next grant and its turn, if it may begin in this breath; whatever else is to be done about it, the coroutine does."""
         queue = self._pair.sites.get(self._site)
-        if not queue or self._owner.stopping or self._pair.too_many():
+        if not queue or self._owner.stopping or self._pair.too_many(self._site):
             return None
         job = queue[0]
         if not self._reusable(connection, job.grant):

@@ -84,6 +84,11 @@ class Pair:
     begins: Turns
     rcpts: Turns
     connections: int = 1
+    #: Counted as used until then.
+    since_ns: int = 0
+    #: site -> connections that it may have of these, and the turns of its own for them, where it has any
+    bounds: dict[str, int] = field(default_factory=dict)
+    site_connects: dict[str, Turns] = field(default_factory=dict)
     #: site -> what waits for it
     sites: dict[str, deque[Job]] = field(default_factory=dict)
     #: site -> connection tasks, those of them that wait for mail, and how many there may be
@@ -106,6 +111,7 @@ class Pair:
             turns(grant.spacing_ns, grant.burst),
             turns(grant.spacing_ns, grant.burst),
             grant.connections,
+            since_ns,
         )
 
     def change(self, grant: Grant) -> None:
@@ -114,10 +120,35 @@ class Pair:
         self.begins.limiter.change(grant.spacing_ns, grant.burst)
         self.rcpts.limiter.change(grant.spacing_ns, grant.burst)
         self.connections = grant.connections
+        if grant.site_connections:
+            self.bounds[grant.site] = grant.site_connections
+        elif self.bounds:
+            self.bounds.pop(grant.site, None)
+        if grant.site_connect_spacing_ns or grant.site in self.site_connects:
+            self._change_site(grant)
 
-    def too_many(self) -> bool:
-        """Say whether there are more connections than may be: the limit has become less."""
-        return sum(self.tasks.values()) > self.connections
+    def _change_site(self, grant: Grant) -> None:
+        spacing, burst = grant.site_connect_spacing_ns, grant.site_connect_burst
+        turns = self.site_connects.get(grant.site)
+        if turns is None:
+            limiter = WireLimiter(spacing, burst, self.since_ns)
+            self.site_connects[grant.site] = Turns(limiter, self.connects.clock)
+        else:
+            turns.limiter.change(spacing, burst)
+
+    async def may_connect(self, site: str, may_go: May, may_wait: May) -> bool:
+        """Wait for the turn of one more connection to ``site``: its own, where it has such a limit, then the pair's."""
+        own = self.site_connects.get(site)
+        if own is not None and not await own.next(may_go, may_wait):
+            return False
+        return await self.connects.next(may_go, may_wait)
+
+    def too_many(self, site: str) -> bool:
+        """Say whether there are more connections than may be, in all or to ``site``: the limit has become less."""
+        if sum(self.tasks.values()) > self.connections:
+            return True
+        bound = self.bounds.get(site)
+        return bound is not None and self.tasks.get(site, 0) > bound
 
     def waiting(self) -> int:
         """Count what waits."""
@@ -128,7 +159,11 @@ class Pair:
         queue = self.sites.get(site)
         if not queue or len(queue) <= self.idle.get(site, 0):
             return False
-        if self.tasks.get(site, 0) >= self.start(site).allowed:
+        own = self.site_connects.get(site)
+        if own is not None and own.lock.locked():
+            return False  # One waits for the site's turn already: the rest of the pair's places are for others.
+        most = min(self.start(site).allowed, self.bounds.get(site, self.connections))
+        if self.tasks.get(site, 0) >= most:
             return False
         return sum(self.tasks.values()) < self.connections
 
@@ -178,7 +213,7 @@ class Pair:
 
     def forgettable(self, mono_ns: int) -> bool:
         """Say whether a pair that begins anew would be no other than this one."""
-        turns = (self.connects, self.begins, self.rcpts)
+        turns = (self.connects, self.begins, self.rcpts, *self.site_connects.values())
         return not (self.tasks or self.waiting()) and all(turn.rested(mono_ns) for turn in turns)
 
 

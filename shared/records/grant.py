@@ -45,6 +45,10 @@ class Grant(Record, frozen=True, kw_only=True, omit_defaults=True):
     #: The same for TCP connections of the pair, as spacing_ns and burst are for RCPT.
     connect_spacing_ns: int = 0
     connect_burst: int = 1
+    #: What the wire must keep for the pair's connections to this site, beside those of the pair; 0: nothing of its own.
+    site_connections: int = 0
+    site_connect_spacing_ns: int = 0
+    site_connect_burst: int = 1
     #: The latest of the sender's warnings (``Outcome.warned_ns``) that the scheduler had heard when it granted this.
     heard_ns: int = 0
     #: The least that TLS must be, for the provider and for the tenant.

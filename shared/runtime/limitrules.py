@@ -85,15 +85,15 @@ def _start(path: str, key: str, row: LimitRow, settings: Settings, problems: Pro
 
 
 def _site(path: str, key: str, row: LimitRow, settings: Settings, problems: Problems) -> None:
-    """Refuse what a site of a provider cannot have of its own: connections are the provider's."""
+    """Refuse what a site of a provider cannot have of its own: a total of connections is the provider's, and nobody need grow there."""
     provider = provider_of("", key.split(","), settings.providers)
     if key in settings.providers or provider is None:
         return
     for name in FIELDS:
-        if name not in ("rate", "total_rate") and getattr(row, name) is not None:
+        if name in ("total_connections", "start_rate") and getattr(row, name) is not None:
             problems.say(
                 f"{path}.{name}",
-                f"this is a site of {provider}: expected rate or total_rate alone, the rest belongs to limits.{provider}",
+                f"this is a site of {provider}: it belongs to limits.{provider}",
             )
 
 

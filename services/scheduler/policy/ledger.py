@@ -538,6 +538,9 @@ class Ledger:
         permission = granted(
             entry, grant, key, choice.limit, heard_ns, self._tls(entry), self.partition
         )
+        sites = self._queues.parts.sites
+        if sites.wires:
+            permission = sites.wired(permission)
         self._granted.append(Granted(entry, permission))
 
     def _tls(self, entry: DeliveryState) -> TlsLevel:

@@ -1,16 +1,21 @@
 """Limits of one site of a provider: some of its MX hosts want less than all of them may have. Pure.
 
-They count by themselves, beside the pair's, so they can only lower: ``rate`` for each slot, ``total_rate`` over all. The site's mail waits
-in a group of its own. As for all that is counted away from the wire, an attempt starts within ``total_window`` of its tokens (``limits``).
+They count by themselves, beside the pair's, so they can only lower: ``rate`` for each slot, ``total_rate`` over all. The mail of a site
+that has one of these waits in a group of its own. As for all that is counted away from the wire, an attempt starts within
+``total_window`` of its tokens (``limits``). What a slot's connections to the site may be (``Wire``) goes with the grants: the sender
+keeps it.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from msgspec.structs import replace
+
 from services.scheduler.policy import limits
 from services.scheduler.policy.totals import Totals
-from shared.runtime.settings import Rate, Settings
+from shared.records.grant import Grant
+from shared.runtime.settings import LimitRow, Rate, Settings
 
 # A token may lie so far ahead that a round finds work until the next one.
 _AHEAD_NS: Final = 100_000_000
@@ -24,6 +29,27 @@ class Start:
     last_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """What a slot's connections to a site may be; 0: nothing of its own."""
+
+    connections: int
+    messages_per_connection: int
+    connect_spacing_ns: int
+    connect_burst: int
+
+    def on(self, grant: Grant) -> Grant:
+        """Let a grant carry it, beside what the pair may."""
+        most, own = grant.messages_per_connection, self.messages_per_connection
+        return replace(
+            grant,
+            messages_per_connection=min(most, own) if own else most,
+            site_connections=self.connections,
+            site_connect_spacing_ns=self.connect_spacing_ns,
+            site_connect_burst=self.connect_burst,
+        )
+
+
 class Sites:
     """All of one partition."""
 
@@ -34,9 +60,14 @@ class Sites:
         spread = limits.spread_ns(self._window_ns, settings.timing.skew_ns)
         #: Site -> its rates: for each slot, and over all.
         self._rows: dict[str, tuple[Rate | None, Rate | None]] = {}
+        #: Site -> what goes with the grants.
+        self.wires: dict[str, Wire] = {}
         for name, row in settings.limits.items():
             if "/" in name or name in settings.providers:
                 continue
+            wire = _wire(row)
+            if name != "default" and wire is not None:
+                self.wires[name] = wire
             rate, total = row.rate, row.total_rate
             if name != "default" and (rate is not None or total is not None):
                 self._rows[name] = (
@@ -50,6 +81,13 @@ class Sites:
         """Name the site, if mail to it under a provider's limits has some of its own; empty: it has none."""
         own = site is not None and limit_key in self._providers and site in self._rows
         return site or "" if own else ""
+
+    def wired(self, grant: Grant) -> Grant:
+        """Let a grant for mail to a provider carry what its connections to the site may be."""
+        wire = self.wires.get(grant.site)
+        if wire is None or grant.limit_key not in self._providers:
+            return grant
+        return wire.on(grant)
 
     def rate(self, name: str) -> Rate | None:
         """Give the rate of one of the limiters that are named here."""
@@ -93,3 +131,15 @@ class Sites:
             yield f"{limit_key}/site:{site}#{slot}", rate, "rate"
         if total is not None:
             yield f"{limit_key}/site:{site}", total, "total_rate"
+
+
+def _wire(row: LimitRow) -> Wire | None:
+    connects = row.connection_rate
+    if row.connections is None and row.messages_per_connection is None and connects is None:
+        return None
+    return Wire(
+        row.connections or 0,
+        row.messages_per_connection or 0,
+        0 if connects is None else limits.interval_ns(connects),
+        1 if connects is None else connects.burst,
+    )

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from typing import cast
 
 from hypothesis import given
@@ -139,11 +140,64 @@ def test_a_connection_that_waits_for_mail_is_used_before_another_is_opened() -> 
 def test_a_pair_whose_limit_became_less_has_too_many_connections() -> None:
     pair = Pair.of(grant(connections=4), 0, Sleeper())
     pair.tasks = {"one": 2, "two": 1}
-    assert not pair.too_many()
+    assert not pair.too_many("one")
     pair.change(grant(connections=2))
-    assert pair.too_many()
+    assert pair.too_many("one")
     pair.leave("one")
-    assert not pair.too_many()
+    assert not pair.too_many("one")
+
+
+def test_a_site_with_a_bound_of_its_own_keeps_both_and_leaves_the_rest_to_others() -> None:
+    pair = Pair.of(grant(connections=4), 0, Sleeper())
+    pair.change(grant(connections=4, site="one", site_connections=1))
+    queued(pair, "one", 50)
+    queued(pair, "two", 50)
+    for site in ("one", "two"):
+        pair.start(site).good(pair.connections)
+        pair.start(site).good(pair.connections)
+    opened = []
+    while site_ := next((s for s in ("one", "two") if pair.may_have_another(s)), None):
+        opened.append(site_)
+        pair.tasks[site_] = pair.tasks.get(site_, 0) + 1
+    assert opened == ["one", "two", "two", "two"]
+    pair.tasks = {"one": 2, "two": 1}
+    assert pair.too_many("one")
+    assert not pair.too_many("two")
+    # A later grant says that it is over.
+    pair.change(grant(connections=4, site="one"))
+    assert not pair.too_many("one")
+
+
+async def test_connections_to_a_site_keep_its_rate_and_the_pairs() -> None:
+    clock = Sleeper()
+    pair = Pair.of(grant(connect_spacing_ns=S), 0, clock)
+    pair.change(grant(connect_spacing_ns=S, site="one", site_connect_spacing_ns=10 * S))
+    opened: list[tuple[int, str]] = []
+    for site in ("one", "two", "two", "one", "two", "one"):
+        assert await pair.may_connect(site, always, always)
+        opened.append((clock.at_ns, site))
+    times = [at for at, _ in opened]
+    ones = [at for at, site in opened if site == "one"]
+    assert all(after - before >= S for before, after in pairwise([0, *times]))
+    assert all(after - before >= 10 * S for before, after in pairwise([0, *ones]))
+    # Whom the site's turn lets go, and nobody else, uses one of the pair's.
+    shut = Door(open=False)
+    assert not await pair.may_connect("one", shut.ask, always)
+    assert await pair.may_connect("two", always, always)
+    # A pair that begins anew counts as just used: it may, when this one is rested.
+    assert not pair.forgettable(max(ones) + 605 * S)
+    assert pair.forgettable(clock.at_ns + 700 * S)
+
+
+async def test_while_one_connection_waits_for_its_sites_turn_no_other_takes_a_place() -> None:
+    pair = Pair.of(grant(connections=4), 0, Sleeper())
+    pair.change(grant(connections=4, site="one", site_connect_spacing_ns=10 * S))
+    queued(pair, "one", 50)
+    queued(pair, "two", 50)
+    assert pair.may_have_another("one")
+    async with pair.site_connects["one"].lock:
+        assert not pair.may_have_another("one")
+        assert pair.may_have_another("two")
 
 
 def test_a_pair_is_forgotten_only_when_a_new_one_would_be_no_other() -> None:

@@ -354,7 +354,7 @@ def test_a_tenant_that_may_send_unsigned_may_have_a_time_without_a_key(tmp_path:
         ('[limits."gmail/pool:tx"]\ntotal_rate = "1/s"', 'limits."gmail/pool:tx": a total counts over all sources'),
         ('[limits."gmail/ip-1"]\nstart_rate = "1/s"', 'limits."gmail/ip-1".start_rate: it belongs to limits.gmail'),
         ('[limits.gmail]\nstart_rate = "1/s"', "limits.gmail.start_rate: only a site grows"),
-        ('[limits."aspmx.l.google.com"]\nconnections = 1', 'limits."aspmx.l.google.com".connections: this is a site of gmail'),
+        ('[limits."aspmx.l.google.com"]\ntotal_connections = 9', 'limits."aspmx.l.google.com".total_connections: this is a site of gmail'),
         ('[limits."tenant:acne"]\ntotal_rate = "1/h"', 'limits."tenant:acne": no such tenant: acne; did you mean acme?'),
         ('[limits."gmail/tenant:acme"]\nrate = "1/h"', 'limits."gmail/tenant:acme".rate: a tenant'),
         ('[limits."gmail/tenant:acme"]\ntotal_rate = "1/s"', 'limits."gmail/tenant:acme".total_rate: expected a rate per min'),
