@@ -15,12 +15,15 @@ import time
 import urllib.request
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from services.cli.config import apply as config_apply
+from services.cli.topics import apply as topics_apply
 from shared.records.codec import Unreadable
 from shared.records.event import EVENT, Event
 from shared.records.topics import Topics
@@ -94,11 +97,16 @@ class Stack:
         return self.directory / "postyard.toml"
 
     def set_up(self) -> None:
-        """Write the configuration, create the topics, publish the lane map."""
+        """Write the configuration, create the topics, publish the lane map: the commands themselves, without a process for each.
+
+        In a thread, for they run a loop of their own. What the processes say and how they end is shown in tests/integration/cli.
+        """
         self.directory.mkdir(parents=True, exist_ok=True)
         self.config_path.write_text(self.config)
-        self.cli("topics", "apply")
-        self.cli("config", "apply", str(self.config_path))
+        with ThreadPoolExecutor(1) as aside:
+            for command, words in (topics_apply, ["--config"]), (config_apply, []):
+                given = [*words, str(self.config_path)]
+                aside.submit(command.main, given, standalone_mode=False).result(60)
 
     def start_all(self) -> None:
         """Set up, start one of each service, and wait until they are ready."""
