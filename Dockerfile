@@ -29,7 +29,9 @@ ENV PATH=/opt/postyard/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
 WORKDIR /opt/postyard/app
-RUN python -m compileall -q services shared
+# What a start reads is compiled here, Python's own library too, which comes without; a pod may write nothing, and would do it at each start.
+RUN python -m compileall -q services shared \
+ && for program in ingest scheduler sender cli; do PYTHONDONTWRITEBYTECODE= python -m services.$program --help > /dev/null || exit 1; done
 USER 10001:10001
 EXPOSE 9464
 ENTRYPOINT []

@@ -6,6 +6,9 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 py
 RUN := PYTHONPATH=. .venv/bin/python
 CACHE := $(or $(POSTYARD_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/postyard)
 UV := $(CACHE)/uv/bin/uv
+# Tests start services by the hundred, and pytest rewrites each test module: compiled once, beside the clone and not in it.
+export PYTHONPYCACHEPREFIX := $(CACHE)/bytecode
+export PYTHONDONTWRITEBYTECODE :=
 KILLS ?= 20
 # More than the cores: fault tests wait for most of their time. Each worker has its own broker.
 WORKERS ?= 3

@@ -259,7 +259,7 @@ _STEPS = st.lists(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(_STEPS)
 def test_each_delivery_ends_once_whatever_comes_between(
     steps: list[tuple[object, ...]],
