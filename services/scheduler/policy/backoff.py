@@ -117,15 +117,17 @@ def on_good(back: Backoff, t0_ns: int, now_ns: int, step_ns: int, did: int) -> t
         after = replace(back, taken=True, suspension=suspension)
         resumed = suspension.left == 0
         return (_from(after, now_ns) if resumed else after), resumed
-    after = replace(
-        back,
-        taken=True,
-        pace=_risen(back.pace, now_ns, step_ns, did),
-        connections=back.connections and allowance.raised(back.connections, now_ns, step_ns),
-        hearsay=back.hearsay
-        and replace(back.hearsay, pace=_risen(back.hearsay.pace, now_ns, step_ns, did)),
-    )
-    return (after if after != back else back), False
+    rate = _risen(back.pace, now_ns, step_ns, did)
+    connections = back.connections and allowance.raised(back.connections, now_ns, step_ns)
+    said = back.hearsay
+    if said is not None:
+        risen = _risen(said.pace, now_ns, step_ns, did)
+        said = said if risen is said.pace else replace(said, pace=risen)
+    same = rate is back.pace and connections is back.connections and said is back.hearsay
+    if back.taken and same:
+        # As most answers are: a step is taken once in a while.
+        return back, False
+    return replace(back, taken=True, pace=rate, connections=connections, hearsay=said), False
 
 
 def _risen(rate: Allowance | None, now_ns: int, step_ns: int, did: int) -> Allowance | None:
