@@ -110,11 +110,11 @@ class SendingDomains:
         self, entry: DeliveryState, key: str, grant: Open, outcome: Outcome, now_ns: int
     ) -> bool:
         """Learn from an answer; True: what is shut has changed."""
-        states = self._states.get(key)
         counts = entry.provider in COUNT_DOMAINS
-        if states is None and not counts and outcome.scope != "domain":
+        # Most destinations have said nothing of sending domains.
+        if not counts and key not in self._states and outcome.scope != "domain":
             return False
-        domain = sending_domain(entry)
+        domain, states = sending_domain(entry), self._states.get(key)
         if (counts or states is not None) and outcome.result not in ("pair_failed", "unknown"):
             self._meter(key, domain, now_ns).add(now_ns)
         state = None if states is None else states.get(domain)
@@ -218,11 +218,12 @@ class SendingDomains:
         return (state for states in self._states.values() for state in states.values())
 
     def _meter(self, key: str, domain: str, now_ns: int) -> Meter:
-        if self._since_ns is None:
-            self._since_ns = now_ns
-        meters = self._meters.setdefault(key, {})
-        meter = meters.get(domain)
+        meters = self._meters.get(key)
+        meter = None if meters is None else meters.get(domain)
         if meter is None:
+            if self._since_ns is None:
+                self._since_ns = now_ns
+            meters = self._meters.setdefault(key, {})
             if len(meters) >= _COUNTED:
                 meters.clear()
             meter = meters[domain] = Meter()
