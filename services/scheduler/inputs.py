@@ -5,6 +5,7 @@ fills its share of the memory; Kafka keeps the backlog. Before that, what would 
 input when it has room (``policy.parking``): a portion a round, never past the position of the input.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -12,16 +13,21 @@ from typing import Final
 from structlog.typing import FilteringBoundLogger
 
 from services.scheduler.policy.ledger import Ledger
-from shared.kafka.cluster import SEEK_FETCH_WAIT_MS, Cluster
+from shared.kafka.cluster import PATIENT_FETCH_WAIT_MS, SEEK_FETCH_WAIT_MS, Cluster
 from shared.kafka.reader import Reader, Received
 from shared.records.topics import CLASSES, Topics
 from shared.runtime.clock import Clock
 
-#: Directives, settings and slots are looked at so often although nothing comes; and answers that were asked for, more often.
-_IDLE_MS: Final = 250
-_ASKED_MS: Final = 50
+_OUTCOMES: Final = "outcomes"
 _MS: Final = 1_000_000
-_GATHER_NS: Final = 100 * _MS
+_S: Final = 1_000_000_000
+#: Answers of name servers are looked for so often.
+_ASKED_NS: Final = 50 * _MS
+_POLL_MS: Final = 1_000
+#: The answer of a broker that has more.
+_REST_MS: Final = 3
+#: Fewer records than there are inputs.
+_FEW: Final = 1 + len(CLASSES)
 #: Records of one portion of a scan, and how long it is waited for beside the input.
 _PORTION: Final = 1000
 _PORTION_MS: Final = 20
@@ -40,7 +46,14 @@ class Inputs:
     log: FilteringBoundLogger
     #: Topic name without prefix -> next offset.
     positions: dict[str, int] = field(default_factory=dict)
-    _reader: Reader | None = None
+    #: By name.
+    _readers: dict[str, Reader] = field(default_factory=dict)
+    #: Polls of mail that are under way, or done and not given out, by class.
+    _polls: dict[str, asyncio.Task[list[Received]]] = field(default_factory=dict)
+    #: More outcomes were there than a round took.
+    _behind: bool = False
+    #: Of small rounds, whether outcomes come first.
+    _turn: bool = False
     _scanner: Reader | None = None
     _paused: set[str] = field(default_factory=set)
     #: Units that were parked when it was said last, and when that was.
@@ -56,22 +69,26 @@ class Inputs:
         starts = await self.cluster.start_offsets(
             [(topic, self.partition) for topic in names.values()]
         )
-        self._reader = await self.cluster.reader(
-            {
-                (topic, self.partition): self.positions.get(name, starts[topic, self.partition])
-                for name, topic in names.items()
-            }
-        )
+        for name, topic in names.items():
+            here = topic, self.partition
+            # Its marks end each fetch of mail.outcomes; mail may be long in coming.
+            self._readers[name] = await self.cluster.reader(
+                {here: self.positions.get(name, starts[here])}, fetch_wait_ms=PATIENT_FETCH_WAIT_MS
+            )
 
     async def close(self) -> None:
         """Close the readers."""
-        for reader in (self._reader, self._scanner):
+        polls = list(self._polls.values())
+        for poll in polls:
+            poll.cancel()
+        await asyncio.gather(*polls, return_exceptions=True)
+        for reader in (*self._readers.values(), self._scanner):
             if reader is not None:
                 await reader.stop()
 
     def names(self) -> dict[str, str]:
         """Name the inputs without the prefix, as mail.state does, and with it."""
-        return {"outcomes": self.topics.outcomes} | {
+        return {_OUTCOMES: self.topics.outcomes} | {
             f"deliveries.{c}": self.topics.deliveries(c) for c in CLASSES
         }
 
@@ -82,7 +99,7 @@ class Inputs:
     def passed(self, record: Received) -> str | None:
         """Note that a record was given out; gives its class, None for mail.outcomes."""
         if record.topic == self.topics.outcomes:
-            self.positions["outcomes"] = record.offset + 1
+            self.positions[_OUTCOMES] = record.offset + 1
             return None
         class_ = self.topics.class_of(record.topic)
         self.positions[f"deliveries.{class_}"] = record.offset + 1
@@ -91,34 +108,75 @@ class Inputs:
     # -- the input
 
     async def gather(self, most: int, *, asked: bool = False) -> list[Received]:
-        """Wait for something to decide about; where it is only outcomes, a little longer for more of them.
+        """Wait for something to decide about, then give at most so many records.
 
-        ``asked``: domains are being resolved, and their answers should not wait long.
-
-        A transaction costs the same whatever is in it, and outcomes trickle in as the senders finish. Nobody waits for them: the senders
-        have seconds of grants in hand. New mail, or a delivery that falls due, ends the waiting at once.
+        New mail ends the waiting, and so does what the ledger has to do. Else outcomes are gathered: nobody waits for them while the
+        senders have grants in hand (``policy.gathering``). ``asked``: domains are being resolved, and their answers should not wait long.
         """
-        reader, idle_ms = self._running(), _ASKED_MS if asked else _IDLE_MS
-        batch = await reader.poll(max_records=most, wait_ms=self._patience(idle_ms))
-        until = self.clock.mono_ns() + _GATHER_NS
-        came = batch
-        while batch and len(batch) < most and self.only_outcomes(came):
-            left_ms = min((until - self.clock.mono_ns()) // _MS, self._patience(idle_ms))
-            if left_ms <= 1:
-                break
-            came = await reader.poll(max_records=most - len(batch), wait_ms=left_ms)
-            batch += came
-        return batch
+        if most < _FEW:
+            # One record is looked for that breaks its round: nothing stands before the others for ever.
+            self._turn = not self._turn
+            if self._turn and (found := await self._outcomes(most, rest=False)):
+                return found
+        found = await self._mail(most, 0.0 if self._behind else self._patience_s(asked=asked))
+        return found + await self._outcomes(most - len(found), rest=not found)
 
     def only_outcomes(self, records: Iterable[Received]) -> bool:
         """Say whether nothing but mail.outcomes was read."""
         return all(record.topic == self.topics.outcomes for record in records)
 
-    def _patience(self, idle_ms: int) -> int:
+    def _patience_s(self, *, asked: bool) -> float:
         if any(self.ledger.intake.parking.scanning(class_) for class_ in CLASSES):
-            return 1
-        due_ms = (self.ledger.next_ns() - self.clock.now_ns()) // _MS
-        return int(max(1, min(idle_ms, due_ms)))
+            return _MS / _S
+        begin_ns = self.ledger.begin_ns() - self.clock.now_ns()
+        longest_ns = _ASKED_NS if asked else self.ledger.gather_ns()
+        return max(_MS, min(begin_ns, longest_ns)) / _S
+
+    async def _mail(self, most: int, wait_s: float) -> list[Received]:
+        """Give what has come of the classes that are not paused, waiting for the first of it.
+
+        Each class has a reader of its own: a client asks a broker for nothing else while it waits for an answer, so one class's backlog
+        would stand still whenever another has no mail. A poll goes on when the round begins without it.
+        """
+        classes = [class_ for class_ in CLASSES if class_ not in self._paused]
+        polls = {class_: self._poll(class_, max(1, 3 * most // 8)) for class_ in classes}
+        if not polls:
+            await self.clock.sleep(wait_s)
+            return []
+        done, _ = await asyncio.wait(
+            polls.values(), timeout=wait_s, return_when=asyncio.FIRST_COMPLETED
+        )
+        found: list[Received] = []
+        for class_, poll in polls.items():
+            if poll in done and len(found) < most:
+                del self._polls[class_]
+                found += poll.result()
+        return found
+
+    def _poll(self, class_: str, most: int) -> asyncio.Task[list[Received]]:
+        if class_ not in self._polls:
+            reader = self._running(f"deliveries.{class_}")
+            self._polls[class_] = asyncio.create_task(
+                reader.poll(max_records=most, wait_ms=_POLL_MS)
+            )
+        return self._polls[class_]
+
+    async def _outcomes(self, most: int, *, rest: bool) -> list[Received]:
+        """Give what has come of mail.outcomes; with ``rest`` all of it.
+
+        What a client has at hand is what had come when the first of it did, for it asks for more only when that is taken; the rest is an
+        answer away. So a round costs two fetches, however many outcomes trickled in before it.
+        """
+        found: list[Received] = []
+        reader = self._running(_OUTCOMES)
+        for wait_ms in (0, _REST_MS) if rest else (0,):
+            if len(found) < most:
+                came = await reader.poll(max_records=most - len(found), wait_ms=wait_ms)
+                found += came
+                if not came:
+                    break
+        self._behind = len(found) >= most
+        return found
 
     def throttle(self) -> None:
         """Pause the intake of a class that fills its share of the memory.
@@ -134,11 +192,11 @@ class Inputs:
                 "deliveries": self.ledger.count(class_),
             }
             if class_ not in self._paused and intake.full(class_) and not awaiting:
-                self._running().pause(here)
+                self._running(f"deliveries.{class_}").pause(here)
                 self._paused.add(class_)
                 self.log.warning("intake_paused", **said)
             elif class_ in self._paused and (intake.easy(class_) or awaiting):
-                self._running().resume(here)
+                self._running(f"deliveries.{class_}").resume(here)
                 self._paused.discard(class_)
                 self.log.info("intake_resumed", **said)
 
@@ -204,7 +262,7 @@ class Inputs:
         self._scanner.seek(here, offset)
         self._scanner.resume(here)
 
-    def _running(self) -> Reader:
-        if self._reader is None:
+    def _running(self, name: str) -> Reader:
+        if name not in self._readers:
             raise RuntimeError("open() comes first")
-        return self._reader
+        return self._readers[name]

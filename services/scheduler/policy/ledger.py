@@ -31,6 +31,7 @@ from services.scheduler.policy.decisions import (
 from services.scheduler.policy.deliveries import Deliveries
 from services.scheduler.policy.entries import granted, waiting
 from services.scheduler.policy.explaining import Explained, Explaining
+from services.scheduler.policy.gathering import begin_ns
 from services.scheduler.policy.intake import Intake
 from services.scheduler.policy.lanes import Lanes
 from services.scheduler.policy.lease import LeaseTimes
@@ -351,6 +352,7 @@ class Ledger:
                     self._open(entry, choice)
                 case Over(entry=entry):
                     self._settling.end(entry, "expired", reason="its time was over before its turn")
+        self._opens.gathering.learn(self.now_ns)
 
     def take(self) -> Decisions:
         """Give everything that was decided since the last call; it must be committed, or this ledger thrown away."""
@@ -389,6 +391,14 @@ class Ledger:
         return min(
             [self._queues.next_ns(), self.orders.next_ns(), *(at for at in times if at is not None)]
         )
+
+    def begin_ns(self) -> int:
+        """Say when the next round begins although nothing arrives."""
+        return begin_ns(self.next_ns(), self.now_ns)
+
+    def gather_ns(self) -> int:
+        """Say how long outcomes alone may be gathered before it."""
+        return self._opens.gathering.ns
 
     # -- what the shell and the gauges ask
 

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from services.scheduler.policy.gathering import Gathering
 from services.scheduler.policy.lease import LeaseTimes, Verdict, deadline_ns, judge
 from services.scheduler.policy.pair import Pair
 from services.scheduler.policy.pairs import Pairs
@@ -22,6 +23,7 @@ class OpenGrants:
     def __init__(self, times: LeaseTimes, view: ControlView, pairs: Pairs, queues: Queues) -> None:
         """Begin empty."""
         self._times, self._view, self._pairs, self._queues = times, view, pairs, queues
+        self.gathering = Gathering(pairs, queues)
         self._ids: defaultdict[tuple[int, int], set[str]] = defaultdict(set)
         self._count = 0
         #: (log time, id, n), some of which are settled; swept when those outweigh the others.
@@ -37,6 +39,7 @@ class OpenGrants:
         if entry.id not in ids:
             ids.add(entry.id)
             self._count += 1
+        self.gathering.opened(limit_key, grant.slot)
         self._await_answer(entry, grant)
         return self._pairs.opened(limit_key, grant, entry.size_bytes)
 
@@ -73,6 +76,7 @@ class OpenGrants:
             del self._ids[which]
         key = self._queues.limit_key(entry)
         self._pairs.closed(key, grant, entry.size_bytes)
+        self.gathering.settled(key, grant.slot)
         self._queues.wake(key)
         return key
 
