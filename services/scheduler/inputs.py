@@ -69,12 +69,16 @@ class Inputs:
         starts = await self.cluster.start_offsets(
             [(topic, self.partition) for topic in names.values()]
         )
-        for name, topic in names.items():
-            here = topic, self.partition
-            # Its marks end each fetch of mail.outcomes; mail may be long in coming.
-            self._readers[name] = await self.cluster.reader(
-                {here: self.positions.get(name, starts[here])}, fetch_wait_ms=PATIENT_FETCH_WAIT_MS
-            )
+        try:
+            for name, topic in names.items():
+                here = topic, self.partition
+                self._readers[name] = await self.cluster.reader(
+                    {here: self.positions.get(name, starts[here])},
+                    fetch_wait_ms=PATIENT_FETCH_WAIT_MS,
+                )
+        except BaseException:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         """Close the readers."""
