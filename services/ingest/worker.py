@@ -204,15 +204,29 @@ class Worker:
                 if not isinstance(writes, Problem):
                     return outcome, writes
                 outcome = Refusal(step.source, "too_large", (writes,), outcome.submission)
+        return self._rejected(outcome, value, now_ns)
+
+    def _rejected(
+        self, refusal: Refusal, value: bytes | None, now_ns: int
+    ) -> tuple[Refusal, Writes]:
+        """Encode a refusal; what of the record itself cannot be told is left out, for nothing may keep it from being rejected."""
+        try:
+            writes = self._writer.rejected(refusal, value, now_ns)
+        except Exception as error:  # noqa: BLE001 - as in _step
+            self._bug(refusal.source, None, error)
+            # Of the place and our own words alone.
+            bare = Problem("record", type(error).__name__)
+            refusal = Refusal(refusal.source, "internal", (bare,))
+            writes = self._writer.rejected(refusal, value, now_ns)
         self._shell.log.info(
             "record_rejected",
-            topic=outcome.source.topic,
-            partition=outcome.source.partition,
-            offset=outcome.source.offset,
-            reason=outcome.reason,
-            field=outcome.problems[0].field,
+            topic=refusal.source.topic,
+            partition=refusal.source.partition,
+            offset=refusal.source.offset,
+            reason=refusal.reason,
+            field=refusal.problems[0].field if refusal.problems else "",
         )
-        return outcome, self._writer.rejected(outcome, value, now_ns)
+        return refusal, writes
 
     # -- inside the transaction
 
@@ -228,7 +242,10 @@ class Worker:
 
 def _internal(source: Source, value: bytes | None, detail: str) -> Refusal:
     # Its sender should hear of it, where the line at least can be read.
-    line = SUBMISSION.decode(value)
+    try:
+        line = SUBMISSION.decode(value)
+    except Exception:  # noqa: BLE001 - what breaks the record may be what breaks this, and then it would come back for ever
+        line = None
     submission = line if isinstance(line, Submission) else None
     return Refusal(source, "internal", (Problem("record", detail),), submission)
 
