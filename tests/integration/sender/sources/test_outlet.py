@@ -192,6 +192,9 @@ async def test_a_direct_source_never_joins_with_the_address_of_another() -> None
         what = source(kind="direct", address=OTHER)
         async with outlet(what, observer(echo)) as (found, _):
             await until(found, f"observed address 127.0.0.1 is not {OTHER}")
+            with pytest.raises(SourceUnavailable, match="observed address"):
+                await found.dial(echo.host, echo.port)
+        assert set(echo.seen) == {"127.0.0.1"}, "asked for the address, and nothing else"
 
 
 async def test_each_proxy_is_observed_by_itself() -> None:
@@ -256,6 +259,10 @@ async def test_an_echo_without_an_address_is_named() -> None:
         _,
     ):
         await until(found, "x.example: there is no such name")
+        async with seeing() as there:
+            with pytest.raises(SourceUnavailable, match="x.example: there is no such name"):
+                await found.dial(there.host, there.port)
+    assert there.seen == []
 
 
 async def test_a_smart_host_has_no_address_to_observe() -> None:

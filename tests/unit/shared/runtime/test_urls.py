@@ -68,9 +68,11 @@ def test_an_echo_has_the_port_of_its_scheme_unless_it_says_another(text: str, fo
 
 
 @given(st.text() | st.integers() | st.from_regex(r"(smtp|http|socks5)://[^\n]*", fullmatch=True))
-def test_no_url_does_worse_than_a_value_error(value: object) -> None:
+def test_a_url_names_a_host_and_a_port_or_is_a_value_error(value: object) -> None:
     for read in (proxy, echo):
         try:
-            read(value)
+            found = read(value)
         except ValueError:
             continue
+        assert found.host
+        assert 1 <= found.port <= 65535
