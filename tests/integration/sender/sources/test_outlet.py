@@ -260,7 +260,7 @@ async def test_an_echo_without_an_address_is_named() -> None:
     ):
         await until(found, "x.example: there is no such name")
         async with seeing() as there:
-            with pytest.raises(SourceUnavailable, match="x.example: there is no such name"):
+            with pytest.raises(SourceUnavailable, match=r"x\.example: there is no such name"):
                 await found.dial(there.host, there.port)
     assert there.seen == []
 

@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.sender.smtp import classify
-from services.sender.smtp.classify import RULES, Rule, Verdict, of_reply, of_result
+from services.sender.smtp.classify import Verdict, of_reply, of_result
+from services.sender.smtp.refusals import RULES, Rule
 from services.sender.smtp.reply import Reply, of_text
 from services.sender.smtp.session import Accepted, Dropped, Lost, Refused
 
