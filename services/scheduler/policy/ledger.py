@@ -41,7 +41,6 @@ from services.scheduler.policy.orders import Orders
 from services.scheduler.policy.pairs import Pairs
 from services.scheduler.policy.parts import Parts
 from services.scheduler.policy.queues import Choice, Over, Queues
-from services.scheduler.policy.resting import Entries
 from services.scheduler.policy.settling import Settling
 from services.scheduler.policy.shares import DEALER, Dealer, Hand
 from services.scheduler.policy.warmup import Status
@@ -100,6 +99,8 @@ class Ledger:
         parts = Parts(settings, self._pairs.totals, self._hand, rng)
         self.orders = Orders(partition, settings, view)
         self._deliveries = Deliveries(settings)
+        #: Every delivery that has no final event yet, by id.
+        self.entries = self._deliveries.entries
         self._queues = Queues(
             settings,
             view,
@@ -146,11 +147,6 @@ class Ledger:
     def now_ns(self) -> int:
         """The round's time."""
         return self._settling.now_ns
-
-    @property
-    def entries(self) -> Entries:
-        """Every delivery that has no final event yet, by id."""
-        return self._deliveries.entries
 
     # -- restore
 

@@ -24,7 +24,8 @@ class OpenGrants:
         """Begin empty."""
         self._times, self._view, self._pairs, self._queues = times, view, pairs, queues
         self.gathering = Gathering(pairs, queues)
-        self._ids: defaultdict[tuple[int, int], set[str]] = defaultdict(set)
+        #: (slot, epoch) -> delivery id -> its limit key.
+        self._ids: defaultdict[tuple[int, int], dict[str, str]] = defaultdict(dict)
         self._count = 0
         #: (log time, id, n), some of which are settled; swept when those outweigh the others.
         self._deadlines: list[tuple[int, str, int]] = []
@@ -37,8 +38,8 @@ class OpenGrants:
         """Take a grant that was just made, or restored, under the limits of ``limit_key``; gives its pair."""
         ids = self._ids[grant.slot, grant.epoch]
         if entry.id not in ids:
-            ids.add(entry.id)
             self._count += 1
+        ids[entry.id] = limit_key
         self.gathering.opened(limit_key, grant.slot)
         self._await_answer(entry, grant)
         return self._pairs.opened(limit_key, grant, entry.size_bytes)
@@ -69,12 +70,13 @@ class OpenGrants:
         entry.open = None
         which = grant.slot, grant.epoch
         ids = self._ids[which]
-        if entry.id in ids:
-            ids.remove(entry.id)
+        key = ids.pop(entry.id, None)
+        if key is None:
+            key = self._queues.limit_key(entry)
+        else:
             self._count -= 1
         if not ids:
             del self._ids[which]
-        key = self._queues.limit_key(entry)
         self._pairs.closed(key, grant, entry.size_bytes)
         self.gathering.settled(key, grant.slot)
         self._queues.wake(key)

@@ -268,6 +268,8 @@ class Orders:
     def at(self, limit_key: str, provider: str | None) -> Check | None:
         """Give what is asked for the lines that wait under these limits (``lines.Gate``)."""
         del limit_key
+        if not self._shutting:
+            return None
         shutting = [order for order in self._shutting if order.provider in (None, provider)]
         if not shutting:
             return None

@@ -282,7 +282,7 @@ class Pairs:
 
     def spend(self, key: str, slot: int, t0_ns: int, limit: PairLimit) -> PairLimit:
         """Spend the tokens of a grant that starts at ``t0_ns``; ``limit`` is what ``room`` gave, and what holds from then on is given."""
-        pair = self._pair(key, slot, NO_EPOCH)
+        pair = self._pairs.get((key, slot)) or self._pair(key, slot, NO_EPOCH)
         after = limit
         if pair.good and pair.limiter and pair.limiter < t0_ns - growth.IDLE_NS:
             pair.good = 0
@@ -327,7 +327,8 @@ class Pairs:
     def closed(self, key: str, grant: Open, size_bytes: int) -> None:
         """Free the credit of a settled grant, if its epoch still counts."""
         slot, epoch = grant.slot, grant.epoch
-        pair, load = self._pair(key, slot, NO_EPOCH), self._load(slot, NO_EPOCH)
+        pair = self._pairs.get((key, slot)) or self._pair(key, slot, NO_EPOCH)
+        load = self._loads.get(slot) or self._load(slot, NO_EPOCH)
         if epoch == pair.epoch:
             pair.open -= 1
         if epoch == load.epoch:
@@ -339,7 +340,7 @@ class Pairs:
         self, entry: DeliveryState, key: str, grant: Open, outcome: Outcome, now_ns: int
     ) -> bool:
         """Let the pair learn from the answer to ``grant``, which is settled; True where it may now do other than before."""
-        pair = self._pair(key, grant.slot, NO_EPOCH)
+        pair = self._pairs.get((key, grant.slot)) or self._pair(key, grant.slot, NO_EPOCH)
         if self.budgets.active:
             self.budgets.hear(key, grant.slot, outcome, now_ns)
         counted_ns = 0 if pair.health is None else pair.health.at_ns

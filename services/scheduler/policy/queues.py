@@ -363,7 +363,10 @@ class Queues:
                 max_bytes -= choice.entry.size_bytes
                 yield choice
                 if served >= _TURN or max_grants <= 0 or max_bytes <= 0:
-                    turn.append(group)
+                    if group.queue:
+                        turn.append(group)
+                    else:
+                        self._settle(group)
                     break
             else:
                 self._settle(group)
@@ -412,10 +415,13 @@ class Queues:
                 yield Over(entry)
             else:
                 t0, t1, limit = self._spend(group, chosen, entry, now_ns)
-                turn.took(chosen)
+                # Most groups of small sites have one delivery: whose turn is next need not be known then, nor whether it has room.
+                last = not group.queue
+                if not last:
+                    turn.took(chosen)
                 yield Choice(entry, chosen.slot, chosen.epoch, t0, t1, group, limit)
-                if not group.queue:
-                    return  # Most groups of small sites have one delivery: no slot need be asked whether it takes another.
+                if last:
+                    return
             if not turn.ready():
                 self._wait(group, turn, now_ns)
                 return

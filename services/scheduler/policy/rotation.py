@@ -8,7 +8,10 @@ flood is.
 
 import heapq
 import random
+from bisect import bisect_right
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import accumulate
 from typing import Final
 
 # Divisible by every weight up to 16; others are rounded by less than a millionth.
@@ -16,6 +19,12 @@ _TURN: Final = 720_720 << 10
 
 #: (slot, weight).
 Weighted = tuple[int, int]
+
+
+@lru_cache(maxsize=1_024)
+def _sums(candidates: tuple[Weighted, ...]) -> list[int]:
+    # A pool's candidates are one tuple: most groups of small sites draw once from it.
+    return list(accumulate(weight for _, weight in candidates))
 
 
 class Rotation:
@@ -30,28 +39,26 @@ class Rotation:
         self._next: dict[int, int] = {}
         #: The candidates that were asked about last, and the same by (their next turn, -weight, slot).
         self._of: Sequence[Weighted] | None = None
-        self._heap: list[tuple[int, int, int, Weighted]] = []
+        self._heap: list[tuple[int, int, int, Weighted]] | None = None
 
     def first(self, candidates: Sequence[Weighted], rng: random.Random) -> Weighted:
         """Name whose turn it is of (slot, weight), at least one: furthest back, then heaviest, then first by number."""
         if len(candidates) == 1:
             return candidates[0]
         if not self._next:
-            drawn = rng.random() * sum([weight for _, weight in candidates])
-            for each in candidates:
-                drawn -= each[1]
-                if drawn < 0:
-                    return each
-            return candidates[-1]
-        if self._of is not candidates:
+            sums = _sums(tuple(candidates))
+            return candidates[bisect_right(sums, int(rng.random() * sums[-1]))]
+        heap = self._heap
+        if heap is None or self._of is not candidates:
             # Nearly always they are those of the last time, the very same tuple: then their order is known.
             turn, of = self._turn, self._next
             self._of = candidates
-            self._heap = [
+            heap = [
                 (max(turn, of.get(each[0], turn)), -each[1], each[0], each) for each in candidates
             ]
-            heapq.heapify(self._heap)
-        return self._heap[0][3]
+            heapq.heapify(heap)
+            self._heap = heap
+        return heap[0][3]
 
     def took(self, slot: int, weight: int) -> None:
         """Let a slot have had its turn, one of those that were candidates for it."""
@@ -59,7 +66,7 @@ class Rotation:
         at = self._next.get(slot, 0)
         self._turn = max(self._turn, at)
         self._next[slot] = at = self._turn + _TURN // weight
-        if self._of is None:
+        if self._of is None or self._heap is None:
             return
         first = self._heap[0]
         if first[2] == slot and first[1] == -weight:
