@@ -158,6 +158,9 @@ class Stack:
             "POSTYARD_LOCK_DIR": str(locks),
             "PYTHONPATH": str(code),
         }
+        if code != ROOT:
+            # A tree that is gone after the test: nobody reads again what is compiled of it.
+            more["PYTHONDONTWRITEBYTECODE"] = "1"
         with log.open("ab") as out:
             process = subprocess.Popen(
                 [sys.executable, "-m", f"services.{kind}"],
