@@ -23,6 +23,8 @@ from shared.runtime.clock import Clock
 _READ: Final = 400
 _READ_MS: Final = 100
 _PAUSE_S: Final = 0.5
+#: While the records of one slot are taken, the client asks for the others', and for nothing else before it has the answer.
+_FETCH_MS: Final = 100
 #: Grants that wait in a line: from so many on it is not read for, until it has less than half.
 _MANY: Final = 4000
 
@@ -85,7 +87,7 @@ class Dispatch:
         self._changed = False
         for each in self._slots.values():
             each.held = False
-        reader = await self.cluster.reader(self._positions())
+        reader = await self.cluster.reader(self._positions(), fetch_wait_ms=_FETCH_MS)
         try:
             while self._slots:
                 if self._changed:
