@@ -31,7 +31,7 @@ ENV PATH=/opt/postyard/bin:$PATH \
 WORKDIR /opt/postyard/app
 # What a start reads is compiled here, Python's own library too, which comes without; a pod may write nothing, and would do it at each start.
 RUN python -m compileall -q services shared \
- && for program in ingest scheduler sender cli; do PYTHONDONTWRITEBYTECODE= python -m services.$program --help > /dev/null || exit 1; done
+ && for program in ingest scheduler sender cli; do PYTHONDONTWRITEBYTECODE='' python -m "services.$program" --help > /dev/null || exit 1; done
 USER 10001:10001
 EXPOSE 9464
 ENTRYPOINT []
