@@ -11,7 +11,7 @@ export PYTHONPYCACHEPREFIX := $(CACHE)/bytecode
 export PYTHONDONTWRITEBYTECODE :=
 KILLS ?= 20
 # More than the cores: fault tests wait for most of their time. Each worker has its own broker.
-WORKERS ?= 3
+WORKERS ?= 4
 SECONDS ?= 60
 ARGS ?=
 
