@@ -3,7 +3,9 @@
 The configuration is what an operator writes: a TOML file. Nothing in the services knows that a test runs them.
 """
 
+import contextlib
 import fcntl
+import io
 import os
 import secrets
 import signal
@@ -103,7 +105,8 @@ class Stack:
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         self.config_path.write_text(self.config)
-        with ThreadPoolExecutor(1) as aside:
+        # A benchmark's output is its figures.
+        with ThreadPoolExecutor(1) as aside, contextlib.redirect_stdout(io.StringIO()):
             for command, words in (topics_apply, ["--config"]), (config_apply, []):
                 given = [*words, str(self.config_path)]
                 aside.submit(command.main, given, standalone_mode=False).result(60)
