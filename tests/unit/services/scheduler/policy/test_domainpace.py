@@ -14,7 +14,7 @@ from services.scheduler.policy.meter import Meter
 from services.scheduler.policy.sendingdomains import SendingDomains
 from shared.records.backoff import Allowance, Backoff
 from shared.records.grant import Grant
-from shared.records.outcome import Outcome, Reply
+from shared.records.outcome import Reply
 from shared.records.state import DomainState
 from shared.records.times import rfc3339
 from shared.runtime.settings import Backoff as Rules
@@ -36,19 +36,10 @@ def gmail() -> World:
 
 def answer(world: World, grant: Grant, *, taken: bool) -> None:
     reply = Reply(code=250) if taken else Reply(code=421, enhanced="4.7.28", stage="dot")
-    world.ledger.on_outcome(
-        world.now,
-        Outcome(
-            id=grant.id,
-            n=grant.n,
-            slot=grant.slot,
-            epoch=grant.epoch,
-            result="delivered" if taken else "deferred",
-            category="" if taken else "rate",
-            scope="" if taken else "domain",
-            reply=reply,
-        ),
-    )
+    if taken:
+        world.answer(grant, "delivered", reply=reply)
+    else:
+        world.answer(grant, "deferred", "rate", "domain", reply=reply)
 
 
 def deliver_all(world: World, *, taken: bool) -> int:

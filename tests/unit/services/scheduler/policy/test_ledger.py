@@ -5,6 +5,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC
+from typing import Any
 
 import msgspec
 import pytest
@@ -158,7 +159,9 @@ class World:
         self.ledger.restored()
         self.ledger.begin(self.now)
 
-    def answer(self, grant: Grant, result: Result, category: str = "") -> None:
+    def answer(
+        self, grant: Grant, result: Result, category: str = "", scope: str = "", **more: Any
+    ) -> None:
         outcome = Outcome(
             id=grant.id,
             n=grant.n,
@@ -166,6 +169,8 @@ class World:
             epoch=grant.epoch,
             result=result,
             category=category,
+            scope=scope,
+            **more,
         )
         self.ledger.on_outcome(self.now, outcome)
 

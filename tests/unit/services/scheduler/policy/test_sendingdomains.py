@@ -8,7 +8,7 @@ from services.scheduler.policy.sendingdomains import SendingDomains
 from shared.records.backoff import Suspension
 from shared.records.grant import Grant
 from shared.records.lanemap import propose
-from shared.records.outcome import Outcome, Reply, Result
+from shared.records.outcome import Reply, Result
 from shared.records.state import DomainState
 from shared.runtime.settings import Backoff
 from tests.unit.services.scheduler.policy.test_ledger import START, S, World, make_settings
@@ -18,19 +18,11 @@ HOUR = 60 * MINUTE
 
 
 def answer(world: World, grant: Grant, result: Result, category: str = "auth") -> None:
-    world.ledger.on_outcome(
-        world.now,
-        Outcome(
-            id=grant.id,
-            n=grant.n,
-            slot=grant.slot,
-            epoch=grant.epoch,
-            result=result,
-            category=category if result != "delivered" else "",
-            scope="domain" if result != "delivered" else "",
-            reply=Reply(code=550, enhanced="5.7.26", stage="dot"),
-        ),
-    )
+    reply = Reply(code=550, enhanced="5.7.26", stage="dot")
+    if result == "delivered":
+        world.answer(grant, result, reply=reply)
+    else:
+        world.answer(grant, result, category, "domain", reply=reply)
 
 
 def send(world: World, name: str, domain: str = "acme.example", **more: object) -> None:

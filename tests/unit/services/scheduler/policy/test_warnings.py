@@ -28,20 +28,8 @@ def answer(
     scope: str = "pair",
     warned_ns: int = 0,
 ) -> None:
-    world.ledger.on_outcome(
-        world.now,
-        Outcome(
-            id=grant.id,
-            n=grant.n,
-            slot=grant.slot,
-            epoch=grant.epoch,
-            result=result,
-            category=category,
-            scope=scope,
-            reply=Reply(code=421, enhanced="4.7.0", stage="mail"),
-            warned_ns=warned_ns,
-        ),
-    )
+    reply = Reply(code=421, enhanced="4.7.0", stage="mail")
+    world.answer(grant, result, category, scope, reply=reply, warned_ns=warned_ns)
 
 
 def warned(category: str, result: Result = "pair_failed", **limits: LimitRow) -> World:
