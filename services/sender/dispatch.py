@@ -6,7 +6,7 @@ does not take, and leases run. What is no longer in the log is passed over: its 
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -34,7 +34,6 @@ class _Followed:
     line: Line
     #: The next offset.
     at: int
-    held: bool = False
 
 
 @dataclass(slots=True)
@@ -85,13 +84,13 @@ class Dispatch:
 
     async def _read(self) -> None:
         self._changed = False
-        for each in self._slots.values():
-            each.held = False
         reader = await self.cluster.reader(self._positions(), fetch_wait_ms=_FETCH_MS)
         try:
             while self._slots:
                 if self._changed:
-                    self._begin(reader)
+                    self._changed = False
+                    reader.assign(self._positions())
+                    self._hold(reader, self._slots)
                 try:
                     records = await reader.poll(max_records=_READ, wait_ms=_READ_MS)
                 except OffsetOutOfRange:
@@ -99,18 +98,9 @@ class Dispatch:
                     continue
                 for record in records:
                     self._take(record)
-                held = {slot for slot, each in self._slots.items() if each.held}
-                self._hold(reader, held.union(record.partition for record in records))
+                self._hold(reader, {record.partition for record in records})
         finally:
             await reader.stop()
-
-    def _begin(self, reader: Reader) -> None:
-        """Read for those who are followed now."""
-        self._changed = False
-        reader.assign(self._positions())
-        for each in self._slots.values():
-            each.held = False
-        self._hold(reader, self._slots)
 
     def _positions(self) -> dict[Place, int]:
         return {(self.topic, slot): each.at for slot, each in self._slots.items()}
@@ -128,16 +118,18 @@ class Dispatch:
             return
         followed.line.offer(grant, body)
 
-    def _hold(self, reader: Reader, slots: Iterable[int]) -> None:
-        """Read no more for a line that has much in hand, and again for one that has not."""
-        for slot in slots:
-            followed = self._slots.get(slot)
-            if followed is None or self._changed:
+    def _hold(self, reader: Reader, came: Collection[int]) -> None:
+        """Read no more for a line that has much in hand, and again for one that has not; ``came``: for whom something came."""
+        if self._changed:
+            return  # Some may not be the reader's yet, or any more.
+        for slot, followed in self._slots.items():
+            place = self.topic, slot
+            held = reader.paused(place)
+            if not held and slot not in came:
                 continue
-            many = followed.line.waiting() > (_MANY // 2 if followed.held else _MANY)
-            if many != followed.held:
-                followed.held = many
-                (reader.pause if many else reader.resume)((self.topic, slot))
+            many = followed.line.waiting() > (_MANY // 2 if held else _MANY)
+            if many != held:
+                (reader.pause if many else reader.resume)(place)
 
     async def _pass_over(self) -> None:
         """Go on where the log is: retention, or somebody, deleted grants before they were read."""

@@ -197,6 +197,10 @@ class Reader:
         self._paused.discard(place)
         self._running().resume(TopicPartition(*place))
 
+    def paused(self, place: Place) -> bool:
+        """Say whether nothing of this partition is read now."""
+        return place in self._paused
+
     def lag(self, place: Place) -> int | None:
         """Count the records behind the high water, as of the last fetch; None: nothing fetched yet."""
         high = self._running().highwater(TopicPartition(*place))
