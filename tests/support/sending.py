@@ -54,6 +54,14 @@ async def send(
     return errand.report
 
 
+async def hung_up(connection: Connection) -> None:
+    """Say QUIT and wait for the end: a transport that outlives its loop is found open by whoever comes next."""
+    closed = asyncio.Event()
+    connection.on_closed(closed.set)
+    connection.close()
+    await asyncio.wait_for(closed.wait(), 10)
+
+
 @dataclass
 class _Errand:
     """Knows nothing until it was asked for."""

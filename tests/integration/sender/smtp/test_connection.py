@@ -26,7 +26,7 @@ from services.sender.smtp.session import Accepted, Dropped, Lost, Refused
 from services.sender.smtp.timeouts import Timeouts
 from services.sender.sources.paths import Bound, Open, SourceUnavailable
 from shared.runtime.clock import SystemClock
-from tests.support.sending import send
+from tests.support.sending import hung_up, send
 
 WHAT = Transaction("bounce@example.com", "user@example.net", 100)
 MESSAGE = [b"DKIM-Signature: x\r\n", b"Subject: hello\r\n\r\n.dot\r\nend\r\n"]
@@ -127,13 +127,6 @@ async def opened(
     )
 
 
-async def finish(connection: Connection) -> None:
-    closed = asyncio.Event()
-    connection.on_closed(closed.set)
-    connection.close()
-    await asyncio.wait_for(closed.wait(), 5)
-
-
 async def yes() -> bool:
     return True
 
@@ -151,7 +144,7 @@ async def test_a_connection_serves_many_messages_and_ends_with_quit() -> None:
     async with peer(*GREETING, *turn, *turn) as (endpoint, talks):
         connection = await opened(endpoint)
         first, second = await sent(connection), await sent(connection)
-        await finish(connection)
+        await hung_up(connection)
         await talks[0].ended.wait()
     assert isinstance(first.result, Accepted)
     assert isinstance(second.result, Accepted)
@@ -175,7 +168,7 @@ async def test_a_connection_comes_from_the_sources_own_address() -> None:
         connection = await opened(endpoint, address="127.0.0.9")
         assert talks[0].writer.get_extra_info("peername")[0] == "127.0.0.9"
         assert connection.peer.source_ip == "127.0.0.9"
-        await finish(connection)
+        await hung_up(connection)
 
 
 async def test_an_address_that_is_not_here_is_the_sources_trouble() -> None:
@@ -226,7 +219,7 @@ async def test_who_does_not_know_ehlo_is_greeted_with_helo_and_served_in_lock_st
     async with peer(*steps, DOT, b"250 ok\r\n") as (endpoint, talks):
         connection = await opened(endpoint)
         assert isinstance((await sent(connection)).result, Accepted)
-        await finish(connection)
+        await hung_up(connection)
     assert b"HELO sender.example.com\r\nMAIL FROM:<bounce@example.com>\r\n" in talks[0].heard
 
 
@@ -259,11 +252,11 @@ async def test_a_peer_that_answers_mail_gets_no_recipient_before_its_turn() -> N
         sending = asyncio.create_task(send(connection, WHAT, MESSAGE, turn, yes, within_ns=5 * S))
         await waits.wait()
         # A round trip on the same loop, so that what is written has arrived.
-        await finish(await opened(endpoint))
+        await hung_up(await opened(endpoint))
         assert bytes(talks[0].heard).endswith(b"MAIL FROM:<bounce@example.com>\r\n")
         go.set()
         assert isinstance((await sending).result, Accepted)
-        await finish(connection)
+        await hung_up(connection)
 
 
 async def test_an_envelope_whose_turn_did_not_come_is_reset_and_the_connection_serves_on() -> None:
@@ -273,7 +266,7 @@ async def test_an_envelope_whose_turn_did_not_come_is_reset_and_the_connection_s
         assert late.result == Dropped("its turn did not come in time")
         assert connection.usable
         assert isinstance((await sent(connection)).result, Accepted)
-        await finish(connection)
+        await hung_up(connection)
     assert talks[0].heard.count(b"RCPT") == 1
     assert b"RSET\r\nMAIL FROM" in talks[0].heard
 
@@ -336,7 +329,7 @@ async def test_the_message_is_awaited_only_when_the_peer_wants_it() -> None:
     async with peer(*GREETING, DATA, mark, ENVELOPE, DOT, b"250 ok\r\n") as (endpoint, talks):
         connection = await opened(endpoint)
         report = await send(connection, WHAT, message(), yes, yes, within_ns=S)
-        await finish(connection)
+        await hung_up(connection)
     assert isinstance(report.result, Accepted)
     assert order == ["354", "message"]
     assert WIRE_MESSAGE in talks[0].heard
@@ -469,7 +462,7 @@ async def test_a_refusal_keeps_the_connection_and_resets_the_envelope() -> None:
     ) as (endpoint, talks):
         connection = await opened(endpoint)
         first, second = await sent(connection), await sent(connection)
-        await finish(connection)
+        await hung_up(connection)
     assert isinstance(first.result, Refused)
     assert isinstance(second.result, Accepted)
     assert b"DATA\r\nRSET\r\nMAIL" in talks[0].heard
@@ -578,7 +571,7 @@ async def test_a_verified_connection_delivers(certificates: Certificates) -> Non
     async with aiosmtpd(mailbox, certificates.server, require=True) as endpoint:
         connection = await opened(endpoint, tls=Tls("required", certificates.trusting))
         reports = [await sent(connection) for _ in range(3)]
-        await finish(connection)
+        await hung_up(connection)
     assert [type(report.result) for report in reports] == [Accepted] * 3
     assert reports[0].wire.tls == "TLSv1.3"
     assert mailbox.messages == [b"".join(MESSAGE)] * 3
@@ -591,7 +584,7 @@ async def test_a_large_message_arrives_whole_over_tls(certificates: Certificates
         report = await send(
             connection, Transaction("", "a@example.net", 1), message, yes, yes, within_ns=30 * S
         )
-        await finish(connection)
+        await hung_up(connection)
     assert isinstance(report.result, Refused | Accepted)
     assert mailbox.messages == [b"".join(message)]
 
@@ -663,7 +656,7 @@ async def test_opportunistic_tls_that_is_not_offered_goes_on_in_the_clear() -> N
     async with peer(*GREETING) as (endpoint, _):
         connection = await opened(endpoint, tls=Tls("opportunistic", ssl.create_default_context()))
         assert connection.peer.tls == ""
-        await finish(connection)
+        await hung_up(connection)
 
 
 OFFER = b"250-peer\r\n250 STARTTLS\r\n"
@@ -732,7 +725,7 @@ async def test_a_smart_host_is_told_the_password_over_tls(
                 endpoint, origin, tls, timeouts=Timeouts(), clock=SystemClock()
             )
             assert connection.usable
-            await finish(connection)
+            await hung_up(connection)
             return
         with pytest.raises(ConnectFailed) as caught:
             await connect(endpoint, origin, tls, timeouts=Timeouts(), clock=SystemClock())

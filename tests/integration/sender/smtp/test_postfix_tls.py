@@ -14,6 +14,7 @@ from shared.records.tlslevel import TlsLevel
 from shared.runtime.clock import SystemClock
 from shared.runtime.settings import Source
 from tests.support.postfix import ReceivingPostfix
+from tests.support.sending import hung_up
 
 pytestmark = pytest.mark.skipif(
     shutil.which("postfix") is None or os.geteuid() != 0,
@@ -40,7 +41,7 @@ async def resumed(
         timeouts=Timeouts(),
         clock=clock,
     )
-    connection.close()
+    await hung_up(connection)
     assert connection.peer.tls == "TLSv1.3"
     return connection.peer.resumed
 

@@ -35,7 +35,7 @@ from shared.records.tlslevel import TlsLevel
 from shared.runtime.clock import SystemClock
 from shared.runtime.settings import Net, Provider, Route, Settings, Source
 from tests.support.grants import grant as a_grant
-from tests.support.sending import send
+from tests.support.sending import hung_up, send
 
 S = 1_000_000_000
 LEVELS: tuple[TlsLevel, ...] = ("verified", "encrypted", "opportunistic")
@@ -238,7 +238,7 @@ async def delivered(connection: Connection, granted: Grant) -> Wire:
     outcome = of_report(granted, report)
     assert isinstance(outcome, Outcome), outcome
     assert (outcome.result, outcome.wire is not None) == ("delivered", True)
-    connection.close()
+    await hung_up(connection)
     return outcome.wire or Wire()
 
 
@@ -291,7 +291,7 @@ async def test_what_broke_is_remembered_until_the_host_asks_for_tls(
         ).tls == "none: TLS was broken here not long ago"
         assert [b"STARTTLS" in heard for heard in at.clear] == [True, False, False]
         common.tls.asked_for("127.0.0.1")
-        (await way.connect(granted, admitted)).close()
+        await hung_up(await way.connect(granted, admitted))
         assert b"STARTTLS" in at.clear[3]
 
 
@@ -336,7 +336,7 @@ async def test_a_connection_serves_what_is_as_strict_as_itself_or_less(
         assert connection.peer.level == made
         wanted = msgspec.structs.replace(await grant(common), tls=needed)
         assert way.serves(connection, wanted) == (LEVELS.index(made) <= LEVELS.index(needed))
-        connection.close()
+        await hung_up(connection)
 
 
 @pytest.mark.parametrize("kind", [*IMPLICIT, "no STARTTLS"])

@@ -9,6 +9,7 @@ from services.sender.smtp.connect import Endpoint, Origin, Tls, connect
 from services.sender.smtp.timeouts import Timeouts
 from services.sender.sources.paths import Path
 from shared.runtime.clock import SystemClock
+from tests.support.sending import hung_up
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -86,8 +87,5 @@ async def greeted(path: Path, there: Seeing, timeouts: Timeouts | None = None) -
         timeouts=timeouts or Timeouts(),
         clock=SystemClock(),
     )
-    closed = asyncio.Event()
-    connection.on_closed(closed.set)
-    connection.close()
-    await asyncio.wait_for(closed.wait(), 10)
+    await hung_up(connection)
     return connection.peer.source_ip

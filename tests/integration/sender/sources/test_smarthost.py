@@ -12,6 +12,7 @@ from services.sender.smtp.connection import Connection
 from services.sender.smtp.timeouts import Timeouts
 from services.sender.sources.paths import Open
 from shared.runtime.clock import SystemClock
+from tests.support.sending import hung_up
 
 
 class Relay:
@@ -62,10 +63,7 @@ async def test_plain_or_login_is_said_inside_of_tls_from_the_first_byte(
     try:
         connection = await opened(port, client_side, "secret")
         assert connection.peer.tls == "TLSv1.3"
-        closed = asyncio.Event()
-        connection.on_closed(closed.set)
-        connection.close()
-        await asyncio.wait_for(closed.wait(), 10)
+        await hung_up(connection)
         with pytest.raises(ConnectFailed) as caught:
             await opened(port, client_side, "wrong")
         assert (caught.value.stage, caught.value.reply and caught.value.reply.code) == ("auth", 535)
