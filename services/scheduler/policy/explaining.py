@@ -5,6 +5,7 @@ same for each.
 """
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 from services.scheduler.policy import outlook
 from services.scheduler.policy.entries import line_of
@@ -20,6 +21,8 @@ from shared.runtime.settings import Settings
 
 #: What is kept by something else than its limits: what is before it in its line goes on meanwhile.
 _ALONE = frozenset({"retry", "not_before"})
+#: So many sources are named.
+_NAMED: Final = 5
 #: In words, what ``Explained.probed`` says.
 _PROBED = "if the destination takes the next probe"
 #: Of single sources: others of the pool may go on.
@@ -49,7 +52,10 @@ class Explaining:
     def of(self, entry: DeliveryState, reason: str, now_ns: int) -> Explained:
         """Explain a delivery that is not finished; ``reason``: where it is, as the ledger says."""
         if entry.open is not None:
-            return Explained(self._out(entry, reason), now_ns)
+            began = entry.open.started_ns is not None
+            return Explained(
+                self._out(entry, reason, now_ns), now_ns if began else max(now_ns, entry.open.t0_ns)
+            )
         found = self._own(entry, now_ns)
         group = self.queues.group(entry)
         if reason in ("moving", "held", "dns"):
@@ -96,12 +102,12 @@ class Explaining:
         return Explained(bound, eta)
 
     def _or_by_another(self, group: Group, entry: DeliveryState, goes_ns: int, now_ns: int) -> int:
-        """Say when a delivery goes that waits for one source alone: if its warm-up keeps that for long, another takes it."""
+        """Say when a delivery goes that waits for one source alone: if that may not send for long, another takes it."""
         slot = group.pinned
-        if (
-            slot is None
-            or self.queues.pairs.budgets.standing(group.limit_key, slot, now_ns) is None
-        ):
+        if slot is None:
+            return goes_ns
+        warming = self.queues.pairs.budgets.standing(group.limit_key, slot, now_ns) is not None
+        if not warming and not self.queues.forsaken(group):
             return goes_ns
         return min(goes_ns, max(now_ns, entry.due_ns + PIN_PATIENCE_NS))
 
@@ -137,11 +143,12 @@ class Explaining:
         )
         return drained_ns(supply, before + beside) or now_ns
 
-    def _out(self, entry: DeliveryState, reason: str) -> Constraint:
+    def _out(self, entry: DeliveryState, reason: str, now_ns: int) -> Constraint:
         if entry.open is None:
             raise ValueError(f"{entry.id} is not out")
         source = self.settings.source_of(entry.open.slot)
-        since = entry.open.started_ns or entry.open.t0_ns
+        # It is granted ahead of its time: that is no time since when.
+        since = entry.open.started_ns or (entry.open.t0_ns if entry.open.t0_ns <= now_ns else None)
         return Constraint(reason, source.name if source else f"slot {entry.open.slot}", since)
 
     def _own(self, entry: DeliveryState, now_ns: int) -> list[Constraint]:
@@ -184,10 +191,25 @@ class Explaining:
                 scope,
                 group.since_ns or None,
                 until,
+                detail=self._lacking(group) if group.reason == "no_source" else "",
                 shared=True,
                 by_sources=group.reason in _BY_SOURCES,
             )
         ]
+
+    def _lacking(self, group: Group) -> str:
+        """Say what a group without a source lacks: what an operator must do differs."""
+        if group.pool not in self.settings.pools:
+            return "no such pool is configured: reroute it, or expect it to expire"
+        sources = self.queues.sources
+        slots = [slot for slot, _ in sources.reach(group.pool, group.provider, group.slots).all]
+        if not slots:
+            return "none of its sources reaches the destination"
+        named = slots if group.pinned is None else [group.pinned]
+        names = sorted(
+            source.name for slot in named if (source := self.settings.source_of(slot)) is not None
+        )
+        return "no sender has " + ", ".join(names[:_NAMED]) + (", …" if names[_NAMED:] else "")
 
 
 def _paused(pause: Order) -> Constraint:

@@ -45,6 +45,8 @@ PIN_PATIENCE_NS: Final = 300_000_000_000
 # Of so many destinations it is remembered where their mail waits.
 _PLACES: Final = 65_536
 _NO_SLOTS: Final[frozenset[int]] = frozenset()
+#: Of a source that may not send, for longer than anybody knows.
+_KEPT: Final = frozenset({"warmup", "paused", "suspended"})
 
 
 @dataclass(slots=True)
@@ -492,8 +494,7 @@ class Queues:
         """Take out the deliveries whose remembered slot has been away, or may not send, for too long: another may try."""
         freed: list[DeliveryState] = []
         for group in self._groups.values():
-            away = group.pinned not in self.sources.live or group.reason == "warmup"
-            if group.pinned is None or not away:
+            if group.pinned is None or not self.forsaken(group):
                 continue
             while (
                 due := group.queue.oldest_due(now_ns)
@@ -503,6 +504,13 @@ class Queues:
                     break
                 freed.append(self.entries[id_])
         return freed
+
+    def forsaken(self, group: Group) -> bool:
+        """Say whether the slot that a group remembers is away or may not send, while others of its pool perhaps may."""
+        if group.pinned not in self.sources.live or group.reason in _KEPT:
+            return True
+        slots, whole = self._blocked(group)
+        return group.pinned in slots and not whole
 
     def _check(self, group: Group) -> Check | None:
         """Give what is asked of each line of this group before it may go."""

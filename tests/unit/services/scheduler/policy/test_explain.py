@@ -278,3 +278,31 @@ def test_every_delivery_is_explained_by_one_thing_whatever_happens(
             assert until is None or found.eta_ns is None or found.eta_ns >= until
     counted = Counter(reason for _, reason in world.ledger.reasons())
     assert counted.total() == len(world.ledger.entries)
+
+
+def test_what_is_granted_goes_at_its_time_and_not_since_a_time_to_come() -> None:
+    world = World(make_settings(big=LimitRow(rate=Rate(60, 60 * S))))
+    for at in range(3):
+        world.deliver(f"d{at}", pool="one")
+    world.turn(2)
+    out = [world.ledger.entries[grant.id] for grant in world.grants]
+    assert len(out) == 3
+    for entry, grant in zip(out, world.grants, strict=True):
+        found = world.ledger.explain(entry)
+        assert (found.bound.reason, found.eta_ns) == ("granted", grant.t0_ns)
+        assert (found.bound.since_ns or world.now) <= world.now
+    world.started(world.grants[0])
+    assert world.ledger.explain(out[0]).bound.since_ns == world.now
+
+
+def test_what_has_no_source_says_what_is_lacking() -> None:
+    world = closed()
+    world.deliver("d1", pool="main")
+    world.deliver("d2", pool="gone")
+    world.deliver("d3", pool="main", pinned=1, n=1)
+    world.turn(1)
+    told = {id_: world.ledger.explain(entry) for id_, entry in world.ledger.entries.items()}
+    assert {each.bound.reason for each in told.values()} == {"no_source"}
+    assert told["d1"].bound.detail == "no sender has ip-0, ip-1"
+    assert told["d2"].bound.detail.startswith("no such pool is configured")
+    assert told["d3"].bound.detail == "no sender has ip-1"
