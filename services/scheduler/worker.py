@@ -9,9 +9,8 @@ commit nothing is awaited but Kafka; names are resolved beside the rounds, and t
 While the process's clock is not known to fit (by the partition's own marks) there are no rounds at all: a clock that is ahead would
 expire mail that has time left, and write a ``now`` into mail.state that no later owner may go behind.
 
-No record stops the partition: what cannot be read or taken goes to mail.rejected in the round that passes it, and so does, by the next
-worker, what a bug of ours cannot digest. A record that breaks its round later on is found by ever smaller rounds (``suspicion``). The
-first round has no records: where what was restored breaks a round by itself, none of those that come is to blame.
+No record stops the partition (``feeding``). One that breaks its round later on is found by ever smaller rounds (``suspicion``). The first
+round has no records: where what was restored breaks a round by itself, none of those that come is to blame.
 """
 
 import asyncio
@@ -24,12 +23,13 @@ from structlog.typing import FilteringBoundLogger
 
 from services.scheduler import changelog, collecting
 from services.scheduler.bodies import Bodies, BodyLost, Place
+from services.scheduler.feeding import Feeding
 from services.scheduler.inputs import Inputs
 from services.scheduler.marks import Marks
 from services.scheduler.policy.announce import event_key
 from services.scheduler.policy.decisions import Decisions
 from services.scheduler.policy.ledger import Ledger
-from services.scheduler.refusing import Undigested, rejected_value, unfit
+from services.scheduler.refusing import Undigested
 from services.scheduler.reputation import tell_reputation
 from services.scheduler.resolving import Resolving
 from services.scheduler.rewriting import forwarded_value, grant_value, straggler_value
@@ -44,10 +44,8 @@ from shared.kafka.transactor import Round, Transactor
 from shared.protocol.clockbound import HeldClock
 from shared.protocol.control import ControlView
 from shared.records.access import group
-from shared.records.codec import Newer, NewerRecord, Unreadable, encode
-from shared.records.delivery import DELIVERY, Delivery, Handover, Late
+from shared.records.codec import NewerRecord, encode
 from shared.records.event import Configured, Event
-from shared.records.outcome import OUTCOME
 from shared.records.state import DeliveryState
 from shared.records.topics import CLASSES, Topics
 from shared.runtime.clock import Clock
@@ -64,7 +62,6 @@ _S: Final = 1_000_000_000
 _TELL_GROUP_NS: Final = 1 * _S
 #: How long a partition may read what changes nothing, its own marks above all, before it commits how far it is.
 _UNCOMMITTED_NS: Final = 10 * _S
-_BUG: Final = "a bug: this record could not be digested"
 
 
 @dataclass(slots=True)
@@ -108,6 +105,9 @@ class Worker:
         )
         self._inputs = Inputs(
             partition, self.ledger, shell.topics, shell.cluster, shell.clock, shell.log
+        )
+        self._feeding = Feeding(
+            self.ledger, shell.topics, self._inputs, self._bodies, suspicion, shell.log
         )
         self._told_group_ns = -_TELL_GROUP_NS
         self._committed_mono_ns = -_UNCOMMITTED_NS
@@ -223,8 +223,8 @@ class Worker:
         shell, ledger = self._shell, self.ledger
         ledger.begin(shell.clock.now_ns())
         self._trimming.end_lost()
-        rejected = [self._digest(record) for record in batch]
-        rejected += [self._digest(record, self._feed_again) for record in again]
+        rejected = [self._feeding.take(record) for record in batch]
+        rejected += [self._feeding.take_again(record) for record in again]
         for domain, resolution in shell.resolving.answers(self._answers):
             ledger.on_resolved(domain, resolution)
             self._asked -= 1
@@ -285,99 +285,6 @@ class Worker:
                 for name, offset in self._inputs.positions.items()
             },
         )
-
-    def _digest(
-        self, record: Received, feed: Callable[[Received], bytes | None] | None = None
-    ) -> bytes | None:
-        """Feed one record; one that a bug of ours cannot digest is rejected by the next worker, and stops nobody behind it."""
-        try:
-            return (feed or self._feed)(record)
-        except NewerRecord:
-            raise
-        except Exception as error:
-            raise Undigested(record) from error
-
-    def _feed(self, record: Received) -> bytes | None:
-        """Give one record to the ledger; what cannot be read comes back as a record for mail.rejected."""
-        value, class_ = record.value or b"", self._inputs.passed(record)
-        if class_ is not None:
-            return self._feed_delivery(record, value, class_)
-        self.ledger.on_log_time(record.timestamp * _MS)
-        return self._feed_outcome(record, value)
-
-    def _feed_again(self, record: Received) -> bytes | None:
-        """Give the ledger what it takes of a record that a scan came by; all others were read as input."""
-        value, class_ = record.value or b"", self._shell.topics.class_of(record.topic)
-        if self._inputs.before(record):
-            match DELIVERY.decode(value):
-                case Delivery() as found if self.ledger.intake.takes_back(
-                    class_, record.offset, found
-                ):
-                    return self._take(record, value, class_, found)
-                case _:
-                    pass
-        return None
-
-    def _feed_delivery(self, record: Received, value: bytes, class_: str) -> bytes | None:
-        match DELIVERY.decode(value):
-            case Delivery() as delivery:
-                if self.ledger.intake.passes_over(class_, record.offset, delivery):
-                    return None
-                return self._take(record, value, class_, delivery)
-            case _ if self._condemned(record):
-                return self._reject(record, "internal", _BUG)
-            case Late() as late:
-                self.ledger.on_forwarded(late)
-            case Handover() as handover:
-                self.ledger.on_handed_over(handover)
-            case Unreadable() as unread:
-                return self._unread(record, unread)
-        return None
-
-    def _take(
-        self, record: Received, value: bytes, class_: str, delivery: Delivery
-    ) -> bytes | None:
-        """Give a delivery to the ledger, or say why not: on mail.events too, for it was accepted."""
-        wrong = unfit(class_, delivery, self.ledger.entries.get(delivery.id))
-        if self._condemned(record) or wrong is not None:
-            reason = "internal" if wrong is None else "invalid"
-            field, detail = wrong or ("", _BUG)
-            self.ledger.on_refused(class_, record.offset, delivery, reason, detail)
-            return self._reject(record, reason, detail, field)
-        self._bodies.keep(record.topic, record.offset, value)
-        self.ledger.on_delivery(class_, record.offset, delivery)
-        return None
-
-    def _condemned(self, record: Received) -> bool:
-        return (record.topic, record.offset) in self._suspicion.bad
-
-    def _feed_outcome(self, record: Received, value: bytes) -> bytes | None:
-        if self._condemned(record):
-            return self._reject(record, "internal", _BUG)
-        match OUTCOME.decode(value):
-            case Unreadable() as unread:
-                return self._unread(record, unread)
-            case outcome:
-                self.ledger.on_outcome(record.timestamp * _MS, outcome)
-        return None
-
-    def _unread(self, record: Received, unread: Unreadable) -> bytes:
-        if isinstance(unread, Newer):
-            raise NewerRecord(
-                f"{record.topic}/{record.partition} at {record.offset}: {unread.reason}"
-            )
-        return self._reject(record, "unreadable", unread.reason)
-
-    def _reject(self, record: Received, reason: str, detail: str, field: str = "") -> bytes:
-        self._shell.log.warning(
-            "record_rejected",
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
-            reason=reason,
-            field=field,
-        )
-        return rejected_value(record, self.ledger.now_ns, reason, detail, field)
 
     # -- what is written
 

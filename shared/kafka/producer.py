@@ -6,7 +6,7 @@ in order.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -73,18 +73,17 @@ class Producer:
             if batch.append(timestamp=None, key=None, value=value) is None:
                 break
             taken += 1
-        sending = self._producer.send_batch(batch, topic, partition=partition)
-        await self._sent(f"{topic}/{partition}", sending, then)
+        send = partial(self._producer.send_batch, batch, topic, partition=partition)
+        await self._sent(f"{topic}/{partition}", send, then)
         return taken
 
     async def _sent(
-        self, where: str, sending: Coroutine[Any, Any, "asyncio.Future[Any]"], then: Heard
+        self, where: str, send: Callable[[], Awaitable["asyncio.Future[Any]"]], then: Heard
     ) -> None:
         if self._broken is not None:
-            sending.close()
             raise ProducerBroken(self._broken)
         try:
-            theirs = await sending
+            theirs = await send()
         except UnknownTopicOrPartitionError as error:
             # After a long wait, for a topic of which this client has never heard: it may not be there, or Kafka may be away.
             raise KafkaUnavailable(f"no word of {where}") from error
@@ -108,8 +107,8 @@ class Producer:
         Raises ProducerBroken; and, with nothing sent and the producer still whole, RecordTooLarge, TopicProblem or KafkaUnavailable.
         """
         future: asyncio.Future[Stamped] = asyncio.get_running_loop().create_future()
-        sending = self._producer.send(topic, value, key=key, partition=partition)
-        await self._sent(f"{topic}/{partition}", sending, partial(_settle, future))
+        send = partial(self._producer.send, topic, value, key=key, partition=partition)
+        await self._sent(f"{topic}/{partition}", send, partial(_settle, future))
         return Sending(future)
 
     async def send(
