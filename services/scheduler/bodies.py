@@ -4,11 +4,11 @@ What has just been read is kept for a while, bounded by bytes, so that a deliver
 not kept is picked out of the log by its offset, many together in their order.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from shared.kafka.cluster import Cluster
+from shared.kafka.kept import Kept
 from shared.kafka.picker import Picker
 
 Place = tuple[str, int]
@@ -24,9 +24,7 @@ class Bodies:
 
     cluster: Cluster
     partition: int
-    keep_bytes: int
-    _kept: OrderedDict[Place, bytes] = field(default_factory=OrderedDict)
-    _size: int = 0
+    kept: Kept[Place]
     _picker: Picker | None = None
     _topics: tuple[str, ...] = ()
 
@@ -44,31 +42,13 @@ class Bodies:
         if self._picker is not None:
             await self._picker.close()
 
-    def keep(self, topic: str, offset: int, value: bytes) -> None:
-        """Keep a record that was just read, and let the oldest go past the bound."""
-        self._kept[topic, offset] = value
-        self._size += len(value)
-        while self._size > self.keep_bytes and len(self._kept) > 1:
-            _, dropped = self._kept.popitem(last=False)
-            self._size -= len(dropped)
-
-    def forget(self, topic: str, offset: int) -> None:
-        """Let a record go: its delivery ended or was granted."""
-        dropped = self._kept.pop((topic, offset), None)
-        if dropped is not None:
-            self._size -= len(dropped)
-
-    def missing(self, places: Iterable[Place]) -> list[Place]:
-        """Give those of ``places`` that must be read again."""
-        return [place for place in places if place not in self._kept]
-
     async def load(self, places: Iterable[Place]) -> dict[Place, bytes]:
         """Give the records at ``places``, from memory or from the log.
 
         Raises BodyLost: a record is not there although its delivery waits.
         """
         places = list(places)
-        found = {place: self._kept[place] for place in places if place in self._kept}
+        found = {place: value for place in places if (value := self.kept.get(place)) is not None}
         for topic in self._topics:
             wanted = [
                 offset for name, offset in places if name == topic and (name, offset) not in found

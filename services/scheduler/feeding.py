@@ -9,10 +9,11 @@ from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
-from services.scheduler.bodies import Bodies
+from services.scheduler.bodies import Place
 from services.scheduler.inputs import Inputs
 from services.scheduler.policy.ledger import Ledger
 from services.scheduler.refusing import Undigested, rejected_value, unfit
+from shared.kafka.kept import Kept
 from shared.kafka.reader import Received
 from shared.kafka.suspicion import Suspicion
 from shared.records.codec import Newer, NewerRecord, Unreadable
@@ -32,13 +33,13 @@ class Feeding:
         ledger: Ledger,
         topics: Topics,
         inputs: Inputs,
-        bodies: Bodies,
+        kept: Kept[Place],
         suspicion: Suspicion,
         log: FilteringBoundLogger,
     ) -> None:
-        """``bodies`` keeps those of new mail; ``suspicion`` knows the records that no ledger can digest."""
+        """``kept`` takes the values of new mail, for its first grant; ``suspicion`` knows the records that no ledger can digest."""
         self._ledger, self._topics, self._inputs = ledger, topics, inputs
-        self._bodies, self._suspicion, self._log = bodies, suspicion, log
+        self._kept, self._suspicion, self._log = kept, suspicion, log
 
     def take(self, record: Received) -> bytes | None:
         """Feed a record of the input; gives one for mail.rejected where it is not taken. Raises Undigested, NewerRecord."""
@@ -104,7 +105,7 @@ class Feeding:
             field, detail = wrong or ("", _BUG)
             self._ledger.on_refused(class_, record.offset, delivery, reason, detail)
             return self._reject(record, reason, detail, field)
-        self._bodies.keep(record.topic, record.offset, value)
+        self._kept.put((record.topic, record.offset), value)
         self._ledger.on_delivery(class_, record.offset, delivery)
         return None
 

@@ -38,6 +38,7 @@ from services.scheduler.trimming import Trimming
 from services.scheduler.warming import tell_spilled, tell_warmups
 from shared.kafka.cluster import Cluster
 from shared.kafka.errors import KafkaTrouble
+from shared.kafka.kept import Kept
 from shared.kafka.reader import Received
 from shared.kafka.suspicion import Mark, Suspicion
 from shared.kafka.transactor import Round, Transactor
@@ -93,7 +94,9 @@ class Worker:
         self.ledger = Ledger(partition, shell.settings, shell.view, shell.rng, shell.configured)
         self.committed_ns: int | None = None
         self.clock = HeldClock()
-        self._bodies = Bodies(shell.cluster, partition, shell.settings.scheduler.body_cache_bytes)
+        self._bodies = Bodies(
+            shell.cluster, partition, Kept(shell.settings.scheduler.body_cache_bytes)
+        )
         self._trimming = Trimming(
             partition,
             self.ledger,
@@ -107,7 +110,7 @@ class Worker:
             partition, self.ledger, shell.topics, shell.cluster, shell.clock, shell.log
         )
         self._feeding = Feeding(
-            self.ledger, shell.topics, self._inputs, self._bodies, suspicion, shell.log
+            self.ledger, shell.topics, self._inputs, self._bodies.kept, suspicion, shell.log
         )
         self._told_group_ns = -_TELL_GROUP_NS
         self._committed_mono_ns = -_UNCOMMITTED_NS
@@ -356,6 +359,6 @@ class Worker:
 
     def _forget(self, decided: Decisions) -> None:
         for granted in decided.granted:
-            self._bodies.forget(*self._place(granted.delivery))
+            self._bodies.kept.drop(self._place(granted.delivery))
         for forwarded in decided.forwarded:
-            self._bodies.forget(*self._place(forwarded.delivery))
+            self._bodies.kept.drop(self._place(forwarded.delivery))

@@ -4,18 +4,14 @@ A message to 100 recipients is one body and 100 grants: whoever comes second wai
 """
 
 import asyncio
-from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Final
 
-from shared.kafka.cluster import SEEK_FETCH_WAIT_MS, Cluster
-from shared.kafka.errors import OffsetOutOfRange
-from shared.kafka.reader import Reader
+from shared.kafka.cluster import Cluster
+from shared.kafka.errors import KafkaTrouble
+from shared.kafka.kept import Kept
+from shared.kafka.picker import Picker
 from shared.records.body import BodyRef
 from shared.records.codec import split
-
-_POLL_MS: Final = 200
-_PATIENCE_POLLS: Final = 150
 
 Where = tuple[int, int]
 
@@ -30,19 +26,18 @@ class StoredBodies:
 
     cluster: Cluster
     topic: str
-    keep_bytes: int
-    _kept: OrderedDict[Where, bytes] = field(default_factory=OrderedDict)
-    _size: int = 0
+    kept: Kept[Where]
     _under_way: dict[Where, asyncio.Task[bytes]] = field(default_factory=dict)
-    _readers: dict[int, Reader] = field(default_factory=dict)
-    _locks: dict[int, asyncio.Lock] = field(default_factory=dict)
+    #: Made when it is needed: most mail carries its body with it.
+    _picker: Picker | None = None
+    _making: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def get(self, ref: BodyRef) -> bytes:
         """Give the body's RFC 5322 bytes; raises BodyMissing."""
         where = ref.partition, ref.offset
-        if where in self._kept:
-            self._kept.move_to_end(where)
-            return self._kept[where]
+        body = self.kept.get(where)
+        if body is not None:
+            return body
         task = self._under_way.get(where)
         if task is None:
             task = self._under_way[where] = asyncio.create_task(self._read(*where))
@@ -51,35 +46,20 @@ class StoredBodies:
         return await asyncio.shield(task)
 
     async def _read(self, partition: int, offset: int) -> bytes:
-        async with self._locks.setdefault(partition, asyncio.Lock()):
-            here = (self.topic, partition)
-            try:
-                reader = self._readers.get(partition)
-                if reader is None:
-                    reader = self._readers[partition] = await self.cluster.reader(
-                        {here: offset}, fetch_wait_ms=SEEK_FETCH_WAIT_MS
-                    )
-                else:
-                    reader.resume(here)
-                    reader.seek(here, offset)
-                for _ in range(_PATIENCE_POLLS):
-                    for record in await reader.poll(max_records=1, wait_ms=_POLL_MS):
-                        if record.offset == offset and record.value is not None:
-                            reader.pause(here)
-                            return self._keep((partition, offset), split(record.value)[1])
-            except OffsetOutOfRange as error:
-                raise BodyMissing(f"mail.bodies/{partition} offset {offset}: {error}") from error
-        raise BodyMissing(f"mail.bodies/{partition} offset {offset}: no answer")
-
-    def _keep(self, where: Where, body: bytes) -> bytes:
-        self._kept[where] = body
-        self._size += len(body)
-        while self._size > self.keep_bytes and len(self._kept) > 1:
-            _, dropped = self._kept.popitem(last=False)
-            self._size -= len(dropped)
+        place = f"mail.bodies/{partition} offset {offset}"
+        try:
+            async with self._making:
+                picker = self._picker = self._picker or await self.cluster.picker()
+            found = await picker.pick(self.topic, partition, [offset])
+        except KafkaTrouble as error:
+            raise BodyMissing(f"{place}: {error}") from error
+        if offset not in found:
+            raise BodyMissing(f"{place}: no record is there")
+        body = split(found[offset])[1]
+        self.kept.put((partition, offset), body)
         return body
 
     async def close(self) -> None:
-        """Close the readers."""
-        for reader in self._readers.values():
-            await reader.stop()
+        """Close the connections."""
+        if self._picker is not None:
+            await self._picker.close()

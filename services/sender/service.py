@@ -29,6 +29,7 @@ from services.sender.slots import Slots
 from services.sender.sources.echo import observer_of
 from shared.kafka.cluster import Cluster
 from shared.kafka.controlfeed import ControlFeed, Listener
+from shared.kafka.kept import Kept
 from shared.net.destinations import Destinations
 from shared.protocol.control import ControlView
 from shared.records.topics import Topics
@@ -122,7 +123,7 @@ class Sender:
             settings,
             KeyRing(settings, clock, KeyFiles(clock, log)),
             SigningPool(settings.sender.signers, clock),
-            StoredBodies(self.cluster, topics.bodies, settings.sender.body_cache_bytes),
+            StoredBodies(self.cluster, topics.bodies, Kept(settings.sender.body_cache_bytes)),
         )
         journal = Journal(self.cluster, topics.outcomes, clock, log)
         destinations = Destinations(settings, clock)

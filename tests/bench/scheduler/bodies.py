@@ -9,6 +9,7 @@ from typing import Final
 from services.cli.cluster.broker import LocalKafka
 from services.scheduler.bodies import Bodies
 from shared.kafka.cluster import Cluster
+from shared.kafka.kept import Kept
 from tests.bench.figures import Figures
 from tests.bench.scheduler.log import filler, stack
 from tests.bench.scheduler.traffic import CLASS
@@ -32,7 +33,7 @@ async def _run(figures: Figures, directory: Path, kafka: str, records: int) -> N
     async with filler(made) as filling:
         await filling.log(records)
     topic, cluster = made.topics.deliveries(CLASS), Cluster(kafka, client_id="bench")
-    bodies, rng = Bodies(cluster, 0, 1), random.Random(1)
+    bodies, rng = Bodies(cluster, 0, Kept(1)), random.Random(1)
     await bodies.open([topic])
     try:
         for name, density in _DENSITIES.items():

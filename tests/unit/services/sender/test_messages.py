@@ -18,6 +18,7 @@ from services.sender.dkim.pool import SigningPool
 from services.sender.dkim.sign import SIGNED
 from services.sender.messages import MessageFailed, Messages
 from shared.kafka.cluster import Cluster
+from shared.kafka.kept import Kept
 from shared.runtime.settings import RELAXED, DkimKey, Settings, Tenant
 from tests.support.dkim import verified
 from tests.support.grants import grant
@@ -56,7 +57,9 @@ async def make(clock: _Clock) -> AsyncIterator[Make]:
                 settings,
                 KeyRing(settings, clock, KeyFiles(clock, log)),
                 SigningPool(1, clock),
-                StoredBodies(Cluster("127.0.0.1:1", client_id="test"), "mail.bodies", 1 << 20),
+                StoredBodies(
+                    Cluster("127.0.0.1:1", client_id="test"), "mail.bodies", Kept(1 << 20)
+                ),
             )
             stack.push_async_callback(messages.close)
             return messages
