@@ -54,6 +54,17 @@ class Courier:
         """Show what it does."""
         return f"<Courier {self._site} [{self._connection}]>"
 
+    @property
+    def behind_dot(self) -> Grant | None:
+        """Give the grant whose message has gone out whole; None: nothing is under way, or it is not so far."""
+        if self._connection is None or self._job is None or not self._connection.behind_dot:
+            return None
+        return self._job.grant
+
+    def give_up(self, why: str, *, after_dot: bool) -> bool:
+        """End what is under way, as ``Connection.give_up``."""
+        return self._connection is not None and self._connection.give_up(why, after_dot=after_dot)
+
     async def run(self) -> None:
         """Take what comes until nothing does for a while, or the place is needed for another site."""
         try:
@@ -78,7 +89,7 @@ class Courier:
     async def _next(self) -> Job | None:
         """Give the next grant; None: nothing came for a while, or the place is needed for another site."""
         pair, site = self._pair, self._site
-        if pair.too_many(site):
+        if self._line.over or pair.too_many(site):
             return None
         queue = pair.sites.setdefault(site, deque())
         if queue:
@@ -88,7 +99,7 @@ class Courier:
         try:
             while not queue:
                 left = (until - self._tools.clock.mono_ns()) / _S
-                needed = pair.waiting() > 0 and sum(pair.tasks.values()) >= pair.connections
+                needed = pair.waiting() > 0 and pair.full()
                 done = left <= 0 or needed or self._owner.stopping
                 if done or self._connection is None or not self._connection.usable:
                     return None
@@ -113,12 +124,12 @@ class Courier:
             return
         # From here to MAIL nothing is awaited, or the turn at RCPT asks once more.
         self._over = asyncio.get_running_loop().create_future()
-        self._line.sending.add(self._connection)
+        self._line.sending.add(self)
         try:
             self._carry_on(job, self._connection)
             await self._over
         finally:
-            self._line.sending.discard(self._connection)
+            self._line.sending.discard(self)
             if self._attempt is not None:
                 self._attempt.abandon()
                 self._attempt = self._job = None
@@ -240,7 +251,9 @@ class Courier:
     def _next_at_once(self, connection: Connection) -> Job | None:
         """Take the next grant and its turn, if it may begin in this breath; whatever else is to be done about it, the coroutine does."""
         queue = self._pair.sites.get(self._site)
-        if not queue or self._owner.stopping or self._pair.too_many(self._site):
+        if not queue or self._owner.stopping or self._line.over:
+            return None
+        if self._pair.too_many(self._site):
             return None
         job = queue[0]
         if not self._reusable(connection, job.grant):

@@ -37,16 +37,22 @@ class Gauges:
         offset = family(
             "clock_offset_seconds", "The clock against the broker's, as heartbeats show it", labels
         )
+        left = family(
+            "connections_left",
+            "Connections of the source that an owner before waits for the last replies on",
+            labels,
+        )
         mono = self.clock.mono_ns()
         for number, slot in self.slots.slots.items():
             label = (slot.source.name,)
             owned.add_metric(label, slot.owner.acting(mono))
             usable.add_metric(label, bool(slot.usable))
             waiting.add_metric(label, slot.line.waiting())
-            busy.add_metric(label, slot.line.busy)
+            busy.add_metric(label, slot.line.busy + self.slots.leftovers.busy(number))
             unacknowledged.add_metric(label, self.slots.tools.journal.unacknowledged[number])
             if slot.owner.clock is not None:
                 offset.add_metric(
                     label, (slot.owner.clock.low_ns + slot.owner.clock.high_ns) / 2 / _S
                 )
-        return owned, usable, waiting, busy, unacknowledged, offset
+            left.add_metric(label, slot.line.left())
+        return owned, usable, waiting, busy, unacknowledged, offset, left

@@ -37,6 +37,7 @@ Stamp = int | KafkaTrouble
 @dataclass(slots=True, eq=False)
 class _Kept:
     slot: int
+    epoch: int
     value: bytes
     #: Of a `started`: who hears of its stamp.
     then: Callable[[Stamp], None] | None = None
@@ -65,12 +66,12 @@ class Journal:
             then(self._broken or ProducerBroken("no producer yet"))
             return
         record = Started(id=grant.id, n=grant.n, slot=grant.slot, epoch=grant.epoch)
-        self._add(grant.part, _Kept(grant.slot, encode(record), then))
+        self._add(grant.part, _Kept(grant.slot, grant.epoch, encode(record), then))
 
     def say(self, grant: Grant, record: Outcome | Handback) -> None:
         """Keep ``record`` until it is acknowledged."""
         self.unacknowledged[grant.slot] += 1
-        self._add(grant.part, _Kept(grant.slot, encode(record)))
+        self._add(grant.part, _Kept(grant.slot, grant.epoch, encode(record)))
 
     def _add(self, partition: int, kept: _Kept) -> None:
         self._queues[partition].append(kept)
@@ -164,6 +165,13 @@ class Journal:
 
     def _kept(self) -> int:
         return sum(map(len, self._queues.values()))
+
+    def has_said(self, epoch: int) -> bool:
+        """Say whether all that was said of the attempts of one epoch is acknowledged."""
+        batches = (*self._queues.values(), *self._flying.values())
+        return not any(
+            kept.epoch == epoch and kept.then is None for each in batches for kept in each
+        )
 
     async def flushed(self) -> None:
         """Wait until everything that was said is acknowledged."""

@@ -1,10 +1,9 @@
-"""How long a peer may keep a slot from its next owner by not answering: pure, one ``Leaving`` for each slot.
+"""How long a peer may keep a slot from its next owner by not answering: pure, one ``Leaving`` for each slot, or what is left of it.
 
 Before the dot, cutting a transaction off costs nothing: the grant goes back, using no attempt, and the next owner sends it. After the dot
-there is a message that may have been taken. A duplicate is worse than a slot that stands still, so its reply is waited for up to
-``sender.grace``, and where a slot is only moved it is not cut off at all: ``sharing`` keeps such a slot, and asks again later. What is cut
-off after its dot is said to be ``unknown`` by the one who knows, and the slot is released with it, so the next owner need not wait for
-silence. Every other slot of the process is released as soon as it is idle.
+there is a message that may have been taken, and a duplicate is worse than anything: its reply is waited for, while the slot goes to its
+next owner (``leftovers``). Only a process, or a source, that goes for good ends that when ``sender.grace`` is over. What is cut off after
+its dot is said to be ``unknown`` by the one who knows. A slot with nothing under way is released at once.
 """
 
 import enum
@@ -25,9 +24,10 @@ class Cut(enum.Enum):
 
 @dataclass(slots=True)
 class Leaving:
-    """Since when a slot is being released, ns on the monotonic clock."""
+    """Since when a slot is being released, and since when for good, ns on the monotonic clock."""
 
     _since_ns: int | None = None
+    _good_ns: int | None = None
 
     def cut(self, now_ns: int, grace_ns: int, *, releasing: bool, for_good: bool) -> Cut:
         """Say what ends now; ``for_good``: the process, or the source, goes, and the slot is not kept whatever happens."""
@@ -36,7 +36,10 @@ class Leaving:
             return Cut.NOTHING
         if self._since_ns is None:
             self._since_ns = now_ns
-        waited = now_ns - self._since_ns
-        if for_good and waited >= grace_ns:
+        if not for_good:
+            self._good_ns = None
+        elif self._good_ns is None:
+            self._good_ns = now_ns
+        if self._good_ns is not None and now_ns - self._good_ns >= grace_ns:
             return Cut.ALL
-        return Cut.BEFORE_DOT if waited >= PATIENCE_NS else Cut.NOTHING
+        return Cut.BEFORE_DOT if now_ns - self._since_ns >= PATIENCE_NS else Cut.NOTHING

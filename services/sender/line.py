@@ -15,10 +15,9 @@ the rest is granted again.
 
 import asyncio
 import contextlib
-from collections import deque
-from collections.abc import AsyncIterator
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 from structlog.typing import FilteringBoundLogger
@@ -30,13 +29,11 @@ from services.sender.messages import Messages
 from services.sender.ownership import Now, SlotOwner
 from services.sender.pair import Job, Pair
 from services.sender.reach import Reach
+from shared.records.control import Unanswered
 from shared.records.grant import Grant
 from shared.records.outcome import Handback, Outcome
 from shared.runtime.clock import Clock
 from shared.runtime.settings import Settings
-
-if TYPE_CHECKING:
-    from services.sender.smtp.connection import Connection
 
 
 @dataclass(slots=True)
@@ -61,8 +58,12 @@ class Line:
         self._tasks: set[asyncio.Task[None]] = set()
         #: The limits of what connects now: without any, until nothing more is to begin.
         self._connecting: set[asyncio.Timeout] = set()
-        #: What has a transaction under way.
-        self.sending: set[Connection] = set()
+        #: Those that have a transaction under way.
+        self.sending: set[Courier] = set()
+        #: limit key -> site -> connections that an older epoch left there.
+        self._elsewhere: dict[str, Counter[str]] = {}
+        #: Its epoch is over: nothing begins, and no connection waits for more.
+        self.over = False
         self._wire_from_ns = 0
         self.busy = 0
 
@@ -79,6 +80,38 @@ class Line:
     def waiting(self) -> int:
         """Count the grants that no connection has taken."""
         return sum(pair.waiting() for pair in self._pairs.values())
+
+    def unanswered(self, epoch: int) -> tuple[Unanswered, ...] | None:
+        """Give what of ``epoch`` only waits for the reply to its final dot; None: something else is under way, or not acknowledged."""
+        behind = [grant for each in self.sending if (grant := each.behind_dot) is not None]
+        if len(behind) < len(self._tasks) or not self._tools.journal.has_said(epoch):
+            return None
+        left = [Unanswered(id=g.id, n=g.n, key=g.limit_key, site=g.site) for g in behind]
+        return tuple(sorted(left, key=lambda each: (each.id, each.n)))
+
+    def successor(self) -> "Line":
+        """Give the line of the slot's next epoch here; this one begins nothing more, and only ends."""
+        self.over = True
+        self._stop_waiting()
+        return Line(self._owner, self._reach, self._tools)
+
+    def elsewhere(self, left: Iterable[Unanswered]) -> None:
+        """Count the connections that older epochs have left as this one's."""
+        found: dict[str, Counter[str]] = {}
+        for each in left:
+            found.setdefault(each.key, Counter())[each.site] += 1
+        if found == self._elsewhere:
+            return
+        self._elsewhere = found
+        for key, pair in self._pairs.items():
+            pair.count_elsewhere(found.get(key, {}))
+            for site, queue in list(pair.sites.items()):
+                if queue:
+                    self.staff(pair, site)
+
+    def left(self) -> int:
+        """Count the connections that older epochs have left."""
+        return sum(map(Counter.total, self._elsewhere.values()))
 
     def new_epoch(self) -> None:
         """Forget what the pairs did: a new epoch counts every one of them as just used."""
@@ -121,6 +154,8 @@ class Line:
         pair = self._pairs.get(grant.limit_key)
         if pair is None:
             pair = Pair.of(grant, self._wire_from_ns, self._tools.clock)
+            if grant.limit_key in self._elsewhere:
+                pair.count_elsewhere(self._elsewhere[grant.limit_key])
             self._pairs[grant.limit_key] = pair
         return pair
 
@@ -137,6 +172,11 @@ class Line:
     def stop(self) -> None:
         """Begin nothing more: hand back what no connection has taken or what waits for one to be made, and end idle ones."""
         self.hand_back_all("drain")
+        self._stop_waiting()
+
+    def _stop_waiting(self) -> None:
+        for pair in self._pairs.values():
+            pair.wake_all()
         for limit in self._connecting:
             # A host that does not answer would keep the slot from its next owner for minutes.
             if not limit.expired():

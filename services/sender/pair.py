@@ -8,7 +8,7 @@ write that holds RCPT, which makes the limit exact however long the peer thought
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -98,6 +98,9 @@ class Pair:
     #: site -> those of its connections that wait for mail, the last to have come first
     sleepers: dict[str, list[asyncio.Future[None]]] = field(default_factory=dict)
     warning: Warned = field(default_factory=Warned)
+    #: site -> connections that an older epoch of the slot has left there, and their number.
+    elsewhere: Mapping[str, int] = field(default_factory=dict)
+    elsewhere_count: int = 0
 
     @classmethod
     def of(cls, grant: Grant, since_ns: int, clock: Clock) -> "Pair":
@@ -145,10 +148,20 @@ class Pair:
 
     def too_many(self, site: str) -> bool:
         """Say whether there are more connections than may be, in all or to ``site``: the limit has become less."""
-        if sum(self.tasks.values()) > self.connections:
+        if sum(self.tasks.values()) + self.elsewhere_count > self.connections:
             return True
         bound = self.bounds.get(site)
-        return bound is not None and self.tasks.get(site, 0) > bound
+        if bound is None:
+            return False
+        return self.tasks.get(site, 0) + self.elsewhere.get(site, 0) > bound
+
+    def full(self) -> bool:
+        """Say whether there are as many connections as may be."""
+        return sum(self.tasks.values()) + self.elsewhere_count >= self.connections
+
+    def count_elsewhere(self, found: Mapping[str, int]) -> None:
+        """Count connections of an older epoch of the slot, by site, as the pair's own."""
+        self.elsewhere, self.elsewhere_count = found, sum(found.values())
 
     def waiting(self) -> int:
         """Count what waits."""
@@ -162,10 +175,10 @@ class Pair:
         own = self.site_connects.get(site)
         if own is not None and own.lock.locked():
             return False  # One waits for the site's turn already: the rest of the pair's places are for others.
-        most = min(self.start(site).allowed, self.bounds.get(site, self.connections))
-        if self.tasks.get(site, 0) >= most:
+        bound = self.bounds.get(site, self.connections) - self.elsewhere.get(site, 0)
+        if self.tasks.get(site, 0) >= min(self.start(site).allowed, bound):
             return False
-        return sum(self.tasks.values()) < self.connections
+        return not self.full()
 
     def start(self, site: str) -> SlowStart:
         """Give the slow start of ``site``."""

@@ -7,14 +7,14 @@ slots this process should have, and their owners are told; ``Presence`` tells th
 """
 
 import asyncio
-from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
 from services.sender.dispatch import Dispatch
 from services.sender.leaving import Cut, Leaving
+from services.sender.leftovers import Leftover, Leftovers, Telling, over
 from services.sender.line import Line, Tools
 from services.sender.ownership import (
     Action,
@@ -31,12 +31,11 @@ from services.sender.presence import Presence
 from services.sender.reach import Common, Reach
 from services.sender.sharing import Sharing
 from services.sender.sources.outlet import Outlet, is_given
+from services.sender.voice import Voice
 from shared.kafka.cluster import Cluster
 from shared.kafka.controlfeed import ControlFeed
 from shared.kafka.errors import KafkaTrouble
-from shared.kafka.producer import Producer, Stamped
 from shared.protocol.control import ControlView
-from shared.records.codec import encode
 from shared.records.control import (
     Claim,
     Control,
@@ -64,6 +63,8 @@ class Slot:
     owner: SlotOwner
     line: Line
     outlet: Outlet
+    #: Of the present epoch, or the last.
+    telling: Telling
     epoch: int = -1
     #: None: not known yet.
     usable: bool | None = None
@@ -91,11 +92,11 @@ class Slots:
     common: Common
     log: FilteringBoundLogger
     slots: dict[int, Slot] = field(default_factory=dict)
+    leftovers: Leftovers = field(default_factory=Leftovers)
     sharing: Sharing = field(init=False)
     presence: Presence = field(init=False)
     _shared_ns: int = 0
-    _producer: Producer | None = None
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _voice: Voice = field(init=False)
     _draining: bool = False
     _idle: bool = False
     _looking: asyncio.TaskGroup | None = None
@@ -107,6 +108,7 @@ class Slots:
             numbers, self.me.process, self.me.pod, self.view, times, self.common.rng
         )
         self.presence = Presence(numbers, self.me, self.view, times)
+        self._voice = Voice(self.cluster, self.topics.control, self.clock, self.log)
 
     def _floating(self) -> tuple[int, ...]:
         return tuple(sorted(s.slot for s in self.settings.sources.values() if s.floating))
@@ -125,7 +127,8 @@ class Slots:
         owner = SlotOwner(source.slot, source.name, self.me, self.view, self._times, self._now())
         outlet = Outlet(source, self.settings.sender, self.common.observer, self.clock, self.log)
         line = Line(owner, Reach(source, outlet, self.common), self.tools)
-        slot = self.slots[source.slot] = Slot(source, owner, line, outlet)
+        telling = Telling(self.view, source.slot, owner.epoch, self.me.process)
+        slot = self.slots[source.slot] = Slot(source, owner, line, outlet, telling)
         if self._looking is not None:
             slot.looking = self._looking.create_task(outlet.run())
 
@@ -199,30 +202,21 @@ class Slots:
 
     async def _turn_all(self) -> None:
         try:
-            while not (
-                self._draining
-                and all(slot.owner.state is State.DONE for slot in self.slots.values())
-            ):
-                if self._producer is None or self._producer.broken:
-                    await self._reconnect()
+            while not (self._draining and self._is_over()):
+                await self._voice.mend()
                 self._share()
                 for slot in self.slots.values():
                     self._turn(slot)
+                self._turn_leftovers()
                 await self._retire()
                 self._tell_idle()
                 await self.clock.sleep(_TURN_S)
         finally:
             await self._close()
 
-    async def _reconnect(self) -> None:
-        if self._producer is not None:
-            await self._producer.stop()
-            self._producer = None
-        try:
-            self._producer = await self.cluster.producer(linger_ms=0)
-        except KafkaTrouble as error:
-            self.log.warning("control_producer_failed", reason=str(error))
-            await self.clock.sleep(1)
+    def _is_over(self) -> bool:
+        done = all(slot.owner.state is State.DONE for slot in self.slots.values())
+        return done and not self.leftovers
 
     def _share(self) -> None:
         now, pause_ns = self._now(), self.settings.timing.heartbeat_ns // 2
@@ -232,9 +226,9 @@ class Slots:
         floating = [s for number in self.sharing.slots if (s := self.slots.get(number)) is not None]
         lacks = [slot.source.slot for slot in floating if not slot.usable]
         if (said := self.presence.speak(lacks, now)) is not None:
-            self._spawn(self._present(said))
+            self._voice.spawn(self._present(said))
             for pod in self.presence.to_bury():
-                self._spawn(self._bury(pod))
+                self._voice.bury(present_key(pod))
         mine = [slot.source.slot for slot in floating if slot.owner.claimed]
         wanted = self.sharing.wanted(mine, now.mono_ns)
         for slot in floating:
@@ -242,7 +236,8 @@ class Slots:
 
     def _turn(self, slot: Slot) -> None:
         self._look_at_source(slot)
-        slot.owner.on_busy(idle=slot.line.idle)
+        left = slot.owner.state is State.RELEASING and slot.telling.covers(slot.line)
+        slot.owner.on_busy(idle=slot.line.idle or left)
         if slot.usable or slot.owner.state not in (State.WATCHING, State.LISTENING):
             for action in slot.owner.step(self._now(), at_end=self.feed.at_end):
                 self._act(slot, action)
@@ -251,6 +246,8 @@ class Slots:
         self._hurry(slot)
         if slot.owner.state is State.READY and slot.epoch != slot.owner.epoch:
             self._begin_epoch(slot)
+        elif slot.owner.state is State.READY:
+            self._count_left(slot)
         elif slot.owner.epoch_ended and self.dispatch.follows(slot.source.slot):
             self._end_epoch(slot)
 
@@ -264,46 +261,41 @@ class Slots:
         )
         if cut is not Cut.NOTHING and slot.line.give_up(after_dot=cut is Cut.ALL):
             self.log.warning("grace_over", sources=[slot.source.name])
+        if slot.owner.epoch_ended:
+            return
+        left = slot.line.unanswered(slot.epoch) if cut is not Cut.NOTHING else ()
+        if left is not None and (said := slot.telling.say(left, self.clock.mono_ns())) is not None:
+            self._voice.say(said)
+
+    def _turn_leftovers(self) -> None:
+        """Go on waiting for what slots that were given up have left."""
+        now, grace = self.clock.mono_ns(), self.settings.sender.grace_ns
+        for said, late in self.leftovers.turn(now, grace, for_good=self._draining):
+            if late is not None:
+                self.log.warning("grace_over", sources=[late])
+            if said is not None:
+                self._voice.say(said)
 
     def _act(self, slot: Slot, action: Action) -> None:
         match action:
             case Say(record=record, token=token):
-                self._spawn(self._say(slot, record, token))
+                self._voice.spawn(self._say(slot, record, token))
             case TakeEnd():
-                self._spawn(self._take_end(slot))
+                self._voice.spawn(self._take_end(slot))
             case HandBack():
                 slot.line.stop()
 
-    def _spawn(self, what: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(what)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     async def _say(self, slot: Slot, record: Control, token: str) -> None:
-        stamped = await self._append(record, control_key(record))
+        stamped = await self._voice.append(record, control_key(record))
         if stamped is None:
             slot.owner.on_lost(token, self._now())
         else:
             slot.owner.on_stamped(token, stamped.offset, stamped.timestamp_ms * _MS, self._now())
 
     async def _present(self, record: Present) -> None:
-        stamped = await self._append(record, control_key(record))
+        stamped = await self._voice.append(record, control_key(record))
         if stamped is not None:
             self.presence.on_stamped(record, stamped.timestamp_ms * _MS, self._now())
-
-    async def _bury(self, pod: str) -> None:
-        await self._append(None, present_key(pod))
-
-    async def _append(self, record: Control | None, key: bytes) -> Stamped | None:
-        """Append to mail.control (no record: a tombstone); None: nobody knows whether it is there."""
-        if self._producer is None:
-            return None
-        try:
-            value = None if record is None else encode(record)
-            return await self._producer.send(self.topics.control, 0, value, key=key)
-        except KafkaTrouble as error:
-            self.log.warning("control_send_failed", key=key.decode(), reason=str(error))
-            return None
 
     async def _take_end(self, slot: Slot) -> None:
         here = (self.topics.dispatch, slot.source.slot)
@@ -320,16 +312,35 @@ class Slots:
 
     def _begin_epoch(self, slot: Slot) -> None:
         slot.epoch = slot.owner.epoch
+        slot.telling = Telling(self.view, slot.source.slot, slot.epoch, self.me.process)
         slot.line.new_epoch()
+        self._count_left(slot)
+        for key in over(
+            self.view, slot.source.slot, slot.epoch, self.settings.timing.attempt_max_ns
+        ):
+            self._voice.bury(key)
         self.log.info(
             "slot_ready", slot=slot.source.slot, source=slot.source.name, epoch=slot.epoch
         )
         self.dispatch.follow(slot.source.slot, slot.owner.dispatch_from or 0, slot.line)
 
+    def _count_left(self, slot: Slot) -> None:
+        """Count the connections that older epochs have left as this one's, whoever waits for them."""
+        if self.view.slot(slot.source.slot).left:
+            within = self.settings.timing.attempt_max_ns
+            slot.line.elsewhere(self.view.unanswered(slot.source.slot, slot.epoch, within))
+
     def _end_epoch(self, slot: Slot) -> None:
         self.dispatch.leave(slot.source.slot)
+        if not (slot.line.idle and slot.telling.settled(())):
+            self.leftovers.take(Leftover(slot.source.name, slot.line, slot.telling, slot.leaving))
+            slot.line, slot.leaving = slot.line.successor(), Leaving()
         self.log.info(
-            "slot_given_up", slot=slot.source.slot, source=slot.source.name, epoch=slot.epoch
+            "slot_given_up",
+            slot=slot.source.slot,
+            source=slot.source.name,
+            epoch=slot.epoch,
+            left=len(slot.telling.known()),
         )
 
     # -- the source
@@ -360,7 +371,7 @@ class Slots:
             state = SourceState(
                 slot=number, source=slot.source.name, usable=usable, reason=trouble or ""
             )
-            self._spawn(self._say(slot, state, ""))
+            self._voice.spawn(self._say(slot, state, ""))
 
     # -- the end
 
@@ -368,18 +379,17 @@ class Slots:
         """Start nothing more; hand back, finish, release."""
         self._draining = True
         if (last := self.presence.leave(self._now())) is not None:
-            self._spawn(self._present(last))
+            self._voice.spawn(self._present(last))
         for slot in self.slots.values():
             slot.owner.drain()
 
     async def _close(self) -> None:
         for slot in self.slots.values():
             await self._end(slot)
+        await self.leftovers.close()
         if self._draining and self.sharing.slots:
-            self._spawn(self._bury(self.me.pod))
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._producer is not None:
-            await self._producer.stop()
+            self._voice.bury(present_key(self.me.pod))
+        await self._voice.close()
 
     async def _end(self, slot: Slot) -> None:
         self.dispatch.leave(slot.source.slot)

@@ -3,6 +3,7 @@
 Pure: records go in with their offset and the broker's stamp, in log order, each once. Senders and schedulers run the same code, and
 differ only in how far each has read. The epoch of a slot is the offset of its last claim; the first ready heartbeat of an epoch is its
 ``ready``. Compaction may take the first heartbeats away: then ``ready`` is seen later than it was, which only settles leases later.
+What an epoch left behind its final dots is not over with the next one's ``ready``: whoever waits for it says what became of it.
 """
 
 from collections import deque
@@ -18,11 +19,14 @@ from shared.records.control import (
     Directive,
     Heartbeat,
     Hello,
+    Left,
     Present,
     Released,
     SourceState,
+    Unanswered,
     answering_pod,
     directive_id,
+    left_epoch,
     present_pod,
 )
 from shared.records.lanemap import LaneMap
@@ -53,6 +57,8 @@ class SlotView:
     #: epoch -> stamp of its first ready heartbeat, oldest epoch first.
     ready: dict[int, int] = field(default_factory=dict)
     released: deque[int] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+    #: epoch -> what it left, as was said last, and the stamp of that.
+    left: dict[int, tuple[int, Left]] = field(default_factory=dict)
     #: The newest heartbeat of the newest epoch.
     beat_ns: int = 0
     beat_ready: bool = False
@@ -144,6 +150,8 @@ class ControlView:
                 self._beat(record, stamp_ns)
             case Released():
                 self.slot(record.slot).released.append(record.epoch)
+            case Left():
+                self.slot(record.slot).left[record.epoch] = stamp_ns, record
             case SourceState():
                 self.slot(record.slot).usable = record.usable
             case LaneMap() | Configuration() | Directive():
@@ -162,6 +170,8 @@ class ControlView:
             self.schedulers.pop(pod, None)
         elif (id_ := directive_id(key)) is not None and self.directives.pop(id_, None) is not None:
             self.directive_changes += 1
+        elif (left := left_epoch(key)) is not None:
+            self.slot(left[0]).left.pop(left[1], None)
 
     def _member(self, record: Answering | Present | Hello, stamp_ns: int) -> None:
         match record:
@@ -246,6 +256,31 @@ class ControlView:
             (stamp for known, stamp in self.slot(slot).ready.items() if known > epoch),
             default=None,
         )
+
+    def over_ns(self, slot: int, epoch: int, id_: str, n: int) -> int | None:
+        """Say from when on an attempt of ``epoch`` is in nobody's hands; None: the epoch's owner has it, or waits for its last reply."""
+        newer = self.newer_ready_ns(slot, epoch)
+        if newer is None or epoch not in self.slot(slot).left:
+            return newer
+        stamp_ns, left = self.slot(slot).left[epoch]
+        if any((each.id, each.n) == (id_, n) for each in left.attempts):
+            return None
+        # What has gone from the list had its outcome acknowledged before.
+        return max(newer, stamp_ns)
+
+    def left(self, slot: int, epoch: int) -> tuple[Unanswered, ...]:
+        """Give what an epoch said last that it waits for."""
+        found = self.slot(slot).left.get(epoch)
+        return () if found is None else found[1].attempts
+
+    def unanswered(self, slot: int, epoch: int, within_ns: int) -> list[Unanswered]:
+        """Give what the epochs before ``epoch`` left and still wait for, as far as it was said within ``within_ns`` of log time."""
+        return [
+            each
+            for older, (stamp_ns, left) in self.slot(slot).left.items()
+            if older < epoch and self.log_ns - stamp_ns < within_ns
+            for each in left.attempts
+        ]
 
     def live_epoch(self, slot: int, now_ns: int, fresh_ns: int) -> int | None:
         """Give the epoch that grants may go to: ready, not released, heard of within ``fresh_ns``."""

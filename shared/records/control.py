@@ -1,11 +1,12 @@
 """What travels on mail.control: one partition, compacted, read by everybody from its start.
 
-Slots: ``claim`` (its offset is the slot's epoch), ``heartbeat`` (the first ready one of an epoch is its `ready`), ``released``, ``hello``
-(a round trip of one's own). Cluster: ``present`` (a sender lives), ``answering`` (a scheduler does, and where it can be asked),
-``lanemap``, ``directive``, ``want`` and ``shares`` (limits that several scheduler partitions keep together). Keys keep what must survive
-compaction: the last claim, the last heartbeat and the last release of each slot, each pod's last ``present`` or ``answering``, the lane
-map, each directive. A pod's key ends with the pod: a tombstone is written when it leaves, or by the others when it has long been silent.
-A directive's ends an hour after it has expired.
+Slots: ``claim`` (its offset is the slot's epoch), ``heartbeat`` (the first ready one of an epoch is its `ready`), ``released``, ``left``
+(what was under way at the release), ``hello`` (a round trip of one's own). Cluster: ``present`` (a sender lives), ``answering`` (a
+scheduler does, and where it can be asked), ``lanemap``, ``directive``, ``want`` and ``shares`` (limits that several scheduler partitions
+keep together). Keys keep what must survive compaction: the last claim, the last heartbeat and the last release of each slot, the last
+``left`` of each epoch, each pod's last ``present`` or ``answering``, the lane map, each directive. A pod's key ends with the pod: a
+tombstone is written when it leaves, or by the others when it has long been silent. A directive's ends an hour after it has expired, an
+epoch's with an owner of the slot who comes when nothing of it can be under way any more.
 """
 
 from typing import Annotated, Final
@@ -55,11 +56,33 @@ class Heartbeat(
 class Released(
     Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="released"
 ):
-    """Give a slot up: all its outcomes are acknowledged, nothing more is sent in ``epoch``."""
+    """Give a slot up: nothing more is sent in ``epoch``, and all its outcomes are acknowledged but those of what is ``Left``."""
 
     slot: int
     epoch: int
     process: str
+
+
+class Unanswered(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """An attempt whose message has gone out whole, and whose peer has not said what it makes of it."""
+
+    id: str
+    n: int
+    #: Its limit key and its site: its connection still counts there.
+    key: str
+    site: str
+
+
+class Left(Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="left"):
+    """Say what of ``epoch`` still waits for the reply to its final dot: ``process`` hears it, whoever has the slot meanwhile.
+
+    Said before the release, and again as it becomes less, each time after the outcomes of what is gone are acknowledged.
+    """
+
+    slot: int
+    epoch: int
+    process: str
+    attempts: tuple[Unanswered, ...] = ()
 
 
 class Hello(Record, frozen=True, kw_only=True, omit_defaults=True, tag_field="k", tag="hello"):
@@ -163,6 +186,7 @@ Control = (
     Claim
     | Heartbeat
     | Released
+    | Left
     | Hello
     | Present
     | SourceState
@@ -176,7 +200,7 @@ Control = (
 CONTROL: Codec[Control] = Codec(Control)
 
 
-def control_key(record: Control) -> bytes:  # noqa: C901, PLR0911 - one for each kind
+def control_key(record: Control) -> bytes:  # noqa: C901, PLR0911, PLR0912 - one for each kind
     """Name what compaction keeps the last of."""
     match record:
         case Claim(slot=slot):
@@ -185,6 +209,8 @@ def control_key(record: Control) -> bytes:  # noqa: C901, PLR0911 - one for each
             return b"heartbeat/%d" % slot
         case Released(slot=slot):
             return b"released/%d" % slot
+        case Left(slot=slot, epoch=epoch):
+            return left_key(slot, epoch)
         case SourceState(slot=slot):
             return b"source/%d" % slot
         case Hello():
@@ -210,6 +236,7 @@ def control_key(record: Control) -> bytes:  # noqa: C901, PLR0911 - one for each
 _PRESENT: Final = b"present/"
 _ANSWERING: Final = b"answering/"
 _DIRECTIVE: Final = b"directive/"
+_LEFT: Final = b"left/"
 
 
 def present_key(pod: str) -> bytes:
@@ -240,3 +267,16 @@ def directive_key(id_: str) -> bytes:
 def directive_id(key: bytes) -> str | None:
     """Say which directive a key is of; None: it is another record's."""
     return key.removeprefix(_DIRECTIVE).decode() if key.startswith(_DIRECTIVE) else None
+
+
+def left_key(slot: int, epoch: int) -> bytes:
+    """Name the key of an epoch's ``left``."""
+    return _LEFT + b"%d/%d" % (slot, epoch)
+
+
+def left_epoch(key: bytes) -> tuple[int, int] | None:
+    """Say whose ``left`` a key is: slot and epoch; None: it is another record's."""
+    if not key.startswith(_LEFT):
+        return None
+    slot, _, epoch = key.removeprefix(_LEFT).partition(b"/")
+    return int(slot), int(epoch)

@@ -1,6 +1,6 @@
 """A sender that is told to go, with thousands of grants in hand and hundreds of connections open, leaves at once and loses nothing.
 
-What it waits for is the replies to messages that it has sent whole, and one source's peer keeps no other source.
+What it waits for is the replies to messages that it has sent whole; meanwhile others have its sources, and count those connections.
 """
 
 import asyncio
@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from shared.records.control import CONTROL, Claim, Heartbeat, Released
+from shared.records.control import CONTROL, Claim, Heartbeat, Left, Released
 from shared.records.event import Event
 from tests.support.config import QUICK_TIMING, submission
 from tests.support.reading import Log
@@ -18,6 +18,7 @@ from tests.support.yard import Yard
 MESSAGES = 5_300
 SOURCES = ("127.0.0.11", "127.0.0.12", "127.0.0.13")
 CONNECTIONS = 70
+SITTING_S = 30
 
 
 def gauge(service: Service, name: str) -> float:
@@ -55,13 +56,63 @@ async def test_a_drain_hands_back_what_it_has_not_begun_and_another_sends_it(yar
     assert set(receiver.copies().values()) == {1}
 
 
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("connections", [1, 2])
+async def test_a_peer_that_sits_on_its_last_reply_keeps_one_connection_and_not_the_source(
+    yard: Yard, connections: int
+) -> None:
+    receiver = yard.receiver("--dot-delay", str(SITTING_S))
+    stack = yard.stack(
+        receiver,
+        sources=SOURCES[:1],
+        limits=f"[limits.local]\nconnections = {connections}",
+        timing=QUICK_TIMING.replace('attempt_max = "15s"', 'attempt_max = "150s"'),
+    )
+    stack.set_up()
+    for kind in ("ingest", "scheduler"):
+        stack.start(kind, wait=False)
+    leaving = stack.start("sender", "sender-0")
+    async with Events(stack, 2) as events, Log(stack, [stack.topics.control], 1) as log:
+        await stack.produce([submission("first@a.test")])
+        async with asyncio.timeout(60):
+            while not receiver.seen("message"):
+                await events.read()
+        following = stack.start("sender", "sender-1", wait=False)
+        async with asyncio.timeout(60):
+            while not _serves(following):
+                await events.read()
+        left = asyncio.create_task(asyncio.to_thread(leaving.terminate, 120))
+        await stack.produce([submission("second@a.test")])
+        async with asyncio.timeout(60):
+            while ("ready", 0, "sender-1") not in _steps(log):
+                await log.read()
+        await events.read()
+        # The next owner was at work before the peer had said anything.
+        assert not _attempts(events)
+        assert not left.done()
+        await events.until_final(2, 200)
+        assert await left == 0
+        await _until_left(log)
+    # Whoever waited heard the reply: it was sent once, and nobody had to say that nobody knows.
+    assert [said.type for said in _attempts(events)] == ["delivered"] * 2
+    assert set(receiver.copies().values()) == {1}
+    pod = "sender-0"
+    life = [("claim", pod), ("ready", pod), ("left 1", pod), ("released", pod)]
+    life += [("claim", "sender-1"), ("ready", "sender-1"), ("left 0", pod)]
+    assert [(what, pod) for what, _, pod in _steps(log)] == life
+    # Its connection counted as the next owner's, as long as it was there.
+    first, second = (line["ns"] for line in receiver.seen("message"))
+    assert (second - first >= SITTING_S * 10**9) == (connections == 1)
+
+
 @pytest.mark.timeout(200)
-async def test_a_peer_that_sits_on_its_reply_keeps_one_source_and_no_longer_than_the_grace_time(
+async def test_one_who_leaves_waits_for_a_last_reply_no_longer_than_the_grace_time(
     yard: Yard,
 ) -> None:
     receiver = yard.receiver("--dot-delay", "600")
     stack = yard.stack(
         receiver,
+        sources=SOURCES[:1],
         limits="[limits.local]\nconnections = 1",
         timing=QUICK_TIMING.replace('attempt_max = "15s"', 'attempt_max = "90s"'),
         more='[sender]\ngrace = "8s"',
@@ -73,33 +124,25 @@ async def test_a_peer_that_sits_on_its_reply_keeps_one_source_and_no_longer_than
     async with Events(stack, 2) as events, Log(stack, [stack.topics.control], 1) as log:
         await stack.produce([submission("somebody@a.test")])
         async with asyncio.timeout(60):
-            while not receiver.seen("rcpt") or not gauge(leaving, "postyard_attempts_under_way"):
-                await events.read()
-        following = stack.start("sender", "sender-1", wait=False)
-        async with asyncio.timeout(60):
-            while not _serves(following):
+            while not receiver.seen("message"):
                 await events.read()
         assert await asyncio.to_thread(leaving.terminate, 60) == 0
         async with asyncio.timeout(60):
             while not (said := _attempts(events)):
                 await events.read()
-        # The one who knows says so: nobody had to conclude it from silence.
-        assert said[0].type == "unknown"
-        assert said[0].reply is not None
-        assert said[0].reply.text == "its slot goes to another sender"
-        busy = {"ip-1": 0, "ip-2": 1}[said[0].source]
-        steps: list[tuple[str, int, str]] = []
-        async with asyncio.timeout(60):
-            while not {("ready", slot, "sender-1") for slot in (0, 1)} <= set(steps):
-                await log.read()
-                steps = _steps(log)
-    ours = {slot: [(what, pod) for what, at, pod in steps if at == slot] for slot in (0, 1)}
-    life = [("claim", "sender-0"), ("ready", "sender-0"), ("released", "sender-0")]
-    life += [("claim", "sender-1"), ("ready", "sender-1")]
-    assert ours == {0: life, 1: life}
-    # The other one's next owner was at work before this one's was free.
-    free, other = ("released", busy, "sender-0"), ("ready", 1 - busy, "sender-1")
-    assert steps.index(other) < steps.index(free)
+        await _until_left(log)
+    # The one who knows says so: nobody had to conclude it from silence.
+    assert said[0].type == "unknown"
+    assert said[0].reply is not None
+    assert said[0].reply.text == "its slot goes to another sender"
+    assert [what for what, *_ in _steps(log)] == ["claim", "ready", "left 1", "released", "left 0"]
+
+
+async def _until_left(log: Log) -> None:
+    """Read until it was said that nothing is left any more."""
+    async with asyncio.timeout(60):
+        while not any(what == "left 0" for what, *_ in _steps(log)):
+            await log.read()
 
 
 def _attempts(events: Events) -> list[Event]:
@@ -114,7 +157,7 @@ def _serves(service: Service) -> bool:
 
 
 def _steps(log: Log) -> list[tuple[str, int, str]]:
-    """Tell in order what slots went through, and whose each was: claim, first ready heartbeat, release."""
+    """Tell in order what slots went through, and whose each was: claim, first ready heartbeat, what it left, release."""
     found: list[tuple[str, int, str]] = []
     pods: dict[str, str] = {}
     for *_, value in log.records:
@@ -127,6 +170,8 @@ def _steps(log: Log) -> list[tuple[str, int, str]]:
                 step = ("ready", slot, pods[process])
             case Released(slot=slot, process=process):
                 step = ("released", slot, pods[process])
+            case Left(slot=slot, process=process, attempts=attempts):
+                step = (f"left {len(attempts)}", slot, pods[process])
             case _:
                 pass
         if step is not None and step not in found:

@@ -1,15 +1,17 @@
 """The sender's shell on the simulation: what ``services.sender`` does with asyncio and sockets, done with tasks and a dice.
 
-The decisions are the project's: ``ControlView``, ``Sharing``, ``Presence``, ``SlotOwner``, ``AttemptGate``, ``WireLimiter``. Each task
-names its steps, where faults strike: claimed, hb, taken, mail, acked, checked, dot, replied, outcome-acked.
+The decisions are the project's: ``ControlView``, ``Sharing``, ``Presence``, ``SlotOwner``, ``Leaving``, ``Leftovers``, ``AttemptGate``,
+``WireLimiter``. Each task names its steps, where faults strike: claimed, hb, taken, mail, acked, checked, dot, replied, outcome-acked.
 """
 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from services.sender.attempt import AttemptGate, Go, Hold, Stop
+from services.sender.leaving import Cut, Leaving
+from services.sender.leftovers import Leftover, Leftovers, Telling
 from services.sender.ownership import (
     Constants,
     HandBack,
@@ -26,7 +28,7 @@ from shared.protocol.control import NO_EPOCH, ControlView
 from shared.protocol.spacing import WireLimiter
 from shared.records.codec import Unreadable, encode
 from shared.records.control import CONTROL as CONTROL_CODEC
-from shared.records.control import Claim, Heartbeat, Present
+from shared.records.control import Claim, Heartbeat, Present, Unanswered
 from shared.records.grant import GRANT, Grant
 from shared.records.outcome import Handback, Outcome, Result, Started
 from shared.runtime.settings import Settings
@@ -34,7 +36,11 @@ from tests.protocol.checker import Checker
 from tests.protocol.engine import CONTROL, Ack, Proc, Sim, Task
 from tests.protocol.variant import Variant
 
+if TYPE_CHECKING:
+    from services.sender.line import Line
+
 _CONNECTIONS = 2
+_GRACE_NS = 660_000_000_000
 Reply = Literal["ok", "late", "accepts and drops", "drops", "4xx", "5xx"]
 _MIXED: tuple[Reply, ...] = ("ok",) * 8 + (
     "late",
@@ -70,6 +76,31 @@ class Receiver:
 
 
 @dataclass(slots=True)
+class _Tenure:
+    """What is under way in one epoch of a slot."""
+
+    #: Attempts and records not acknowledged.
+    busy: int = 0
+    #: Those of the attempts that wait for the reply to their dot.
+    behind: set[Unanswered] = field(default_factory=set)
+    leaving: Leaving = field(default_factory=Leaving)
+    telling: Telling | None = None
+
+    def unanswered(self, _: int) -> tuple[Unanswered, ...] | None:
+        """As ``Line.unanswered``."""
+        behind = tuple(sorted(self.behind, key=lambda each: (each.id, each.n)))
+        return behind if len(behind) == self.busy else None
+
+    def give_up(self, *, after_dot: bool) -> bool:
+        """As ``Line.give_up``, of a line whose peers are all quick enough."""
+        return after_dot and False
+
+    def is_left(self) -> bool:
+        """Say whether all that is under way is known to everybody."""
+        return self.telling is not None and self.telling.covers(cast("Line", self))
+
+
+@dataclass(slots=True)
 class _Line:
     """One slot of one process."""
 
@@ -77,8 +108,7 @@ class _Line:
     queue: deque[Grant] = field(default_factory=deque)
     seen: set[str] = field(default_factory=set)
     wires: dict[str, WireLimiter] = field(default_factory=dict)
-    #: Attempts under way and records not acknowledged.
-    busy: int = 0
+    tenure: _Tenure = field(default_factory=_Tenure)
     epoch: int = NO_EPOCH
     position: int = 0
     ready_ns: int = 0
@@ -121,6 +151,7 @@ class Sender:
         self.view = ControlView()
         self._pending = 0
         self._terminating = False
+        self._leftovers = Leftovers()
         self.lines = [
             _Line(variant.owner(source.slot, source.name, me, self.view, times, self.now))
             for source in settings.sources.values()
@@ -174,8 +205,11 @@ class Sender:
                 self._share()
             for line in self.lines:
                 yield from self._step(line, at_end=at_end)
-            ended = all(line.owner.state is State.DONE and not line.busy for line in self.lines)
-            if self._terminating and ended and not self._pending:
+            self._wait_for_left()
+            ended = all(
+                line.owner.state is State.DONE and not line.tenure.busy for line in self.lines
+            )
+            if self._terminating and ended and not (self._pending or self._leftovers):
                 self.proc.alive = False
                 self.sim.at(self.sim.now + 3_000, self.proc.respawn)
                 return
@@ -197,7 +231,7 @@ class Sender:
 
     def _step(self, line: _Line, *, at_end: bool) -> Task:
         owner = line.owner
-        owner.on_busy(idle=not line.busy)
+        owner.on_busy(idle=not line.tenure.busy or line.tenure.is_left())
         was = owner.state
         for action in owner.step(self.now, at_end=at_end):
             match action:
@@ -220,10 +254,38 @@ class Sender:
         if owner.state is State.READY and was is not State.READY:
             line.ready_ns = self.proc.mono_ns
             line.wires.clear()
+            line.tenure.telling = Telling(self.view, owner.slot, owner.epoch, self.proc.id)
             self.checker.ready(owner.slot, owner.epoch)
             self.sim.note(self.proc.name, f"ready: {owner!r}")
         if owner.epoch_ended:
             line.queue.clear()
+        self._leave(line)
+
+    def _leave(self, line: _Line) -> None:
+        """Say what a slot leaves that is given up, and wait for it beside what follows."""
+        owner, tenure, now = line.owner, line.tenure, self.proc.mono_ns
+        telling = tenure.telling
+        if telling is None:
+            return
+        if owner.epoch_ended:
+            if tenure.busy or not telling.settled(()):
+                # A tenure is a line as far as leftovers go.
+                ending = cast("Line", tenure)
+                self._leftovers.take(Leftover(owner.source, ending, telling, tenure.leaving))
+            line.tenure = _Tenure()
+            return
+        releasing = owner.state is State.RELEASING
+        cut = tenure.leaving.cut(now, _GRACE_NS, releasing=releasing, for_good=self._terminating)
+        left = tenure.unanswered(owner.epoch) if cut is not Cut.NOTHING else ()
+        if left is not None and (said := telling.say(left, now)) is not None:
+            self._send(CONTROL, encode(said))
+
+    def _wait_for_left(self) -> None:
+        now = self.proc.mono_ns
+        for said, _ in self._leftovers.turn(now, _GRACE_NS, for_good=self._terminating):
+            if said is not None:
+                self.sim.note(self.proc.name, f"leaves {len(said.attempts)} of slot {said.slot}")
+                self._send(CONTROL, encode(said))
 
     def _stamped(self, owner: SlotOwner, token: str, ack: Ack, step: str | None) -> Task:
         record = yield ack
@@ -281,18 +343,20 @@ class Sender:
                         self._hand_back(line, grant, reason)
                 case Go():
                     line.queue.popleft()
-                    line.busy += 1
-                    said = yield from self._attempt(line, grant, gate)
+                    tenure = line.tenure
+                    tenure.busy += 1
+                    said = yield from self._attempt(line, tenure, grant, gate)
+                    tenure.behind.discard(_unanswered(grant))
                     yield from self._keep(grant, said)
-                    line.busy -= 1
+                    tenure.busy -= 1
 
     def _hand_back(self, line: _Line, grant: Grant, reason: str) -> None:
-        line.busy += 1
-        self.sim.go(self.proc, self._handed_back(line, grant, reason))
+        line.tenure.busy += 1
+        self.sim.go(self.proc, self._handed_back(line.tenure, grant, reason))
 
-    def _handed_back(self, line: _Line, grant: Grant, reason: str) -> Task:
+    def _handed_back(self, tenure: _Tenure, grant: Grant, reason: str) -> Task:
         yield from self._keep(grant, _handback(grant, reason))
-        line.busy -= 1
+        tenure.busy -= 1
 
     def _keep(self, grant: Grant, said: Outcome | Handback) -> Task:
         """Say it until it is acknowledged, through a new producer where the old one broke."""
@@ -300,7 +364,7 @@ class Sender:
             yield 500
         yield "outcome-acked"
 
-    def _attempt(self, line: _Line, grant: Grant, gate: AttemptGate) -> Task:
+    def _attempt(self, line: _Line, tenure: _Tenure, grant: Grant, gate: AttemptGate) -> Task:
         """Try it, and give what must be said in mail.outcomes."""
         yield "taken"
         gate.taken(self.now)
@@ -338,6 +402,7 @@ class Sender:
         # The gap that no rule can close.
         yield "checked"
         self.checker.dot(grant, checked, stunned=self.proc.frozen > 0)
+        tenure.behind.add(_unanswered(grant))
         return (yield from self._reply(grant))
 
     def _begun(self, gate: AttemptGate, ack: Ack) -> Task:
@@ -363,6 +428,10 @@ class Sender:
 
 def _handback(grant: Grant, reason: str) -> Handback:
     return Handback(id=grant.id, n=grant.n, slot=grant.slot, epoch=grant.epoch, reason=reason)
+
+
+def _unanswered(grant: Grant) -> Unanswered:
+    return Unanswered(id=grant.id, n=grant.n, key=grant.limit_key, site=grant.site)
 
 
 def _outcome(grant: Grant, result: Result) -> Outcome:

@@ -29,10 +29,10 @@ class LeaseTimes:
     attempt_max_ns: int = 1_200_000_000_000
 
 
-def judge(grant: Open, log_time_ns: int, newer_ready_ns: int | None, times: LeaseTimes) -> Verdict:
-    """Judge ``grant`` at ``log_time_ns``; ``newer_ready_ns``: the stamp of the first ``ready`` of a newer epoch of its slot."""
-    # Once a newer epoch was ready, and the skew has passed, all that the older one can have said has been read.
-    over = newer_ready_ns is not None and log_time_ns > newer_ready_ns + times.skew_ns
+def judge(grant: Open, log_time_ns: int, over_ns: int | None, times: LeaseTimes) -> Verdict:
+    """Judge ``grant`` at ``log_time_ns``; ``over_ns``: when it was in nobody's hands any more, as mail.control tells it."""
+    # A newer epoch was ready: once the skew has passed, all that the older one can have said has been read.
+    over = over_ns is not None and log_time_ns > over_ns + times.skew_ns
     if grant.started_ns is None:
         late = log_time_ns > grant.t1_ns + times.skew_ns
         return Verdict.NOT_STARTED if late or over else Verdict.OPEN

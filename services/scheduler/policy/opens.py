@@ -96,15 +96,19 @@ class OpenGrants:
             if newer is not None and log_time_ns > newer + self._times.skew_ns:
                 for id_ in list(self._ids[slot, epoch]):
                     entry = entries[id_]
-                    if entry.open is not None:
-                        yield from self._judged(entry, entry.open, log_time_ns)
+                    grant = entry.open
+                    # What the epoch left behind its dot is looked at when its own time is over.
+                    if grant is not None and self._over_ns(entry, grant) is not None:
+                        yield from self._judged(entry, grant, log_time_ns)
 
     def _judged(
         self, entry: DeliveryState, grant: Open, log_time_ns: int
     ) -> Iterator[tuple[DeliveryState, Open, Verdict]]:
-        newer = self._view.newer_ready_ns(grant.slot, grant.epoch)
-        verdict = judge(grant, log_time_ns, newer, self._times)
+        verdict = judge(grant, log_time_ns, self._over_ns(entry, grant), self._times)
         if verdict is Verdict.OPEN:
             self._await_answer(entry, grant)
         else:
             yield entry, grant, verdict
+
+    def _over_ns(self, entry: DeliveryState, grant: Open) -> int | None:
+        return self._view.over_ns(grant.slot, grant.epoch, entry.id, grant.n)

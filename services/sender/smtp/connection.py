@@ -127,6 +127,11 @@ class Connection(asyncio.Protocol):
         """Say whether a transaction may begin."""
         return self._open and self._run is None
 
+    @property
+    def behind_dot(self) -> bool:
+        """Say whether all that is waited for is the reply to a message that has gone out whole."""
+        return self._run is not None and self._run.script.phase is Phase.DOT
+
     def on_closed(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once when the connection ends, whoever ends it."""
         self._closed = callback

@@ -85,6 +85,8 @@ TYPES: dict[str, type[msgspec.Struct]] = {
     "claim": control.Claim,
     "heartbeat": control.Heartbeat,
     "released": control.Released,
+    "left": control.Left,
+    "unanswered": control.Unanswered,
     "hello": control.Hello,
     "present": control.Present,
     "source": control.SourceState,

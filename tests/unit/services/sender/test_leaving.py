@@ -38,6 +38,15 @@ def test_one_that_is_left_for_good_is_free_when_the_grace_time_is_over_and_not_b
         assert (cut is Cut.ALL) == (now - moments[0] >= grace_ns)
 
 
+def test_the_grace_time_begins_when_it_is_for_good() -> None:
+    leaving = Leaving()
+    assert leaving.cut(0, GRACE_NS, releasing=True, for_good=False) is Cut.NOTHING
+    late = 2 * GRACE_NS
+    assert leaving.cut(late, GRACE_NS, releasing=True, for_good=True) is Cut.BEFORE_DOT
+    assert leaving.cut(late + GRACE_NS - 1, GRACE_NS, releasing=True, for_good=True) is not Cut.ALL
+    assert leaving.cut(late + GRACE_NS, GRACE_NS, releasing=True, for_good=True) is Cut.ALL
+
+
 def test_one_that_was_kept_after_all_begins_anew() -> None:
     leaving = Leaving()
     for now, releasing in ((0, True), (PATIENCE_NS - 1, True), (PATIENCE_NS, False)):

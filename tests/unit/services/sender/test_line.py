@@ -13,7 +13,8 @@ from services.sender.smtp.connection import Connection, Errand
 from services.sender.smtp.envelope import Transaction
 from services.sender.smtp.reply import Reply
 from services.sender.smtp.report import Report
-from services.sender.smtp.session import Refused, Stage
+from services.sender.smtp.session import Accepted, Refused, Stage
+from shared.records.control import Unanswered
 from shared.records.grant import Grant
 from shared.records.outcome import Handback, Outcome, Wire
 from shared.runtime.settings import Settings
@@ -56,6 +57,9 @@ class Said:
 
     def started(self, grant: Grant, then: Callable[[int], None]) -> None:
         then(0)
+
+    def has_said(self, epoch: int) -> bool:
+        return not self.unacknowledged[0]
 
 
 @dataclass
@@ -290,3 +294,57 @@ async def test_a_bug_in_an_attempt_ends_its_connection_and_the_next_grant_gets_a
     # Of the other nothing is known, so nothing is said: the scheduler's judgement is `unknown`.
     assert [each.id for each in said.records] == ["b"]
     await line.close()
+
+
+class SittingHost(GoodHost):
+    """Says nothing about what it has got whole, until it is asked to."""
+
+    behind_dot: bool = False
+
+    def wire(self) -> Wire:  # type: ignore[override]
+        return Wire()
+
+    def resume(self) -> None:
+        pass
+
+    def answers(self) -> None:
+        assert self.errand is not None
+        self.errand.ended(Report(Accepted(Reply(250)), Wire()))
+
+    def give_up(self, why: str, *, after_dot: bool) -> bool:
+        return False
+
+
+async def test_what_only_waits_for_a_last_reply_is_left_to_nobody_else_and_ends_its_connection() -> (
+    None
+):
+    owner, said, host = Owner(), Said(), SittingHost()
+    line = a_line(owner, said, host)
+    line.offer(grant(id="m1", t1_ns=10**18, connections=1), b"")
+    line.offer(grant(id="m2", t1_ns=10**18, connections=1), b"")
+    await until(lambda: host.count == 1)
+    assert line.unanswered(1) is None
+    host.behind_dot = True
+    assert line.unanswered(1) == (Unanswered(id="m1", n=1, key="big", site="mx.x.example"),)
+    owner.stopping = True
+    line.stop()
+    said.unacknowledged[0] = 1
+    assert line.unanswered(1) is None
+    said.unacknowledged[0] = 0
+    following = line.successor()
+    # Whoever left the slot may have it again: what is old takes nothing of what comes then.
+    owner.stopping, owner.epoch = False, 2
+    following.new_epoch()
+    following.elsewhere(line.unanswered(1) or ())
+    following.offer(grant(id="m3", epoch=2, t1_ns=10**18, connections=1), b"")
+    assert (following.waiting(), len(following._tasks)) == (1, 0)
+    host.answers()
+    await until(lambda: not line._tasks)
+    assert line.unanswered(1) == ()
+    assert host.closed
+    assert host.count == 1
+    # Its place is free now.
+    following.elsewhere(())
+    await until(lambda: host.count == 2)
+    assert [each.id for each in said.records] == ["m2", "m1"]
+    await following.close()

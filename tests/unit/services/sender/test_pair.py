@@ -239,3 +239,33 @@ async def test_who_sleeps_looks_again_after_a_while() -> None:
     pair = Pair.of(grant(), 0, Sleeper())
     await pair.sleep("one", 0.001)
     assert pair.sleepers == {"one": []}
+
+
+@given(
+    st.integers(1, 6),
+    st.integers(0, 6),
+    st.dictionaries(st.sampled_from(("one", "two")), st.integers(1, 4)),
+)
+def test_connections_that_an_older_epoch_left_count_as_the_pairs_own(
+    most: int, of_one: int, left: dict[str, int]
+) -> None:
+    pair = Pair.of(grant(connections=most), 0, Sleeper())
+    if of_one:
+        pair.change(grant(site="one", connections=most, site_connections=of_one))
+    pair.count_elsewhere(left)
+    queued(pair, "one", 50)
+    queued(pair, "two", 50)
+    for _ in range(50):
+        for site in ("one", "two"):
+            pair.start(site).good(most)
+            if pair.may_have_another(site):
+                pair.tasks[site] = pair.tasks.get(site, 0) + 1
+                assert not pair.too_many(site)
+    there = {site: pair.tasks.get(site, 0) + left.get(site, 0) for site in ("one", "two")}
+    assert sum(pair.tasks.values()) + sum(left.values()) <= max(most, sum(left.values()))
+    if of_one:
+        assert there["one"] <= max(of_one, left.get("one", 0))
+    assert pair.full()
+    # When they have ended their places are free again.
+    pair.count_elsewhere({})
+    assert pair.full() == (sum(pair.tasks.values()) == most)
