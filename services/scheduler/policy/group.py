@@ -35,6 +35,8 @@ class Group:
     #: Since when it has this reason, and how fast it goes.
     since_ns: int = 0
     pace: Pace = field(default_factory=Pace)
+    #: Grows with each turn that any group has: whose is the least had the last one longest ago.
+    served: int = 0
     #: Since when nothing of it may go, and why.
     stopped: tuple[int, str] | None = None
     #: It has nothing any more; another may have its place.

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Final
 
 from services.scheduler.policy.asleep import LEAD_NS, Asleep
@@ -348,14 +348,8 @@ class Queues:
     def choose(self, now_ns: int, max_grants: int, max_bytes: int) -> Iterator[Choice | Over]:
         """Give deliveries that may go now, or never, group by group in turns; each is taken out of its queue."""
         self._wake_up(now_ns)
-        turn: deque[Group] = deque()
+        turn = self._woken(now_ns)
         self._keep = LOOKED
-        while self._wakes and self._wakes[0][0] <= now_ns:
-            wake, _, group = heapq.heappop(self._wakes)
-            if group.wake_ns == wake and not group.gone:
-                # A second wake for the same time finds it taken.
-                group.wake_ns = FOREVER
-                turn.append(group)
         while turn and max_grants > 0 and max_bytes > 0:
             group = turn.popleft()
             before, served = group.reason, 0
@@ -374,10 +368,26 @@ class Queues:
                 self._settle(group)
             if served:
                 group.pace.granted(now_ns, served)
+                self._serial += 1
+                group.served = self._serial
             if group.reason != before:
                 group.since_ns = now_ns
         for group in turn:
             self._schedule(group, now_ns, force=True)
+
+    def _woken(self, now_ns: int) -> deque[Group]:
+        """Give the groups whose time it is to be looked at, the one first that was served longest ago."""
+        woken: list[Group] = []
+        while self._wakes and self._wakes[0][0] <= now_ns:
+            wake, _, group = heapq.heappop(self._wakes)
+            if group.wake_ns == wake and not group.gone:
+                # A second wake for the same time finds it taken.
+                group.wake_ns = FOREVER
+                woken.append(group)
+        if len(woken) > 1:
+            # Groups may share a source: else its tokens would always be the same one's.
+            woken.sort(key=attrgetter("served"))
+        return deque(woken)
 
     def _wake_up(self, now_ns: int) -> None:
         """Give what is due soon its place in a queue."""
