@@ -32,7 +32,7 @@ from shared.records.selector import Selector
 from shared.records.times import rfc3339
 from shared.runtime import quantities
 from shared.runtime.clock import SystemClock
-from shared.runtime.settings import Rate, Settings
+from shared.runtime.settings import ByteRate, Rate, Settings
 
 _S: Final = 1_000_000_000
 _D: Final = 86_400 * _S
@@ -186,6 +186,16 @@ def _rate(_: click.Context, __: click.Parameter, value: str | None) -> OrderedRa
     return OrderedRate(count=rate.count, period_ns=rate.period_ns, burst=rate.burst)
 
 
+def _byte_rate(_: click.Context, __: click.Parameter, value: str | None) -> OrderedRate | None:
+    if value is None:
+        return None
+    try:
+        rate = quantities.byte_rate(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    return OrderedRate(count=rate.count, period_ns=rate.period_ns)
+
+
 @click.command()
 @selecting(*_LIMITED)
 @_signing
@@ -197,6 +207,12 @@ def _rate(_: click.Context, __: click.Parameter, value: str | None) -> OrderedRa
     help='So much from each source, as "100/min"; of a tenant: over all sources.',
 )
 @click.option("--connections", type=click.IntRange(1), help="So many from each source.")
+@click.option(
+    "--bytes",
+    "bytes_",
+    callback=_byte_rate,
+    help='So many bytes from each source, as "50MiB/min".',
+)
 @config_option
 def limit(
     path: Path,
@@ -204,6 +220,7 @@ def limit(
     *,
     rate: OrderedRate | None,
     connections: int | None,
+    bytes_: OrderedRate | None,
     reason: str,
     author: str,
     expires: int | None,
@@ -212,7 +229,7 @@ def limit(
 ) -> None:
     """Say what a provider, a source, or a tenant may be sent at most, instead of what the configuration says.
 
-    It takes the place of the configured rate and connections, higher or lower; what a total allows, what a warm-up allows, and what a
+    It takes the place of the configured rate, connections and bytes, higher or lower; what totals and warm-ups allow, and what a
     destination has refused still hold. A tenant's rate is over all sources, to all destinations or with --provider to that one; it
     takes the place of the tenant's own row. Of several such orders the strictest holds.
 
@@ -220,25 +237,25 @@ def limit(
     """
     settings = settings_of(path)
     require(selector, settings, *_LIMITED)
-    if rate is None and connections is None:
-        raise click.UsageError("name at least one of --rate, --connections")
+    if rate is None and connections is None and bytes_ is None:
+        raise click.UsageError("name at least one of --rate, --connections, --bytes")
     total: OrderedRate | None = None
     if selector.tenant is not None:
-        _of_tenant(settings, selector, rate, connections)
+        _of_tenant(settings, selector, rate, connections or bytes_)
         rate, total = None, rate
     if dry_run:
         _rehearse(settings, "limit", selector)
         return
     until = _until(expires, forever=until_resumed)
-    said = {"rate": rate, "connections": connections, "total_rate": total}
+    said = {"rate": rate, "connections": connections, "bytes": bytes_, "total_rate": total}
     _stand(settings, "limit", selector, reason, author, until, **said)
 
 
 def _of_tenant(
-    settings: Settings, selector: Selector, rate: OrderedRate | None, connections: int | None
+    settings: Settings, selector: Selector, rate: OrderedRate | None, more: object
 ) -> None:
     """Refuse what a tenant cannot have: its mail is counted over all sources, within seconds."""
-    if selector.source is not None or connections is not None:
+    if selector.source is not None or more is not None:
         raise click.UsageError(
             "a tenant's mail is counted over all sources: name --rate alone, and no --source"
         )
@@ -499,6 +516,8 @@ def _terms(order: Directive) -> str:
         if rate is not None:
             text = quantities.rate_text(Rate(rate.count, rate.period_ns, rate.burst))
             terms.append(f"{text}{over}")
+    if order.bytes is not None:
+        terms.append(quantities.rate_text(ByteRate(order.bytes.count, order.bytes.period_ns)))
     if order.connections is not None:
         terms.append(f"{order.connections} connections")
     return f" to {', '.join(terms)}" if terms else ""

@@ -14,6 +14,7 @@ def grant_value(granted: Granted, value: bytes) -> bytes:
     grant = msgspec.structs.replace(
         granted.grant,
         header_domain=delivery.header_domain,
+        size_bytes=delivery.size_bytes,
         prepend=delivery.prepend,
         body=delivery.body,
         eight_bit=delivery.eight_bit,

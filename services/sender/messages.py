@@ -10,17 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 from services.sender.bodies import BodyMissing, StoredBodies
 from services.sender.dkim.keyfiles import KeyTrouble
 from services.sender.dkim.keys import KeyRing
 from services.sender.dkim.pool import Signed, SigningFailed, SigningPool
-from shared.records.grant import Grant
+from shared.records.grant import SIGNATURE_BYTES, Grant
 from shared.runtime.settings import Settings
-
-# With RSA-4096 it is 1,200 bytes; SIZE may be more than the message, never less (RFC 1870 6.1).
-_SIGNATURE_BYTES: Final = 2000
 
 
 class MessageFailed(Exception):
@@ -53,7 +49,7 @@ class Messages:
     @property
     def overhead_bytes(self) -> int:
         """Give the most that signatures add, for SIZE."""
-        return _SIGNATURE_BYTES * self.keys.most_signatures
+        return SIGNATURE_BYTES * self.keys.most_signatures
 
     async def make(self, grant: Grant, body: bytes) -> tuple[bytes, ...]:
         """Give the message's parts in order; raises MessageFailed."""

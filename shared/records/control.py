@@ -169,6 +169,7 @@ class Directive(
     #: limit: so much from each source, instead of what the configuration says.
     rate: OrderedRate | None = None
     connections: _Positive | None = None
+    bytes: OrderedRate | None = None
     #: limit of a tenant, in all or at a provider: so much over all sources.
     total_rate: OrderedRate | None = None
     reason: str

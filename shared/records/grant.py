@@ -4,11 +4,16 @@ It starts not before ``t0_ns`` and not after ``t1_ns``. A grant of another epoch
 settles it. The message follows the line, or is referred to.
 """
 
+from typing import Final
+
 import msgspec
 
 from shared.records.body import BodyRef
 from shared.records.codec import Codec, Record
 from shared.records.tlslevel import TlsLevel
+
+#: With RSA-4096 it is 1,200 bytes; SIZE may be more than the message, never less (RFC 1870 6.1).
+SIGNATURE_BYTES: Final = 2000
 
 
 class Grant(Record, frozen=True, kw_only=True, omit_defaults=True):

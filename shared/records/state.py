@@ -120,6 +120,8 @@ class PairState(
     slot: int
     #: State of the limiter, see policy.limits.
     limiter: int = 0
+    #: Of a limit of bytes: from when on the next message may start, see policy.sizes.
+    volume: int = 0
     #: State of the pause as policy.pauses writes it; null: none.
     pause: msgspec.Raw = NO_PAUSE
     #: The epoch whose ``ready`` the limiter counts.

@@ -85,12 +85,12 @@ def _start(path: str, key: str, row: LimitRow, settings: Settings, problems: Pro
 
 
 def _site(path: str, key: str, row: LimitRow, settings: Settings, problems: Problems) -> None:
-    """Refuse what a site of a provider cannot have of its own: a total of connections is the provider's, and nobody need grow there."""
+    """Refuse what a site of a provider cannot have of its own: bytes and total connections are the provider's, and none grows there."""
     provider = provider_of("", key.split(","), settings.providers)
     if key in settings.providers or provider is None:
         return
     for name in FIELDS:
-        if name in ("total_connections", "start_rate") and getattr(row, name) is not None:
+        if name in ("total_connections", "bytes", "start_rate") and getattr(row, name) is not None:
             problems.say(
                 f"{path}.{name}",
                 f"this is a site of {provider}: it belongs to limits.{provider}",

@@ -6,11 +6,13 @@ and the smallest part. What is ordered of a tenant takes the place of its own ro
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from shared.records.control import Directive, OrderedRate
 from shared.runtime.layers import Order, stricter
-from shared.runtime.settings import Limit, LimitRow, Rate, Settings
+from shared.runtime.settings import ByteRate, Limit, LimitRow, Rate, Settings
 
+R = TypeVar("R", bound=Rate)
 _ALL = 100
 
 
@@ -37,12 +39,13 @@ class Overruled:
             rate=self._part(limit.rate),
             total_rate=self._part(limit.total_rate),
             connection_rate=self._part(limit.connection_rate),
+            bytes=self._part(limit.bytes),
             start_rate=self._part(limit.start_rate),
             connections=max(1, limit.connections * self.percent // _ALL),
             total_connections=None if total is None else max(1, total * self.percent // _ALL),
         )
 
-    def _part(self, rate: Rate | None) -> Rate | None:
+    def _part(self, rate: R | None) -> R | None:
         if rate is None:
             return None
         return replace(rate, period_ns=-(-rate.period_ns * _ALL // self.percent))
@@ -63,6 +66,9 @@ def overruled(orders: Sequence[Directive], key: str, source: str) -> Overruled:
             percent = min(percent, order.percent)
         if order.rate is not None:
             row = replace(row, rate=_strictest(row.rate, _rate(order.rate)))
+        if order.bytes is not None:
+            bytes_ = ByteRate(order.bytes.count, order.bytes.period_ns)
+            row = replace(row, bytes=_strictest(row.bytes, bytes_))
         if order.connections is not None:
             row = replace(
                 row, connections=min(row.connections or order.connections, order.connections)
@@ -101,5 +107,5 @@ def _rate(ordered: OrderedRate) -> Rate:
     return Rate(ordered.count, ordered.period_ns, ordered.burst)
 
 
-def _strictest(one: Rate | None, other: Rate) -> Rate:
+def _strictest(one: R | None, other: R) -> R:
     return other if one is None or stricter(other, one) else one

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from shared.runtime.settings import Rate
+from shared.runtime.settings import ByteRate, Rate
 
 _S: Final = 1_000_000_000
 _UNITS: Final = {
@@ -23,6 +23,9 @@ _LONGEST_NS: Final = 366 * _UNITS["d"]
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(ms|s|min|m|h|d)", re.ASCII)
 _RATE = re.compile(r"(\d{1,9})(?:\+(\d{1,9}))?/(s|min|h|d)", re.ASCII)
 _SIZE = re.compile(r"(\d{1,12})(B|KiB|MiB|GiB)", re.ASCII)
+_BYTE_RATE = re.compile(r"(\d{1,12}(?:B|KiB|MiB|GiB))/(min|h|d)", re.ASCII)
+#: RFC 5321 4.5.3.1.7: a message of 64K octets must be accepted; less than that for all of a period is a slip.
+_LEAST_BYTES: Final = 64 << 10
 
 
 def duration_ns(text: str) -> int:
@@ -55,12 +58,24 @@ def rate(text: str) -> Rate:
     return Rate(count, period, burst)
 
 
+def byte_rate(text: str) -> ByteRate:
+    """Read ``"50MiB/min"``; raises ValueError."""
+    match = _BYTE_RATE.fullmatch(text)
+    if match is None:
+        raise ValueError(f'expected bytes per min, h or d such as "50MiB/min", got "{text}"')
+    count = size_bytes(match[1])
+    if count < _LEAST_BYTES:
+        raise ValueError(f'expected at least 64KiB, which any message may have, got "{text}"')
+    return ByteRate(count, _PERIODS[match[2]])
+
+
 def rate_text(rate: Rate) -> str:
-    """Write a rate as an operator does: the other way round from ``rate``."""
+    """Write a rate as an operator does: the other way round from ``rate`` and ``byte_rate``."""
     burst = "" if rate.burst == 1 else f"+{rate.burst}"
     units = {period_ns: unit for unit, period_ns in _PERIODS.items()}
     period = units.get(rate.period_ns, f"{rate.period_ns / _S:g}s")
-    return f"{rate.count}{burst}/{period}"
+    count = size_text(rate.count) if isinstance(rate, ByteRate) else rate.count
+    return f"{count}{burst}/{period}"
 
 
 def size_bytes(text: str) -> int:
@@ -69,3 +84,9 @@ def size_bytes(text: str) -> int:
     if match is None:
         raise ValueError(f'expected a size such as "256KiB", got "{text}"')
     return int(match[1]) * _SIZES[match[2]]
+
+
+def size_text(size: int) -> str:
+    """Write a size as an operator does: the other way round from ``size_bytes``."""
+    unit = next(unit for unit in reversed(_SIZES) if size % _SIZES[unit] == 0)
+    return f"{size // _SIZES[unit]}{unit}"

@@ -45,5 +45,6 @@ def limit_row(table: Table, base: LimitRow) -> LimitRow:
             "total_connections", values.number(1, 100_000), base.total_connections
         ),
         connection_rate=table.get("connection_rate", values.rate, base.connection_rate),
+        bytes=table.get("bytes", values.byte_rate, base.bytes),
         start_rate=table.get("start_rate", values.rate, base.start_rate),
     )

@@ -35,6 +35,11 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
+class ByteRate(Rate):
+    """At most ``count`` bytes in any half-open window of ``period_ns``; a message that is larger goes alone."""
+
+
+@dataclass(frozen=True, slots=True)
 class KafkaTls:
     """Whom to believe that they are a broker (None: the machine's authorities), and what shows the brokers who we are."""
 
@@ -252,6 +257,7 @@ class LimitRow:
     total_rate: Rate | None = None
     total_connections: int | None = None
     connection_rate: Rate | None = None
+    bytes: ByteRate | None = None
     #: What a destination that nobody knows begins with; it grows up to ``rate``.
     start_rate: Rate | None = None
 
@@ -266,6 +272,7 @@ class Limit:
     total_rate: Rate | None = None
     total_connections: int | None = None
     connection_rate: Rate | None = None
+    bytes: ByteRate | None = None
     #: None: there is nothing to grow from, the rate holds at once.
     start_rate: Rate | None = None
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from shared.runtime import quantities
-from shared.runtime.settings import Canonicalization, Rate
+from shared.runtime.settings import ByteRate, Canonicalization, Rate
 
 _PORT_MAX: Final = 65535
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -170,6 +170,11 @@ def canonicalization(value: Any) -> Canonicalization:
 def rate(value: Any) -> Rate:
     """Read a rate."""
     return quantities.rate(value if isinstance(value, str) else shown(value))
+
+
+def byte_rate(value: Any) -> ByteRate:
+    """Read a rate of bytes."""
+    return quantities.byte_rate(value if isinstance(value, str) else shown(value))
 
 
 def size(value: Any) -> int:

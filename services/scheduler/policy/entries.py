@@ -95,7 +95,7 @@ def waiting(record: Delivery, class_: str, offset: int) -> DeliveryState:
         record.accepted_ns,
         record.not_before_ns,
         record.expires_ns,
-        record.size_bytes,
+        record.size_bytes + len(record.prepend),
         offset,
         max(record.not_before_ns, 0),
         provider=None if record.provider is None else intern(record.provider),

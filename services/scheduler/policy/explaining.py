@@ -26,7 +26,7 @@ _NAMED: Final = 5
 #: In words, what ``Explained.probed`` says.
 _PROBED = "if the destination takes the next probe"
 #: Of single sources: others of the pool may go on.
-_BY_SOURCES = frozenset({"rate", "warmup", "paused", "suspended", "credit", "due"})
+_BY_SOURCES = frozenset({"rate", "byte_rate", "warmup", "paused", "suspended", "credit", "due"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,7 @@ class Explaining:
         until: int | None = group.wake_ns
         if until is None or until >= FOREVER or group.reason == "credit":
             until = None
-        elif group.reason in ("rate", "total_rate", "warmup"):
+        elif group.reason in ("rate", "byte_rate", "total_rate", "warmup"):
             # It is granted so long before it goes.
             until += HORIZON_NS
             until = self._or_by_another(group, entry, until, now_ns)

@@ -189,6 +189,10 @@ class FairQueue:
         """List the deliveries."""
         return list(self._items)
 
+    def each(self) -> Iterator[str]:
+        """Give the deliveries, as they came."""
+        return iter(self._items)
+
     def disorder(self) -> None:
         """Forget the order: each place in a line would have to be swept out one day, all of them in one go."""
         for line in self._lines.values():

@@ -1,6 +1,7 @@
 """When a group's mail goes: what each of its sources can send from when it may, side by side, under what all of them may. Pure.
 
     a source:  stopped until, probes  ->  its rate, as it rises  ->  the days of its warm-up       (``supply``)
+               its limit of bytes, by the mean of what waits in the group
     beside them: the other groups of the key that wait for the same sources, in turns; a total over them
 
 Where a source has no rate, what it did of late tells its pace, or, if it has done nothing of late, what its connections can take when a
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from services.scheduler.policy import backoff, limits, pauses
+from services.scheduler.policy import backoff, limits, pauses, sizes
 from services.scheduler.policy.group import Group
 from services.scheduler.policy.pair import Pair
 from services.scheduler.policy.pairlimit import PairLimit
@@ -22,6 +23,8 @@ _S: Final = 1_000_000_000
 _DAY_NS: Final = 86_400 * _S
 #: Of one attempt, from its grant until its outcome is read.
 _TRIP_NS: Final = 1 * _S
+#: So many of a group tell how large its messages are.
+_SAMPLE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,12 @@ def _of_source(
     pair, limit = pairs.known(key, slot), pairs.limit(group.provider, key, slot)
     fastest = _fastest_ns(pair, pairs.whole(key, slot), now_ns)
     first = from_ns
+    if limit.volume is not None and group.queue:
+        spent = 0 if pair is None else pair.volume
+        waits = [queues.entries[id_].size_bytes for id_ in group.queue.some(_SAMPLE)]
+        first = sizes.earliest(spent, limit.volume, waits[0], first)
+        intervals = [sizes.interval_ns(limit.volume, size) for size in waits]
+        fastest = max(fastest, sum(intervals) // len(intervals))
     if group.site:
         at, interval = queues.parts.sites.pace(key, group.site, slot, now_ns)
         first, fastest = max(first, at), max(fastest, interval)

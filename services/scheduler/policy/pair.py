@@ -23,6 +23,8 @@ class Pair:
     key: str
     slot: int
     limiter: int = 0
+    #: Of bytes.
+    volume: int = 0
     pause: pauses.Pause = pauses.CLEAR
     backoff: Backoff | None = None
     #: (epoch, its clock) of the latest warning of a sender that was heard.
@@ -49,6 +51,7 @@ def pair_of(record: PairState) -> Pair:
         record.key,
         record.slot,
         limiter=record.limiter,
+        volume=record.volume,
         pause=pause_of(record),
         backoff=record.backoff,
         heard=record.heard,
@@ -72,6 +75,7 @@ def record_of(pair: Pair, warmup: WarmupState | None = None) -> PairState:
         key=pair.key,
         slot=pair.slot,
         limiter=pair.limiter,
+        volume=pair.volume,
         pause=NO_PAUSE
         if pair.pause == pauses.CLEAR
         else msgspec.Raw(msgspec.json.encode(pair.pause)),

@@ -5,13 +5,16 @@
 There may be thousands of sites times thousands of sources, so what holds for all keys of which the settings say nothing is kept once.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from services.scheduler.policy import backoff, growth, limits
+from services.scheduler.policy import backoff, growth, limits, sizes
+from services.scheduler.policy.sizes import Volume
 from shared.records.backoff import Backoff
 from shared.records.control import Directive
+from shared.records.grant import SIGNATURE_BYTES
 from shared.runtime.layers import resolve
 from shared.runtime.overruling import NOTHING, overruled
 from shared.runtime.settings import Limit, Rate, Settings, Timing
@@ -44,6 +47,8 @@ class PairLimit:
     connect_burst: int
     #: Where the rate does not hold at once: what it grows towards.
     growing: Limit | None = None
+    #: Of bytes.
+    volume: Volume | None = None
 
 
 class PairLimits:
@@ -55,6 +60,7 @@ class PairLimits:
         #: So many partitions at most decide about the slots of one limit key, each for a part of them.
         self.deciders = 1
         self._addresses = sum(1 for source in settings.sources.values() if source.address)
+        self._added = _signatures(settings) * SIGNATURE_BYTES
         self._listed = {name.partition("/")[0] for name in settings.limits}
         self._listed |= settings.providers.keys()
         self._found: dict[tuple[str, int], PairLimit] = {}
@@ -106,7 +112,18 @@ class PairLimits:
         return limit
 
     def _made(self, limit: Limit) -> PairLimit:
-        return _pair_limit(limit, self._addresses, self.deciders, self._settings.timing)
+        made = _pair_limit(limit, self._addresses, self.deciders, self._settings.timing)
+        if limit.bytes is None:
+            return made
+        timing = self._settings.timing
+        spread = limits.spread_ns(timing.total_window_ns, timing.skew_ns)
+        return replace(made, volume=sizes.decided(limit.bytes, spread, self._added))
+
+
+def _signatures(settings: Settings) -> int:
+    """Count the most signatures that a message can have: all keys of its domain."""
+    keys = (Counter(key.domain for key in tenant.dkim) for tenant in settings.tenants.values())
+    return max((count for domains in keys for count in domains.values()), default=0)
 
 
 def _pair_limit(limit: Limit, addresses: int, deciders: int, timing: Timing) -> PairLimit:

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from services.scheduler.policy import backoff, growth, health, hearsay, limits, pauses
+from services.scheduler.policy import backoff, growth, health, hearsay, limits, pauses, sizes
 from services.scheduler.policy.budgets import Budgets
 from services.scheduler.policy.learning import Answer, Learning, PairNews
 from services.scheduler.policy.pair import Pair, pair_of, pause_of, record_of
@@ -154,6 +154,7 @@ class Pairs:
         for record in pairs:
             pair = self._pair(record.key, record.slot, record.epoch)
             pair.limiter = max(pair.limiter, record.limiter)
+            pair.volume = max(pair.volume, record.volume)
             pair.pause = pauses.stricter(pair.pause, pause_of(record))
             pair.heard = max(pair.heard, record.heard)
             if record.backoff is not None:
@@ -245,18 +246,22 @@ class Pairs:
                     return full
             elif pair.open >= limit.credit:
                 return _NO_CREDIT
-        if limit.rate is None and limit.total_rate is None and not self.budgets.active:
+        free = limit.rate is None and limit.total_rate is None and limit.volume is None
+        if free and not self.budgets.active:
             return Room(now_ns, limit)
-        limiter = limits.UNUSED if pair is None else pair.limiter
-        return self._spaced(key, slot, limiter, limit, now_ns)
+        return self._spaced(pair, key, slot, limit, now_ns)
 
     def _spaced(
-        self, key: str, slot: int, limiter: int, limit: PairLimit, now_ns: int
+        self, pair: Pair | None, key: str, slot: int, limit: PairLimit, now_ns: int
     ) -> Room | Full:
         """Say what the pair's rates, and its warm-up, allow."""
         t0, why = now_ns, "rate"
         if limit.rate is not None:
-            t0 = limits.earliest(limiter, limit.rate, now_ns)
+            t0 = limits.earliest(
+                limits.UNUSED if pair is None else pair.limiter, limit.rate, now_ns
+            )
+        if limit.volume is not None and pair is not None and pair.volume > t0:
+            t0, why = pair.volume, "byte_rate"
         if limit.total_rate is not None:
             total = self.totals.earliest(key, limit.total_rate, now_ns)
             t0, why = (total, "total_rate") if total > t0 else (t0, why)
@@ -280,7 +285,23 @@ class Pairs:
                 # Thousands of sites may wait for the tokens of one budget: each looks once a second, well within the horizon.
                 return Full(max(late, now_ns + _LOOK_NS), "warmup")
 
-    def spend(self, key: str, slot: int, t0_ns: int, limit: PairLimit) -> PairLimit:
+    def sized(self, key: str, slot: int, room: Room, size_bytes: int, now_ns: int) -> Room | Full:
+        """Say when a message of so many bytes may go where there is ``room`` for a small one."""
+        if room.limit.volume is None:
+            return room
+        pair = self._pairs.get((key, slot))
+        state = limits.UNUSED if pair is None else pair.volume
+        t0 = sizes.earliest(state, room.limit.volume, size_bytes, room.t0_ns)
+        if t0 > now_ns + HORIZON_NS:
+            return Full(t0 - HORIZON_NS, "byte_rate")
+        if room.warming is not None and t0 >= room.warming.end_ns:
+            # The next day's budget is for it.
+            return Full(now_ns + _LOOK_NS, "warmup")
+        return room if t0 == room.t0_ns else Room(t0, room.limit, room.warming)
+
+    def spend(
+        self, key: str, slot: int, t0_ns: int, limit: PairLimit, size_bytes: int = 0
+    ) -> PairLimit:
         """Spend the tokens of a grant that starts at ``t0_ns``; ``limit`` is what ``room`` gave, and what holds from then on is given."""
         pair = self._pairs.get((key, slot)) or self._pair(key, slot, NO_EPOCH)
         after = limit
@@ -295,6 +316,9 @@ class Pairs:
             # One that has grown up is spaced no more, and yet remembers the day when it was used last.
             pair.limiter = t0_ns
             self._dirty.add((key, slot))
+        if limit.volume is not None:
+            pair.volume = sizes.spend(limit.volume, size_bytes, t0_ns)
+            self._dirty.add((key, slot))
         if limit.total_rate is not None:
             self.totals.spend(key, limit.total_rate, t0_ns)
         if self.budgets.active:
@@ -305,9 +329,10 @@ class Pairs:
         """Give how long after t0 a grant may start where that is shorter than the lease.
 
         A total over slots is exact only at t0: each slot's mail may start later by its own delay, so the starts are kept
-        within a short window, which the total's interval allows for.
+        within a short window, which the total's interval allows for. So is a limit of bytes, since a sender spaces what it starts
+        whatever its size.
         """
-        if limit.total_rate is None:
+        if limit.total_rate is None and limit.volume is None:
             return None
         return self.settings.timing.total_window_ns
 
@@ -514,7 +539,7 @@ class Pairs:
         """Say whether the pair is as one that was never used: no pause, nothing learnt, no warm-up, and its last token long ago."""
         calm = pair.pause == pauses.CLEAR and pair.backoff is None and not pair.good
         heard_ns = 0 if pair.health is None else pair.health.at_ns
-        rested = max(pair.limiter, heard_ns) < now_ns - _RESTED_NS
+        rested = max(pair.limiter, pair.volume, heard_ns) < now_ns - _RESTED_NS
         return calm and rested and self.budgets.state(pair.key, pair.slot) is None
 
     def _load(self, slot: int, epoch: int) -> SlotLoad:

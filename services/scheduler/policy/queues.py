@@ -26,7 +26,7 @@ from services.scheduler.policy.lines import FOREVER, Check, Gate, Line, together
 from services.scheduler.policy.orders import LOOKED, Orders
 from services.scheduler.policy.outdated import Outdated
 from services.scheduler.policy.pairlimit import PairLimit
-from services.scheduler.policy.pairs import Pairs
+from services.scheduler.policy.pairs import Full, Pairs
 from services.scheduler.policy.parts import Parts
 from services.scheduler.policy.resting import Entries
 from services.scheduler.policy.sources import Candidate, Sources, Turn
@@ -231,7 +231,11 @@ class Queues:
         if self.asleep.remove(entry, place.limit_key):
             return
         group = self._group(entry, place)
-        if (group is None or not group.queue.remove(entry.id)) and self.outdated:
+        if group is not None and group.queue.remove(entry.id):
+            if group.reason == "byte_rate":
+                # It may have been the one that the others wait for.
+                self._schedule(group, 0)
+        elif self.outdated:
             old = self.outdated.of(place.limit_key, entry.id)
             if old is not None:
                 old.queue.remove(entry.id)
@@ -399,6 +403,8 @@ class Queues:
     def _settle(self, group: Group) -> None:
         if len(group.queue) == 0:
             group.gone = True
+            if self.sources.claims:
+                self.sources.claims.drop(group)
             key = group.key
             del self._groups[key]
             others = self._by_key[group.limit_key]
@@ -425,6 +431,11 @@ class Queues:
             chosen = turn.choose(entry)
             if chosen is None:
                 yield Over(entry)
+            elif isinstance(chosen, Full):
+                # It is the first to go as soon as it fits: nothing may pass it, or it would never go.
+                group.queue.put_back(id_, entry.due_ns, line_of(entry))
+                group.reason, group.wake_ns = chosen.why, chosen.until_ns or now_ns
+                return
             else:
                 t0, t1, limit = self._spend(group, chosen, entry, now_ns)
                 # Most groups of small sites have one delivery: whose turn is next need not be known then, nor whether it has room.
@@ -469,7 +480,7 @@ class Queues:
     ) -> tuple[int, int, PairLimit]:
         """Spend what a grant costs; gives its t0 and t1, and what holds for its pair from then on."""
         t0, slot = chosen.room.t0_ns, chosen.slot
-        limit = self.pairs.spend(group.limit_key, slot, t0, chosen.room.limit)
+        limit = self.pairs.spend(group.limit_key, slot, t0, chosen.room.limit, entry.size_bytes)
         window = self.pairs.window_ns(limit)
         t1 = t0 + (self.settings.timing.lease_ns if window is None else window)
         if chosen.room.warming is not None:
@@ -490,12 +501,16 @@ class Queues:
 
     def _stop(self, group: Group, why: str, now_ns: int) -> None:
         """Let a group wait for something that is not a matter of time."""
+        self.sources.claims.drop(group)
         group.reason, group.wake_ns = why, FOREVER
         if group.stopped is None:
             group.stopped = now_ns, why
 
     def _go_on(self, group: Group, now_ns: int) -> None:
         """Release what a long stop has gathered."""
+        if self.sources.claims:
+            # It is made anew where its first still does not fit.
+            self.sources.claims.drop(group)
         stopped, group.stopped = group.stopped, None
         if stopped is not None and now_ns - stopped[0] >= _RELEASED_AFTER_NS:
             group.queue.release(now_ns, stopped[1])

@@ -9,6 +9,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
+from services.scheduler.policy.claims import Claims
 from services.scheduler.policy.group import Group
 from services.scheduler.policy.lines import FOREVER
 from services.scheduler.policy.pairs import Full, Pairs, Room
@@ -66,6 +67,7 @@ class Sources:
         self.first = first_tags(settings)
         #: slot -> epoch that may be granted to now.
         self.live: dict[int, int] = {}
+        self.claims = Claims()
         #: (pool, provider, slot group)
         self._reach: dict[tuple[str, str | None, int], _Reach] = {}
 
@@ -102,6 +104,8 @@ class Sources:
     def room(self, group: Group, slot: int, now_ns: int) -> Room | Full:
         """Say whether a live slot may take a grant of a group."""
         room = self.pairs.room(group.provider, group.limit_key, slot, self.live[slot], now_ns)
+        if self.claims and isinstance(room, Room):
+            room = self.claims.full(group, slot, now_ns) or room
         if not group.site or isinstance(room, Full):
             return room
         at, why = self.parts.sites.earliest(group.limit_key, group.site, slot, now_ns)
@@ -171,6 +175,7 @@ class Turn:
         "_last",
         "_now_ns",
         "_one",
+        "_sized",
         "_slots",
         "_sources",
         "wake_ns",
@@ -188,6 +193,8 @@ class Turn:
         #: Else all that have room, and the one that took the last grant.
         self._candidates: list[Candidate] = []
         self._last: Candidate | None = None
+        #: How large a message is matters to one of them.
+        self._sized = False
         #: When nobody has room: why, and when to look again (FOREVER: when something changes).
         self.why, self.wake_ns = "no_source", FOREVER
         if not self._slots:
@@ -199,7 +206,7 @@ class Turn:
             group, sources = self._group, self._sources
             slot, turns = group.rotation.first(self._slots, sources.rng)
             epoch = sources.live[slot]
-            if group.site:
+            if group.site or sources.claims:
                 room = sources.room(group, slot, self._now_ns)
             else:
                 room = sources.pairs.room(
@@ -214,13 +221,49 @@ class Turn:
         self._last = None
         return bool(self._candidates)
 
-    def choose(self, entry: DeliveryState) -> Candidate | None:
-        """Choose for a delivery, once ``ready`` has said so; None: its time would be over before it could begin."""
-        if self._slots and self._one is not None:
-            if self._one.room.t0_ns < entry.expires_ns:
-                return self._one
+    def choose(self, entry: DeliveryState) -> Candidate | Full | None:
+        """Choose for a delivery, once ``ready`` has said so; None: its time would be over before it could begin.
+
+        Full: it is too large for now, and the slot that has room for it first is kept for it.
+        """
+        one = self._one if self._slots else None
+        if one is not None:
+            if one.room.limit.volume is not None:
+                room = self._room_for(entry, one)
+                if isinstance(room, Room) and room.t0_ns < entry.expires_ns:
+                    one.room = room
+                    return one
+            elif one.room.t0_ns < entry.expires_ns:
+                return one
             self._ask_all()
+        if self._sized:
+            return self._of_size(entry)
         able = [each for each in self._candidates if each.room.t0_ns < entry.expires_ns]
+        return self._among(able, entry)
+
+    def _of_size(self, entry: DeliveryState) -> Candidate | Full | None:
+        rooms = {each.slot: self._room_for(entry, each) for each in self._candidates}
+        fit = {
+            slot: room
+            for slot, room in rooms.items()
+            if isinstance(room, Room) and room.t0_ns < entry.expires_ns
+        }
+        chosen = self._among([each for each in self._candidates if each.slot in fit], entry)
+        if chosen is not None:
+            chosen.room = fit[chosen.slot]
+            return chosen
+        full = {slot: room for slot, room in rooms.items() if isinstance(room, Full)}
+        if not full:
+            return None
+        first = min(full, key=lambda slot: full[slot].until_ns or FOREVER)
+        self._sources.claims.keep(self._group, first, full[first].until_ns or self._now_ns)
+        return full[first]
+
+    def _room_for(self, entry: DeliveryState, candidate: Candidate) -> Room | Full:
+        key, pairs = self._group.limit_key, self._sources.pairs
+        return pairs.sized(key, candidate.slot, candidate.room, entry.size_bytes, self._now_ns)
+
+    def _among(self, able: list[Candidate], entry: DeliveryState) -> Candidate | None:
         if len(able) < 2:  # noqa: PLR2004 - none, or one
             return able[0] if able else None
         group, sources = self._group, self._sources
@@ -271,12 +314,14 @@ class Turn:
     def _look(self, slots: tuple[Weighted, ...]) -> tuple[list[Candidate], str, int]:
         """Give those of ``slots`` that may take a grant now; else why not, and when to look again."""
         group, sources, now_ns = self._group, self._sources, self._now_ns
+        self._sized = False
         found: list[Candidate] = []
         why, wake = "no_source", FOREVER
         for slot, weight in slots:
             room = sources.room(group, slot, now_ns)
             if isinstance(room, Room):
                 turns = sources.turns(group, slot, weight, now_ns)
+                self._sized = self._sized or room.limit.volume is not None
                 found.append(Candidate(slot, weight, turns, sources.live[slot], room))
                 continue
             until = now_ns + _LOOK_AGAIN_NS if room.until_ns is None else room.until_ns

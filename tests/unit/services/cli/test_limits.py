@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -10,7 +11,7 @@ from services.cli.limits import answer, limits
 from services.cli.orders import limit
 from shared.records.control import Directive, OrderedRate
 from shared.runtime.layers import WHOLE, Part
-from shared.runtime.settings import LimitRow, Rate, Settings
+from shared.runtime.settings import ByteRate, LimitRow, Rate, Settings
 
 S = 1_000_000_000
 
@@ -124,6 +125,27 @@ def test_an_order_stands_above_all_layers_and_says_which_it_is() -> None:
     )
     assert lines["rate"].text == "60/120s"
     assert lines["rate"].origin == "directive: slow to 50% of default default"
+
+
+def test_bytes_are_shown_as_they_are_written_ordered_and_slowed() -> None:
+    configured = Settings(
+        limits={
+            "default": LimitRow(connections=5, messages_per_connection=20),
+            "gmail": LimitRow(bytes=ByteRate(50 << 20, 60 * S)),
+        }
+    )
+
+    def shown(*orders: Directive) -> tuple[str, str]:
+        lines = {line.field: line for line in answer(configured, "gmail", "", WHOLE, orders)}
+        return lines["bytes"].text, lines["bytes"].origin
+
+    said: dict[str, Any] = {"provider": "gmail", "reason": "why", "author": "ada"}
+    rate = OrderedRate(count=1 << 20, period_ns=3600 * S)
+    limited = Directive(id="limit-1", action="limit", bytes=rate, **said)
+    slowed = Directive(id="slow-1", action="slow", percent=50, **said)
+    assert shown() == ("50MiB/min", "site: [limits.gmail]")
+    assert shown(limited) == ("1MiB/h", "directive: limit-1")
+    assert shown(slowed) == ("50MiB/120s", "directive: slow to 50% of site gmail")
 
 
 def test_what_is_ordered_of_a_tenant_stands_in_the_place_of_its_row() -> None:

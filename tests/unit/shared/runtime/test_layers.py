@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 
 from shared.runtime import defaults, layers
 from shared.runtime.layers import FIELDS, Order, Part, resolve, stricter
-from shared.runtime.settings import LimitRow, Pool, Provider, Rate, Route, Settings, Source
+from shared.runtime.settings import (
+    ByteRate,
+    LimitRow,
+    Pool,
+    Provider,
+    Rate,
+    Route,
+    Settings,
+    Source,
+)
 
 S = 1_000_000_000
 SITE = "mx1.big.example,mx2.big.example"
@@ -22,6 +31,8 @@ ROW = st.builds(
     rate=st.none() | RATES,
     total_rate=st.none() | RATES,
     connection_rate=st.none() | RATES,
+    bytes=st.none()
+    | st.builds(ByteRate, st.integers(65536, 1 << 30), st.sampled_from([60 * S, 3600 * S])),
 )
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.runtime import quantities
-from shared.runtime.settings import Rate
+from shared.runtime.settings import ByteRate, Rate
 
 S = 1_000_000_000
 UNITS = {"ms": S // 1000, "s": S, "m": 60 * S, "min": 60 * S, "h": 3600 * S, "d": 86400 * S}
@@ -93,3 +93,18 @@ def refusal(read: Callable[[str], object], text: str) -> str | None:
 def test_no_text_does_worse_than_a_value_error(text: str) -> None:
     for read in (quantities.duration_ns, quantities.rate, quantities.size_bytes):
         assert refusal(read, text) != "", "whoever refuses says why"
+
+
+@given(st.integers(64 << 10, 1 << 40), st.sampled_from(["min", "h", "d"]))
+def test_a_rate_of_bytes_is_read_as_it_is_written(count: int, unit: str) -> None:
+    rate = ByteRate(count, UNITS[unit])
+    text = quantities.rate_text(rate)
+    assert text.endswith(f"/{unit}")
+    assert quantities.byte_rate(text) == rate
+    assert quantities.size_bytes(quantities.size_text(count)) == count
+
+
+@pytest.mark.parametrize("text", ["50MiB/s", "50MB/min", "50/min", "1+1KiB/min", "65535B/min", ""])
+def test_what_is_no_rate_of_bytes_or_less_than_a_message_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        quantities.byte_rate(text)

@@ -35,6 +35,7 @@ windows.bulk = { days = "mon-sun", hours = "01:00-05:00", zone = "UTC" }
 #: What binds -> (limits of the configuration, hours, who sends, how many, where to, more of the traffic file).
 DAYS: dict[str, tuple[str, int, str, int, str, str]] = {
     "rate": ('[limits.gmail]\nrate = "15/min"', 1, '"a", "b"', 800, "gmail", ""),
+    "byte_rate": ('[limits.gmail]\nbytes = "600KiB/min"', 1, '"a", "b"', 800, "gmail", ""),
     "total_rate": ('[limits.gmail]\ntotal_rate = "30/min"', 1, '"a", "b"', 800, "gmail", ""),
     "tenant_rate": (
         '[limits."gmail/tenant:a"]\ntotal_rate = "10/min"',
