@@ -135,10 +135,11 @@ class Round:
             async with asyncio.timeout(_COMMIT_S):
                 for place in list(self._batches):
                     await self._hand_over(place)
-                if self.offsets:
-                    await self._producer.send_offsets_to_transaction(self.offsets, self.group)
                 for future in self.futures:
                     await future
+                if self.offsets:
+                    # Not beside the records: while the broker adds the group to the transaction it refuses them, as "not enough replicas".
+                    await self._producer.send_offsets_to_transaction(self.offsets, self.group)
                 await self._producer.commit_transaction()
         except (*THEIRS, TimeoutError) as error:
             raise self.fail(error) from error

@@ -291,3 +291,16 @@ async def test_a_hung_transaction_is_reaped_and_readers_go_on(log: Log) -> None:
     await producer.stop()
     await hung.stop()
     await log.see([b"behind"], topic)
+
+
+async def test_the_brokers_refuse_nothing_that_a_round_with_offsets_sends(
+    log: Log, group: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    topic = await log.topic(3)
+    tx = await log.cluster.transactor(log.prefix + "tx")
+    for at in range(60):
+        records = [(topic, partition, b"%d" % at) for partition in range(3)]
+        await _round(tx, *records, group=group, offsets={(topic, 0): at})
+    await tx.stop()
+    # "Not enough replicas" of a cluster that has them all: whoever is paged reads that.
+    assert [line.getMessage() for line in caplog.records if line.levelname == "WARNING"] == []
