@@ -11,7 +11,7 @@ from shared.records.outcome import Outcome
 from shared.records.state import DeliveryState, OrderState
 from shared.records.times import rfc3339
 
-_S = 1_000_000_000
+_MS = 1_000_000
 _SAID = {
     "slowed": "the destination says that it is too much",
     "suspended": "the destination refuses it",
@@ -34,29 +34,34 @@ def event(
     by: Directive | None = None,
 ) -> Event:
     """Say what happened to ``delivery`` at ``now_ns``; the wire's part comes from ``outcome``."""
-    # Of what most say nothing of, nothing is passed: an event of each delivery is written, and each field that is named costs.
+    # An event of each delivery is written, and each field that is named costs: so none is, and what most say nothing of is replaced.
+    attempt, reply, wire, scope = None, None, None, ""
+    if outcome is not None:
+        attempt, reply, wire = f"{outcome.id}:{outcome.n}", outcome.reply, outcome.wire
+        category, scope = category or outcome.category, outcome.scope
     said = Event(
-        type=kind,
-        final=final,
-        time=rfc3339(now_ns),
-        submission=delivery.submission,
-        tenant=delivery.tenant,
-        class_=delivery.class_,
-        delivery=delivery.id,
-        to=delivery.to,
-        from_=delivery.from_,
-        attempt=None if outcome is None else f"{outcome.id}:{outcome.n}",
-        provider=delivery.provider,
-        site=delivery.site,
-        pool=delivery.pool,
-        stream=delivery.stream,
-        tags=delivery.tags,
-        source=source,
-        reply=None if outcome is None else outcome.reply,
-        wire=None if outcome is None else outcome.wire,
-        category=category or ("" if outcome is None else outcome.category),
-        scope="" if outcome is None else outcome.scope,
-        age_s=round((now_ns - delivery.accepted_ns) / _S, 3),
+        kind,
+        final,
+        rfc3339(now_ns),
+        delivery.submission,
+        delivery.tenant,
+        delivery.class_,
+        delivery.id,
+        delivery.to,
+        delivery.from_,
+        attempt,
+        delivery.provider,
+        delivery.site,
+        delivery.pool,
+        delivery.stream,
+        delivery.tags,
+        source,
+        reply,
+        wire,
+        category,
+        scope,
+        # Whole milliseconds, rounded.
+        (now_ns - delivery.accepted_ns + _MS // 2) // _MS / 1_000,
     )
     if not (reason or relayed or delivery.unknowns or by) and next_ns is None:
         return said

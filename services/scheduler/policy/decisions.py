@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 from services.scheduler.policy.budgets import WarmupNews
 from services.scheduler.policy.parking import Unit
 from services.scheduler.policy.spilling import Spilled
@@ -21,8 +23,7 @@ from shared.records.state import (
 )
 
 
-@dataclass(slots=True)
-class Granted:
+class Granted(msgspec.Struct, eq=False):
     """One grant; the shell adds the body (and what only the delivery's record knows) from ``delivery.offset``."""
 
     delivery: DeliveryState

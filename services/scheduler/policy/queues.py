@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from operator import attrgetter, itemgetter
 from typing import Final
 
+import msgspec
+
 from services.scheduler.policy.asleep import LEAD_NS, Asleep
 from services.scheduler.policy.deliveries import urgent_ns
 from services.scheduler.policy.duequeue import DueQueue
@@ -49,8 +51,7 @@ _NO_SLOTS: Final[frozenset[int]] = frozenset()
 _KEPT: Final = frozenset({"warmup", "paused", "suspended"})
 
 
-@dataclass(slots=True)
-class Choice:
+class Choice(msgspec.Struct, eq=False):
     """One delivery may go, from this slot in this epoch."""
 
     entry: DeliveryState

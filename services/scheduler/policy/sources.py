@@ -9,6 +9,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from services.scheduler.policy.claims import Claims
 from services.scheduler.policy.group import Group
 from services.scheduler.policy.lines import FOREVER
@@ -31,8 +33,7 @@ _PARTS: Final = 64
 _STOOD_IN_FOR: Final = frozenset({"no_source", "paused", "suspended", "warmup"})
 
 
-@dataclass(slots=True)
-class Candidate:
+class Candidate(msgspec.Struct, gc=False, eq=False):
     """A slot that may take a grant now."""
 
     slot: int
