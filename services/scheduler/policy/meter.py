@@ -55,6 +55,11 @@ class Meter:
 
     def counted(self, now_ns: int, window_ns: int) -> int | None:
         """Give the answers of the last ``window_ns``, some minutes up to ``LONGEST_NS``, as messages a day; None: too few to tell."""
+        count = self.taken(now_ns, window_ns)
+        return count * _DAY_NS // window_ns if count >= _ENOUGH else None
+
+    def taken(self, now_ns: int, window_ns: int) -> int:
+        """Count the answers of the last ``window_ns``, up to ``LONGEST_NS``."""
         self._pass_to(now_ns)
         count = self.count
         if self.spans is not None:
@@ -65,7 +70,7 @@ class Meter:
             count += sum(self.spans[: max(0, first + 1 + whole - _SPANS)])
             # Of the span in which the window begins, the part that lies in it.
             count += self.spans[first] * (_SPAN_NS - begun) // _SPAN_NS
-        return count * _DAY_NS // window_ns if count >= _ENOUGH else None
+        return count
 
     def room_ns(self, now_ns: int, window_ns: int, most: int, open_: int) -> int:
         """Say from when on, ``most`` in each window and one after the other, no window has more with what was done lately in it.

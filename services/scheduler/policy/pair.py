@@ -13,6 +13,8 @@ from shared.records.backoff import Backoff
 from shared.records.health import Health
 from shared.records.state import NO_PAUSE, PairState, WarmupState
 
+#: So little that nobody minds: a pair may have it before it is asked what is known (``vanguard``).
+FEW: Final = 50
 _PAUSE: Final[msgspec.json.Decoder[pauses.Pause]] = msgspec.json.Decoder(pauses.Pause)
 
 
@@ -42,6 +44,9 @@ class Pair:
     troubles: int = 0
     #: Messages taken by a destination that nobody knows, see ``growth``.
     good: int = 0
+    #: So many grants may follow without a look at what other sources bore, and when that was asked last, see ``vanguard``.
+    slack: int = FEW
+    asked_ns: int = 0
 
 
 def pair_of(record: PairState) -> Pair:

@@ -26,6 +26,7 @@ from services.scheduler.policy.pairlimit import (
 from services.scheduler.policy.sendingdomains import SendingDomains
 from services.scheduler.policy.spilling import Spilling
 from services.scheduler.policy.totals import Totals
+from services.scheduler.policy.vanguard import Vanguards
 from services.scheduler.policy.warmup import Spent, Token
 from services.scheduler.policy.whose import Whose
 from shared.protocol.control import NO_EPOCH, ControlView
@@ -72,6 +73,8 @@ class Full(msgspec.Struct, frozen=True, gc=False):
 
 
 _NO_CREDIT: Final = Full(None, "credit")
+#: Another source goes first (``vanguard``): until more of that one is answered.
+BEHIND: Final = Full(None, "credit")
 
 
 @dataclass(slots=True)
@@ -97,6 +100,7 @@ class Pairs:
     domains: SendingDomains = field(init=False)
     budgets: Budgets = field(init=False)
     spilling: Spilling = field(init=False)
+    vanguards: Vanguards = field(init=False)
 
     def __post_init__(self) -> None:
         """Resolve by these settings, and learn by their rules."""
@@ -106,6 +110,7 @@ class Pairs:
         whose = Whose(self.settings, self.view)
         self.budgets = Budgets(self.settings, whose)
         self.spilling = Spilling(self.settings, whose)
+        self.vanguards = Vanguards(self.settings)
 
     # -- changelog
 
@@ -246,8 +251,18 @@ class Pairs:
                     return full
             elif pair.open >= limit.credit:
                 return _NO_CREDIT
-        free = limit.rate is None and limit.total_rate is None and limit.volume is None
-        if free and not self.budgets.active:
+        if limit.rate is None:
+            return self._unspaced(pair, key, slot, limit, now_ns)
+        return self._spaced(pair, key, slot, limit, now_ns)
+
+    def _unspaced(
+        self, pair: Pair | None, key: str, slot: int, limit: PairLimit, now_ns: int
+    ) -> Room | Full:
+        """Say what there is room for where the pair has no rate: others may have to go first."""
+        if pair is not None and pair.slack <= 0 and self.vanguards.concern(key, slot):  # noqa: SIM102 - asked of few
+            if not self.vanguards.lets(pair, limit.connections, self._pairs, now_ns):
+                return BEHIND
+        if limit.total_rate is None and limit.volume is None and not self.budgets.active:
             return Room(now_ns, limit)
         return self._spaced(pair, key, slot, limit, now_ns)
 
@@ -299,11 +314,19 @@ class Pairs:
             return Full(now_ns + _LOOK_NS, "warmup")
         return room if t0 == room.t0_ns else Room(t0, room.limit, room.warming)
 
+    def go_first(self, key: str, slots: Sequence[int], now_ns: int) -> bool:
+        """Of sources that all are ``BEHIND``, let one lead; False: one of them does."""
+        if any(self.vanguards.leads(key, slot) for slot in slots):
+            return False
+        self.vanguards.lead(self._pairs[key, slots[0]], now_ns)
+        return True
+
     def spend(
         self, key: str, slot: int, t0_ns: int, limit: PairLimit, size_bytes: int = 0
     ) -> PairLimit:
         """Spend the tokens of a grant that starts at ``t0_ns``; ``limit`` is what ``room`` gave, and what holds from then on is given."""
         pair = self._pairs.get((key, slot)) or self._pair(key, slot, NO_EPOCH)
+        pair.slack -= 1
         after = limit
         if pair.good and pair.limiter and pair.limiter < t0_ns - growth.IDLE_NS:
             pair.good = 0
@@ -399,7 +422,10 @@ class Pairs:
         if pair.backoff is None or grant.t0_ns > pair.backoff.mark_ns:
             # Of one burst of refusals only the first counts.
             self._grow(pair, outcome)
+        marked_ns = 0 if pair.backoff is None else pair.backoff.mark_ns
         changed = self._learning.hear(pair, answer, now_ns, lambda: self._of_key(key))
+        if pair.backoff is not None and pair.backoff.mark_ns != marked_ns:
+            self.vanguards.warned(pair, self._pairs)
         for each in changed:
             self._changed(each)
         return changed

@@ -14,7 +14,7 @@ import msgspec
 from services.scheduler.policy.claims import Claims
 from services.scheduler.policy.group import Group
 from services.scheduler.policy.lines import FOREVER
-from services.scheduler.policy.pairs import Full, Pairs, Room
+from services.scheduler.policy.pairs import BEHIND, Full, Pairs, Room
 from services.scheduler.policy.parts import Parts
 from services.scheduler.policy.rotation import Weighted
 from services.scheduler.policy.steering import first_tags, goes_first
@@ -317,6 +317,7 @@ class Turn:
         group, sources, now_ns = self._group, self._sources, self._now_ns
         self._sized = False
         found: list[Candidate] = []
+        behind: list[int] = []
         why, wake = "no_source", FOREVER
         for slot, weight in slots:
             room = sources.room(group, slot, now_ns)
@@ -325,7 +326,11 @@ class Turn:
                 self._sized = self._sized or room.limit.volume is not None
                 found.append(Candidate(slot, weight, turns, sources.live[slot], room))
                 continue
+            if room is BEHIND:
+                behind.append(slot)
             until = now_ns + _LOOK_AGAIN_NS if room.until_ns is None else room.until_ns
             if until < wake:
                 why, wake = room.why, until
+        if behind and not found and sources.pairs.go_first(group.limit_key, behind, now_ns):
+            return self._look(slots)
         return found, why, wake

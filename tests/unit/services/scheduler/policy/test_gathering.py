@@ -57,7 +57,7 @@ def settle(world: World, count: int) -> None:
 
 
 def test_full_hands_let_outcomes_be_gathered_for_as_long_as_they_may() -> None:
-    world = world_of(4_000, connections=20)
+    world = world_of(4_000, connections=20, rate=Rate(1_000, S))
     for _ in range(4):
         world.turn()
     assert len(world.grants) < len(world.ledger.entries)
