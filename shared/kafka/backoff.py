@@ -9,10 +9,13 @@ So the sender of a transactor gets handlers that ask again soon *where the broke
 that name but for the handler.
 """
 
+from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any, Final
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.client import CoordinationType
+from aiokafka.errors import NotEnoughReplicasError
 from aiokafka.producer.sender import (
     AddOffsetsToTxnHandler,
     AddPartitionsToTxnHandler,
@@ -20,6 +23,8 @@ from aiokafka.producer.sender import (
 )
 
 _SOON_S: Final = 0.002
+#: After so many tries of a batch it is no matter of moments: replicas are missing, and no storm of requests brings them back.
+_FEW: Final = 25
 
 
 class _AddPartitions(AddPartitionsToTxnHandler):  # type: ignore[misc]
@@ -34,9 +39,24 @@ class _AddOffsets(AddOffsetsToTxnHandler):  # type: ignore[misc]
 
 class _Produce(SendProduceReqHandler):  # type: ignore[misc]
     def handle_response(self, response: Any) -> None:
-        # What is sent again because of this answer is sent again after this wait.
-        self._default_backoff = _SOON_S
-        super().handle_response(response)
+        tried = max((batch.retry_count for batch in self._batches.values()), default=0)
+        if tried <= _FEW:
+            # What is sent again because of this answer is sent again after this wait.
+            self._default_backoff = _SOON_S
+        topics = [
+            (topic, [answer for answer in answers if not self._is_early(topic, answer)])
+            for topic, answers in response.topics
+        ]
+        super().handle_response(SimpleNamespace(API_VERSION=response.API_VERSION, topics=topics))
+
+    def _is_early(self, topic: str, answer: Sequence[Any]) -> bool:
+        """Take a "not yet" as such: it is no warning to anybody that replicas are missing, unless it lasts."""
+        partition, code = answer[:2]
+        batch = self._batches.get(TopicPartition(topic, partition))
+        if code != NotEnoughReplicasError.errno or batch is None or batch.retry_count > _FEW:
+            return False
+        self._to_reenqueue.append(batch)
+        return True
 
 
 def _soon(wait_s: float | None) -> float | None:
