@@ -1,7 +1,7 @@
 """`postyard limits show`: which limits hold for mail to a destination, and which layer each value comes from.
 
 Nothing is asked of Kafka, but for the orders of operators with ``--orders``: this is what the configuration says. What a destination's
-answers have made of it since (back-off, growth, warm-up) is the schedulers' to tell.
+answers have made of it since (back-off) is asked of the schedulers with ``--learnt``.
 """
 
 import json
@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Final
 
 import click
+from msgspec import to_builtins
 
+from services.cli import learnt
 from services.cli.session import config_option, read_control, settings_of, talk
+from shared.records.answers import Learnt
 from shared.records.control import Directive
 from shared.runtime import defaults
 from shared.runtime.clock import SystemClock
@@ -76,6 +79,12 @@ class Shown:
     is_flag=True,
     help="With what operators have ordered (limit, slow), out of mail.control.",
 )
+@click.option(
+    "--learnt",
+    "taught",
+    is_flag=True,
+    help="With what the destination's warnings have left of it, as the schedulers know.",
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON, one object for each value.")
 @config_option
 def show(
@@ -88,6 +97,7 @@ def show(
     domain: str,
     *,
     orders: bool,
+    taught: bool,
     as_json: bool,
 ) -> None:
     """Print each limit of mail to DESTINATION with the layer that it comes from.
@@ -96,26 +106,46 @@ def show(
     total over all of them. What a tenant, a sending domain or a site of the provider adds is printed behind it, since it
     counts by itself.
 
-    Example: postyard limits show gmail --source ip-1 --tenant acme
+    Example: postyard limits show gmail --source ip-1 --learnt
     """
     settings = settings_of(path)
     _known(settings, key, source, pool, tenant)
     part = Part(site, tenant, domain)
     sources = [source] if source or not pool else list(settings.pools[pool].sources)
     ordered = _ordered(settings) if orders else []
+    said = learnt.learnt(settings, key) if taught else None
+    known = (
+        [] if said is None else [row for row in learnt.rows(said) if _about(row, sources, domain)]
+    )
     if as_json:
         found = [
             {"source": name or None, **_record(line)}
             for name in sources
             for line in answer(settings, key, name, part, ordered)
         ]
+        found += [{"source": row.source or None, "learnt": to_builtins(row)} for row in known]
         click.echo(json.dumps(found, indent=2))
-        return
-    for name in sources:
-        if len(sources) > 1:
-            click.echo(f"{name}:")
-        for text in table(list(answer(settings, key, name, part, ordered))):
-            click.echo(text)
+    else:
+        for name in sources:
+            if len(sources) > 1:
+                click.echo(f"{name}:")
+            for text in table(list(answer(settings, key, name, part, ordered))):
+                click.echo(text)
+        if said is not None:
+            click.echo("learnt:" if known else "learnt: nothing that is less than this")
+            for row in known:
+                click.echo(f"  {learnt.told(row)}")
+    if said is not None:
+        said.warn()
+        if said.missing:
+            raise SystemExit(1)
+
+
+def _about(row: Learnt, sources: Sequence[str], domain: str) -> bool:
+    """Say whether what was learnt is of what is shown: one that names no source is shown all."""
+    if row.domain:
+        return domain in ("", row.domain)
+    return not any(sources) or row.source in sources
 
 
 def _ordered(settings: Settings) -> list[Directive]:

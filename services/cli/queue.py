@@ -6,10 +6,12 @@ from typing import Final
 
 import click
 
+from services.cli import learnt
 from services.cli.schedulers import Answers, ask, plain, total
 from services.cli.selecting import WORDS, require, selecting
 from services.cli.session import Failed, config_option, settings_of, talk
-from shared.records.answers import AGES, BY, ExplainAnswer, Explanation, QueueAnswer
+from shared.kafka.cluster import Cluster
+from shared.records.answers import AGES, BY, ExplainAnswer, Explanation, LearntAnswer, QueueAnswer
 from shared.records.selector import Selector
 from shared.records.times import rfc3339
 from shared.runtime.settings import Settings
@@ -40,16 +42,19 @@ def _by(_: click.Context, __: click.Parameter, value: str) -> str:
 def queue(path: Path, by: str, every: bool, as_json: bool) -> None:  # noqa: FBT001 - click's
     """Show what waits in the whole cluster, by age: one column for each doubling, in minutes.
 
-    Every delivery that has no final event is counted once. What is parked lies in Kafka alone and has no age. Exit code 1
-    if a partition is missing from the answer.
+    Every delivery that has no final event is counted once. What is parked lies in Kafka alone and has no age. Below it stand
+    the sources and sending domains that destinations have slowed or stopped. Exit code 1 if a partition is missing.
 
     Example: postyard queue --by provider,reason
     """
     settings = settings_of(path)
-    found: Answers[QueueAnswer] = talk(
-        settings,
-        lambda cluster: ask(cluster, settings, QueueAnswer, "/queue", query={"by": by}),
-    )
+
+    async def converse(cluster: Cluster) -> tuple[Answers[QueueAnswer], Answers[LearntAnswer]]:
+        waiting = await ask(cluster, settings, QueueAnswer, "/queue", query={"by": by})
+        return waiting, await learnt.asked(cluster, settings)
+
+    found, said = talk(settings, converse)
+    known = learnt.rows(said)
     rows = total([(row.names, row.ages) for answer in found.answers for row in answer.rows])
     parked = sum(answer.parked for answer in found.answers)
     ordered = sorted(rows.items(), key=lambda row: (-sum(row[1]), row[0]))
@@ -65,6 +70,7 @@ def queue(path: Path, by: str, every: bool, as_json: bool) -> None:  # noqa: FBT
                     "ages_minutes": AGES,
                     "rows": shown,
                     "parked": parked,
+                    "learnt": known,
                     "missing_partitions": found.missing,
                 }
             )
@@ -75,6 +81,10 @@ def queue(path: Path, by: str, every: bool, as_json: bool) -> None:  # noqa: FBT
             click.echo(f"{len(ordered) - _MOST} more rows: --all")
         if parked:
             click.echo(f"parked: {parked}")
+        for row in known[: len(known) if every else _MOST]:
+            click.echo(learnt.told(row))
+        if len(known) > _MOST and not every:
+            click.echo(f"{len(known) - _MOST} more that destinations have slowed or stopped: --all")
     found.warn()
     if found.missing:
         raise SystemExit(1)

@@ -11,11 +11,17 @@ import msgspec
 
 from services.cli.session import Unavailable, read_control
 from shared.kafka.cluster import Cluster
-from shared.records.answers import CountAnswer, ExplainAnswer, OrdersAnswer, QueueAnswer
+from shared.records.answers import (
+    CountAnswer,
+    ExplainAnswer,
+    LearntAnswer,
+    OrdersAnswer,
+    QueueAnswer,
+)
 from shared.records.selector import Selector
 from shared.runtime.settings import Settings
 
-A = TypeVar("A", QueueAnswer, CountAnswer, ExplainAnswer, OrdersAnswer)
+A = TypeVar("A", QueueAnswer, CountAnswer, ExplainAnswer, OrdersAnswer, LearntAnswer)
 #: A scheduler that has said nothing for so long is not asked.
 _AWAY_NS: Final = 30_000_000_000
 _PATIENCE: Final = aiohttp.ClientTimeout(total=30, connect=3)

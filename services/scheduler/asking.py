@@ -1,8 +1,10 @@
-"""What the scheduler answers over HTTP beside /metrics: what waits (/queue), why (/explain), how many (/count), what was done (/orders).
+"""What the scheduler answers over HTTP beside /metrics: for `postyard`, which asks every scheduler and adds up.
 
-Read only, for `postyard`, which asks every scheduler and adds up. A million deliveries are looked at in portions, between which the rounds
-go on: an answer is of the few seconds that it took. One question at a time; the next waits. Answers are bounded: what has too many names
-is counted as others, and of deliveries only so many are listed. There is no mail address in them.
+    /queue  what waits    /explain  why    /count  how many    /orders  what was done    /learnt  what destinations have taught
+
+Read only. A million deliveries are looked at in portions, between which the rounds go on: an answer is of the few seconds that it took. One
+question at a time; the next waits. Answers are bounded: what has too many names is counted as others, and of deliveries only so many are
+listed. There is no mail address in them.
 """
 
 import asyncio
@@ -14,6 +16,7 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
+from services.scheduler.policy import learnt
 from services.scheduler.policy.explain import Shape
 from services.scheduler.policy.parking import Unit
 from services.scheduler.policy.selector import fits
@@ -24,6 +27,8 @@ from shared.records.answers import (
     Done,
     ExplainAnswer,
     Explanation,
+    Learnt,
+    LearntAnswer,
     OrdersAnswer,
     QueueAnswer,
     Row,
@@ -57,6 +62,7 @@ class Asking:
             web.post("/count", self._count),
             web.post("/explain", self._explain),
             web.get("/orders", self._orders),
+            web.get("/learnt", self._learnt),
         ]
 
     async def _queue(self, request: web.Request) -> web.Response:
@@ -129,6 +135,14 @@ class Asking:
             for state in worker.ledger.orders.states()
         ]
         return _json(OrdersAnswer(partitions=tuple(self.workers), orders=tuple(done)))
+
+    async def _learnt(self, request: web.Request) -> web.Response:
+        key, found = request.query.get("key", ""), list[Learnt]()
+        for number, worker in list(self.workers.items()):
+            ledger = worker.ledger
+            found += learnt.of(ledger.pairs, self.settings(), number, ledger.now_ns, key)
+            await asyncio.sleep(0)
+        return _json(LearntAnswer(partitions=tuple(self.workers), learnt=tuple(found[:_MOST_ROWS])))
 
     async def _entries(
         self, worker: Worker, selector: Selector | None = None

@@ -73,6 +73,37 @@ class ExplainAnswer(msgspec.Struct, frozen=True, kw_only=True):
     reasons: dict[str, int]
 
 
+class Learnt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a destination's answers have left of a source, or of a sending domain's mail there."""
+
+    partition: int
+    #: The limit key.
+    key: str
+    #: One of the two.
+    source: str = ""
+    domain: str = ""
+    #: Messages a day: what is let through now, and what was too much; until when it stays below that.
+    level: int | None = None
+    hurt: int | None = None
+    careful_ns: int | None = None
+    connections: int | None = None
+    connections_hurt: int | None = None
+    #: It is another source of the pool that was warned.
+    sibling: bool = False
+    #: Nothing goes before; ``paused``: since the destination does not let it in.
+    stopped_ns: int | None = None
+    paused: bool = False
+    #: Probes that must be taken before it goes on.
+    probes: int = 0
+
+
+class LearntAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What was learnt, and has not been forgotten."""
+
+    partitions: tuple[int, ...]
+    learnt: tuple[Learnt, ...]
+
+
 class Done(msgspec.Struct, frozen=True, kw_only=True):
     """What one partition has done of an order."""
 

@@ -518,6 +518,14 @@ class Pairs:
             if pair.backoff is not None and backoff.stopped(pair.backoff, now_ns)
         ]
 
+    def warned(self) -> list[Pair]:
+        """List the pairs that are paused, or have learnt from warnings."""
+        return [
+            pair
+            for pair in self._pairs.values()
+            if pair.backoff is not None or type(pair.pause) is pauses.Paused
+        ]
+
     def slowed(self) -> list[tuple[str, int, int | None, int]]:
         """List (limit key, slot, messages a day or None, connections) of the pairs that warnings have left less than their limits."""
         found = []

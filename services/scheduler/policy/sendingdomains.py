@@ -68,7 +68,7 @@ class SendingDomains:
     def divide(self, deciders: int) -> None:
         """Let a destination be decided about by so many partitions: each has its part of what was learnt of the whole."""
         self._deciders = deciders
-        for state in list(self._all()):
+        for state in list(self.all()):
             after = domainpace.among(state, deciders)
             if after is not state:
                 self._keep((state.key, state.domain), after)
@@ -86,7 +86,7 @@ class SendingDomains:
 
     def of_lane(self, lane: str, lane_map: LaneMap) -> tuple[DomainState, ...]:
         """Give the states of a lane's destinations, for its next decider: a destination knows no slot groups."""
-        return tuple(state for state in self._all() if lane_map.in_lane(state.key, lane))
+        return tuple(state for state in self.all() if lane_map.in_lane(state.key, lane))
 
     def merge(self, records: Iterable[DomainState]) -> None:
         """Take what the decider before knew: field by field the more careful."""
@@ -198,7 +198,7 @@ class SendingDomains:
     def suspended(self, now_ns: int) -> list[tuple[str, str, int]]:
         """List (limit key, domain, until ns) of those that wait."""
         found = []
-        for state in self._all():
+        for state in self.all():
             until = domainpace.held_ns(state, now_ns)
             if state.suspension is not None and state.suspension.left:
                 until = max(state.suspension.until_ns, until or 0, now_ns)
@@ -210,11 +210,12 @@ class SendingDomains:
         """List (limit key, domain, messages a day) of those that may send a learnt part of what they did."""
         return [
             (state.key, state.domain, per_day)
-            for state in self._all()
+            for state in self.all()
             if (per_day := domainpace.per_day(state)) is not None
         ]
 
-    def _all(self) -> Iterator[DomainState]:
+    def all(self) -> Iterator[DomainState]:
+        """Give all that is known."""
         return (state for states in self._states.values() for state in states.values())
 
     def _meter(self, key: str, domain: str, now_ns: int) -> Meter:

@@ -1,6 +1,7 @@
 """What follows a destination's warnings, from topic to wire: nothing goes faster than the cut rate, and what waits loses nothing."""
 
 import itertools
+import json
 
 import pytest
 
@@ -48,6 +49,14 @@ async def test_after_too_fast_nothing_is_above_the_cut_rate_and_nothing_that_wai
     async with Events(stack, PARTITIONS) as events:
         await events.until_final(count, 150)
         said, of_sources = told(events), about_sources(events)
+    # Operators are shown it beside what is configured, and below what waits.
+    shown = stack.cli("limits", "show", "local", "--source", "ip-1", "--learnt").stdout
+    assert "[limits.local]" in shown
+    assert "local from ip-1: " in shown
+    assert "was too much" in shown
+    (learnt,) = json.loads(stack.cli("queue", "--json").stdout)["learnt"]
+    assert (learnt["key"], learnt["source"]) == ("local", "ip-1")
+    assert learnt["level"] < learnt["hurt"]
     # The recipient that was answered so is tried again; nobody else lost an attempt.
     assert said == {"accepted delivered": count - 1, "accepted deferred delivered": 1}
     (slowed,) = of_sources

@@ -10,7 +10,13 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from services.scheduler.asking import Asking
 from services.scheduler.policy.ledger import Ledger
-from shared.records.answers import CountAnswer, ExplainAnswer, OrdersAnswer, QueueAnswer
+from shared.records.answers import (
+    CountAnswer,
+    ExplainAnswer,
+    LearntAnswer,
+    OrdersAnswer,
+    QueueAnswer,
+)
 from shared.records.selector import Selector
 from tests.unit.services.scheduler.policy.test_ledger import World
 from tests.unit.services.scheduler.policy.test_orders import closed, order
@@ -100,3 +106,10 @@ async def test_an_explanation_is_bounded_and_names_no_recipient(client: Client) 
         await posted(client, "/explain", Selector(delivery="d3")), type=ExplainAnswer
     )
     assert [each.delivery for each in one.deliveries] == ["d3"]
+
+
+async def test_what_destinations_have_taught_is_told_of_all_or_of_one(client: Client) -> None:
+    for query in ({}, {"key": "big"}):
+        answer = await client.get("/learnt", params=query)
+        found = msgspec.json.decode(await answer.read(), type=LearntAnswer)
+        assert (found.partitions, found.learnt) == ((0, 1), ())

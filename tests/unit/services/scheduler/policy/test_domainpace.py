@@ -106,7 +106,7 @@ def test_after_the_stop_it_goes_at_half_of_what_it_did_and_back_to_what_hurt_ove
     assert all(after >= before - 1 for before, after in pairwise(sent))
     assert 25 <= sent[-1] <= 30
     assert set(reasons(world).values()) == {"domain_rate"}
-    (state,) = world.ledger._pairs.domains._all()
+    (state,) = world.ledger._pairs.domains.all()
     assert state.backoff is not None
     assert state.backoff.pace is not None
     assert 0.85 * 30 * 1440 <= state.backoff.pace.hurt <= 30 * 1440
@@ -118,7 +118,7 @@ def test_a_domain_that_nobody_listened_to_is_stopped_and_not_cut_to_nothing() ->
     world.turn(1)
     deliver_all(world, taken=False)
     world.turn()
-    (state,) = world.ledger._pairs.domains._all()
+    (state,) = world.ledger._pairs.domains.all()
     assert state.backoff is not None
     assert state.backoff.pace is None
     assert state.backoff.hold_ns >= world.now + 10 * MINUTE - S
@@ -152,7 +152,7 @@ def test_what_was_long_ago_is_forgotten_with_a_tombstone() -> None:
     world.turn(1)
     assert deliver_all(world, taken=True)
     world.turn()
-    assert list(world.ledger._pairs.domains._all()) == []
+    assert list(world.ledger._pairs.domains.all()) == []
     assert not [name for name in world.state if name.startswith("s/")]
 
 

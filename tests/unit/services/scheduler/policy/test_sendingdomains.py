@@ -138,7 +138,7 @@ def test_what_was_under_way_says_nothing_new() -> None:
         answer(world, grant, "deferred")
     world.turn()
     assert [event.type for event in world.events].count("suspended") == 1
-    (state,) = world.ledger._pairs.domains._all()
+    (state,) = world.ledger._pairs.domains.all()
     assert state.suspension is not None
     assert state.suspension.length_ns == 15 * MINUTE
 
