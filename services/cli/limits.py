@@ -159,7 +159,7 @@ def answer(
     settings: Settings, key: str, source: str, part: Part, orders: Sequence[Directive] = ()
 ) -> Iterator[Shown]:
     """Say what holds for a pair, then what counts by itself for a part of its mail."""
-    above, ordered = overruled(orders, key, source), tenants(orders)
+    above, ordered = overruled(orders, key, source), tenants(settings, orders)
     layers = resolve(settings, key, source, order=above.order)
     found, slowed = layers.said, above.slowed(layers.limit())
     for field in FIELDS:

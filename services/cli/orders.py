@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from services.cli.schedulers import Answers, ask
-from services.cli.selecting import WORDS, after, known, require, selecting
+from services.cli.selecting import WORDS, after, known, limited, require, selecting
 from services.cli.session import (
     Failed,
     append_control,
@@ -32,6 +32,7 @@ from shared.records.selector import Selector
 from shared.records.times import rfc3339
 from shared.runtime import quantities
 from shared.runtime.clock import SystemClock
+from shared.runtime.overruling import of_tenant, totals
 from shared.runtime.settings import ByteRate, Rate, Settings
 
 _S: Final = 1_000_000_000
@@ -39,9 +40,9 @@ _D: Final = 86_400 * _S
 #: A standing order ends after so long, unless it says otherwise; the word that one is over is kept as long.
 _STANDS_NS: Final = 1 * _D
 _WAITING: Final = tuple(WORDS)
-_LIMITS: Final = ("provider", "source")
-#: What a limit may be of.
-_LIMITED: Final = ("tenant", *_LIMITS)
+#: What a limit may be of, and what it may not.
+_LIMITED: Final = ("tenant", "provider", "source")
+_UNLIMITED: Final = tuple(name for name in WORDS if name not in _LIMITED)
 #: A grant may lie two seconds ahead of its tenant's token, and must start within the window of it.
 _WINDOW_LEAST_NS: Final = 3 * _S
 _MIN_NS: Final = 60 * _S
@@ -129,7 +130,7 @@ def pause(
     require(selector, settings, *_WAITING)
     if selector.source is not None and not selector.named <= _ALONE:
         raise click.UsageError(
-            "a source is paused for all of its mail, or with --provider for all to that provider"
+            "--source: a source is paused for all of its mail, or with --provider for all to that provider"
         )
     if dry_run:
         _rehearse(settings, "pause", selector)
@@ -138,7 +139,7 @@ def pause(
 
 
 @click.command()
-@selecting(*_LIMITS)
+@selecting(*_LIMITED, hidden=_UNLIMITED)
 @_signing
 @_standing
 @_DRY
@@ -161,14 +162,18 @@ def slow(
     until_resumed: bool,  # noqa: FBT001 - click's
     dry_run: bool,  # noqa: FBT001 - click's
 ) -> None:
-    """Send slower to a provider, or from a source: a part of what is allowed else.
+    """Send slower to a provider, from a source, or of a tenant: a part of what is allowed else.
 
-    Rates and connections are cut to so many percent, connections to one at least.
+    Rates and connections are cut to so many percent, connections to one at least. Of a tenant: its rates over all sources, those
+    that it has in the configuration or by `limit`, at all destinations or with --provider at that one.
 
     Example: postyard slow --provider gmail --to 25 --reason "deferrals rise" --expires 6h
     """
     settings = settings_of(path)
-    require(selector, settings, *_LIMITS)
+    limited(selector)
+    require(selector, settings, *_LIMITED)
+    if selector.tenant is not None:
+        _has_rate(settings, selector)
     if dry_run:
         _rehearse(settings, "slow", selector)
         return
@@ -197,7 +202,7 @@ def _byte_rate(_: click.Context, __: click.Parameter, value: str | None) -> Orde
 
 
 @click.command()
-@selecting(*_LIMITED)
+@selecting(*_LIMITED, hidden=_UNLIMITED)
 @_signing
 @_standing
 @_DRY
@@ -236,6 +241,7 @@ def limit(
     Example: postyard limit --provider gmail --source ip-1 --rate 50/h --reason "a new address" --expires 2d
     """
     settings = settings_of(path)
+    limited(selector)
     require(selector, settings, *_LIMITED)
     if rate is None and connections is None and bytes_ is None:
         raise click.UsageError("name at least one of --rate, --connections, --bytes")
@@ -257,7 +263,7 @@ def _of_tenant(
     """Refuse what a tenant cannot have: its mail is counted over all sources, within seconds."""
     if selector.source is not None or more is not None:
         raise click.UsageError(
-            "a tenant's mail is counted over all sources: name --rate alone, and no --source"
+            "--tenant: a tenant's mail is counted over all sources: name --rate alone, and no --source"
         )
     if rate is not None and rate.period_ns < _MIN_NS:
         raise click.BadParameter(
@@ -265,6 +271,23 @@ def _of_tenant(
         )
     if settings.timing.total_window_ns < _WINDOW_LEAST_NS:
         raise click.UsageError("timing.total_window: expected at least 3s for a tenant's limit")
+
+
+def _has_rate(settings: Settings, selector: Selector) -> None:
+    """Refuse to take a part of what a tenant does not have."""
+    if selector.source is not None:
+        raise click.UsageError("--source: a tenant's mail is counted over all sources: name none")
+
+    async def limits(cluster: Cluster) -> list[Directive]:
+        standing = await _in_force(cluster, settings)
+        return [order for order in standing if order.action == "limit"]
+
+    part = _order("", "slow", selector, "", "", None)
+    if not any(of_tenant(part, row) for row in totals(settings, talk(settings, limits))):
+        where = "" if selector.provider is None else f" at {selector.provider}"
+        raise click.UsageError(
+            f"--tenant: {selector.tenant} has no rate{where} of which a part could be taken: give it one with `postyard limit`"
+        )
 
 
 def _until(expires: int | None, *, forever: bool) -> int | None:

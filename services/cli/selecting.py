@@ -29,11 +29,32 @@ WORDS: Final[Mapping[str, str]] = {
     "older-than": "Only mail accepted so long ago, or before this time.",
     "delivery": "Only this delivery.",
 }
+_OPTIONS: Final = {"class_": "class", "accepted_before_ns": "older-than"}
 _METAVARS: Final = {"older-than": "DURATION|TIME", "delivery": "ID"}
 
 
-def selecting(*names: str) -> Callable[[F], F]:
-    """Give a command the options of these fields; it gets ``selector``."""
+#: Why rates and connections are not ordered of mail that is selected so: each of them counts for something else.
+_NO_LIMIT: Final[Mapping[str, str]] = {
+    "stream": "a stream has no limit of its own: name its --tenant, or give it less weight in the configuration",
+    "tag": "mail with a tag has no limit of its own: name its --tenant, or pause the tag",
+    "class": "a class has no limit of its own: name a --tenant, or pause the class",
+    "domain": "a recipient's domain has no limit of its own: name its --provider, or give its site a row in [limits]",
+    "older-than": "what is accepted later counts under the same limits: name a --provider, --source or --tenant",
+    "delivery": "one delivery has no limit: name a --provider, --source or --tenant",
+}
+
+
+def limited(selector: Selector) -> None:
+    """Refuse to order a rate of mail that has none of its own: the error names the field, and what to do instead."""
+    for field in sorted(selector.named):
+        option = _OPTIONS.get(field, field)
+        if option in _NO_LIMIT:
+            raise click.UsageError(f"--{option}: {_NO_LIMIT[option]}")
+
+
+def selecting(*names: str, hidden: tuple[str, ...] = ()) -> Callable[[F], F]:
+    """Give a command the options of these fields; it gets ``selector``. Those that are ``hidden`` it refuses, and says why."""
+    shown, names = names, (*names, *hidden)
 
     def decorate(command: F) -> F:
         def selected(**given: Any) -> Any:
@@ -51,6 +72,7 @@ def selecting(*names: str) -> Callable[[F], F]:
                 type=click.Choice(CLASSES) if name == "class" else str,
                 callback=before if name == "older-than" else None,
                 help=WORDS[name],
+                hidden=name not in shown,
             )(wrapped)
         return wrapped  # type: ignore[no-any-return]
 

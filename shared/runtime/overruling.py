@@ -1,7 +1,8 @@
 """What operators' orders make of limits: `limit` says what holds, `slow` leaves a part of what holds else. Pure.
 
 The layer above all others (``shared.runtime.layers``). Where several orders are about the same pair, the strictest of each field holds,
-and the smallest part. What is ordered of a tenant takes the place of its own row.
+and the smallest part. What is ordered of a tenant takes the place of its own row; `slow` leaves a part of that, or of the row: one that
+has neither has nothing of which a part could be taken.
 """
 
 from collections.abc import Sequence
@@ -46,8 +47,10 @@ class Overruled:
         )
 
     def _part(self, rate: R | None) -> R | None:
-        if rate is None:
-            return None
+        return None if rate is None else self.part(rate)
+
+    def part(self, rate: R) -> R:
+        """Leave the part of a rate that is to be used."""
         return replace(rate, period_ns=-(-rate.period_ns * _ALL // self.percent))
 
 
@@ -78,7 +81,7 @@ def overruled(orders: Sequence[Directive], key: str, source: str) -> Overruled:
     return Overruled(Order(", ".join(ids), row) if ids else None, percent)
 
 
-def tenants(orders: Sequence[Directive]) -> dict[str, tuple[Rate, str]]:
+def tenants(settings: Settings, orders: Sequence[Directive]) -> dict[str, tuple[Rate, str]]:
     """Say what ``orders`` make of tenants' limits: row, as it would be called in [limits] -> (rate, the orders' ids)."""
     found: dict[str, tuple[Rate, str]] = {}
     for order in orders:
@@ -92,15 +95,34 @@ def tenants(orders: Sequence[Directive]) -> dict[str, tuple[Rate, str]]:
             before, others = found[row]
             rate, ids = _strictest(before, rate), f"{others}, {ids}"
         found[row] = rate, ids
+    slow = [order for order in orders if order.tenant is not None and order.percent is not None]
+    rates = _rows(settings) | {row: rate for row, (rate, _) in found.items()} if slow else {}
+    for name, whole in rates.items():
+        about = [order for order in slow if of_tenant(order, name)]
+        if about:
+            percent = min(order.percent or _ALL for order in about)
+            said = [f"{order.id} to {order.percent}%" for order in about]
+            if name in found:
+                said.insert(0, found[name][1])
+            found[name] = Overruled(percent=percent).part(whole), ", ".join(said)
     return found
+
+
+def of_tenant(order: Directive, row: str) -> bool:
+    """Say whether what is ordered of a tenant's mail is about a row of [limits]: of all its rows, or of its row at a provider."""
+    key, _, which = row.rpartition("/")
+    return which == f"tenant:{order.tenant}" and order.provider in (None, key)
 
 
 def totals(settings: Settings, orders: Sequence[Directive]) -> dict[str, Rate]:
     """Give the total rate of each row that has one: what is ordered of a tenant takes the place of what the settings say."""
-    rows = {
+    return _rows(settings) | {name: rate for name, (rate, _) in tenants(settings, orders).items()}
+
+
+def _rows(settings: Settings) -> dict[str, Rate]:
+    return {
         name: row.total_rate for name, row in settings.limits.items() if row.total_rate is not None
     }
-    return rows | {name: rate for name, (rate, _) in tenants(orders).items()}
 
 
 def _rate(ordered: OrderedRate) -> Rate:

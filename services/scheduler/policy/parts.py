@@ -63,7 +63,7 @@ class Parts:
 
     def overrule(self, orders: Sequence[Directive]) -> None:
         """Let what operators have ordered of tenants stand above the settings."""
-        ordered = tenants(orders)
+        ordered = tenants(self._settings, orders)
         if ordered != self._ordered:
             for name in ordered.keys() | self._ordered.keys():
                 # What was dealt by another rate is not spent.

@@ -227,6 +227,77 @@ def test_an_order_that_names_nothing_real_is_wrong_usage(
     assert said in found.stderr
 
 
+#: What selects mail -> the words, and what the order says of it.
+SELECTING: dict[str, tuple[str, object]] = {
+    "tenant": ("acme", "acme"),
+    "stream": ("news", "news"),
+    "tag": ("sale", "sale"),
+    "class": ("bulk", "bulk"),
+    "provider": ("gmail", "gmail"),
+    "domain": ("Bücher.Example", "xn--bcher-kva.example"),
+    "source": ("ip-1", "ip-1"),
+    "older-than": ("2026-01-02T00:00:00Z", 1_767_312_000 * 10**9),
+    "delivery": ("b3-1207-0", "b3-1207-0"),
+}
+ORDERING: dict[str, tuple[str, ...]] = {
+    "pause": (),
+    "cancel": (),
+    "expire": (),
+    "rush": (),
+    "reroute": ("--pool", "all"),
+    "slow": ("--to", "25"),
+    "limit": ("--rate", "50/h"),
+}
+#: Rates count for a destination, a source, or a tenant.
+LIMITED = ("tenant", "provider", "source")
+FIELDS = {"class": "class_", "older-than": "accepted_before_ns"}
+
+
+@pytest.mark.parametrize("action", ORDERING)
+def test_each_order_takes_each_selector_or_says_of_the_field_why_not(
+    ready: Operator, action: str
+) -> None:
+    ready.write('[limits."tenant:acme"]\ntotal_rate = "600/h"\n')
+    for option, (word, said) in SELECTING.items():
+        found = ready.types(
+            action, f"--{option}", word, *ORDERING[action], "--reason", "why", "--author", "ada"
+        )
+        if action in ("slow", "limit") and option not in LIMITED:
+            assert found.exit_code == 2, (action, option)
+            assert f"--{option}: " in found.stderr, (action, option)
+            assert "name " in found.stderr, "what to do instead"
+            continue
+        assert found.exit_code == 0, (action, option, found.stderr)
+        orders = [each.order for each in ready.control().directives.values()]
+        field = FIELDS.get(option, option)
+        (order,) = [each for each in orders if getattr(each, field) == said]
+        assert order.action == action
+        assert order.selector.named == {field}
+
+
+def test_what_several_fields_cannot_mean_together_is_said_of_one(ready: Operator) -> None:
+    for words, said in (
+        (("pause", "--source", "ip-1", "--tenant", "acme"), "--source: a source is paused for all"),
+        (("slow", "--to", "5", "--tenant", "acme"), "--tenant: acme has no rate of which a part"),
+        (
+            ("slow", "--to", "5", "--tenant", "acme", "--source", "ip-1"),
+            "--source: a tenant's mail",
+        ),
+        (
+            ("limit", "--rate", "5/h", "--tenant", "acme", "--source", "ip-1"),
+            "--tenant: a tenant's",
+        ),
+        (
+            ("limit", "--bytes", "1MiB/h", "--tenant", "acme"),
+            "--tenant: a tenant's mail is counted",
+        ),
+        (("limit", "--bytes", "1MiB/s", "--provider", "gmail"), "expected bytes per min, h or d"),
+        (("limit", "--provider", "gmail"), "--rate, --connections, --bytes"),
+    ):
+        found = ready.types(*words, "--reason", "why", "--author", "ada")
+        assert (found.exit_code, said in found.stderr) == (2, True), (words, found.stderr)
+
+
 def test_a_good_configuration_is_summed_up(operator: Operator) -> None:
     found = operator.types("config", "check", str(operator.file))
     assert found.exit_code == 0

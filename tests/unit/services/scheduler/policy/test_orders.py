@@ -463,6 +463,56 @@ def test_a_tenants_limit_is_kept_over_all_sources_until_it_ends_and_holds_back_n
     assert hits(world)[0] == 150
 
 
+def run(world: World, seconds: int) -> None:
+    """Let each grant be answered, and the partition be restarted now and then."""
+    for second in range(seconds):
+        if second % 50 == 49:
+            world.restart()
+        answered = len(world.grants)
+        world.turn(1)
+        for grant in world.grants[answered:]:
+            world.answer(grant, "delivered")
+        world.commit()
+
+
+@pytest.mark.parametrize("provider", ["big", None])
+@pytest.mark.parametrize("row", ["tenant:acme", "big/tenant:acme"])
+def test_a_slowed_tenant_has_a_part_of_its_rate_until_it_ends_and_nobody_else_has_less(
+    row: str, provider: str | None
+) -> None:
+    """A part of its row, or of what an order gave it in place of that; at a provider only of what it has there."""
+    world = two_tenants(**{row: LimitRow(total_rate=Rate(120, 60 * S))})
+    slowed = order(world, "slow", tenant="acme", provider=provider, percent=25)
+    about = provider is None or row.startswith(provider)
+    for at in range(300):
+        for tenant in ("acme", "other"):
+            world.deliver(f"{tenant}{at}", tenant=tenant)
+    run(world, 120)
+    assert len(starts(world, "other")) == 300
+    # 120 in a minute, or in four, and in what a start may move; a round a second finds a token later than it comes.
+    went = len(starts(world, "acme"))
+    assert (38 <= went <= 60) if about else went >= 110
+    assert most_in_a_window(starts(world, "acme"), 60 * S) <= (30 if about else 120)
+    order(world, "resume", id=slowed.id)
+    run(world, 280)
+    assert len({grant.id for grant in world.grants if grant.tenant == "acme"}) == 300
+
+
+def test_a_slowed_tenant_that_was_limited_has_a_part_of_that() -> None:
+    world = two_tenants()
+    rate = OrderedRate(count=60, period_ns=60 * S)
+    order(world, "limit", tenant="acme", provider="big", total_rate=rate)
+    order(world, "slow", tenant="acme", percent=50)
+    order(world, "slow", tenant="other", percent=1)
+    for at in range(100):
+        for tenant in ("acme", "other"):
+            world.deliver(f"{tenant}{at}", tenant=tenant)
+    run(world, 120)
+    assert 38 <= len(starts(world, "acme")) <= 60
+    # What has no rate has no part of one: the command refuses it, and the policy does nothing.
+    assert len({grant.id for grant in world.grants if grant.tenant == "other"}) == 100
+
+
 def reasons_of(world: World) -> list[str]:
     return [reason for entry, reason in world.ledger.reasons() if entry.open is None]
 
