@@ -1,18 +1,19 @@
 """From a grant to a ready connection: MX hosts in order, their addresses, the guard, TLS as required, the source's own address.
 
-RFC 5321 5.1: lowest preference first, equal ones in random order, every address of a host. A host whose address failed a moment ago is
-tried last. Where the name servers now give another MX set than the grant names, nothing is connected to: the grant goes back as
+RFC 5321 5.1: lowest preference first, equal ones in random order, every address of a host. An address that failed not long ago is tried
+last (``failures``). Where the name servers now give another MX set than the grant names, nothing is connected to: the grant goes back as
 ``moved``, and the scheduler decides again under the right limits. A source that cannot be used is never replaced by another.
 """
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
 from structlog.typing import FilteringBoundLogger
 
+from services.sender.failures import Failures
 from services.sender.smtp import classify
 from services.sender.smtp.connect import (
     ConnectFailed,
@@ -40,7 +41,7 @@ from shared.runtime.settings import Settings, Source
 
 #: RFC 5321 5.1 asks for at least two addresses to be tried; more than this many keep a grant from its lease.
 _TRIES: Final = 4
-_FAILED_NS: Final = 60_000_000_000
+_UNMET_NS: Final = 60_000_000_000
 _REMEMBERED: Final = 10_000
 
 
@@ -95,8 +96,7 @@ class Common:
     #: Who sees a source's address; None: nobody was named.
     observer: Observer | None = None
     tls: TlsPolicy = field(default_factory=TlsPolicy)
-    #: address -> until when it is tried last
-    failed: dict[str, int] = field(default_factory=dict)
+    failures: Failures = field(default_factory=Failures)
     #: (site, level) -> until when it is not tried, and what it said: of TLS that only some sending domains want there.
     unmet: dict[tuple[str, TlsLevel], tuple[int, Unreachable]] = field(default_factory=dict)
 
@@ -148,7 +148,7 @@ class Reach:
             "the hosts have no address that this source can reach", stage="dns", category="dns"
         )
         tries = 0
-        endpoints = await self._endpoints(grant)
+        endpoints, failures = await self._endpoints(grant), self._common.failures
         self._spare(grant, required)
         for host, address in endpoints:
             refusal = self._common.guard.refusal(address)
@@ -159,13 +159,22 @@ class Reach:
             if tries > _TRIES:
                 break
             try:
-                return await self._open(Endpoint(host.name, address, host.port), required, knock)
+                opened = await self._open(Endpoint(host.name, address, host.port), required, knock)
+            except TurnMissed:
+                if tries > 1 and self._have_failed(endpoints):
+                    # Every one of them has had its time, if not in this grant's: it is no want of time that keeps the mail here.
+                    break
+                raise
             except ConnectFailed as error:
                 failed = self._unreachable(error, required)
                 if failed.scope == "pair":
-                    self._note(address)
+                    slow = isinstance(error.__cause__, TimeoutError)
+                    failures.note(address, self._common.clock.mono_ns(), slow=slow)
                 # A host that would serve others says more than one that serves nobody.
                 last = failed if last.scope == "pair" else last
+            else:
+                failures.forget(address)
+                return opened
         if last.scope == "domain":
             self._unmet(grant, required, last)
         raise last
@@ -180,7 +189,7 @@ class Reach:
         unmet = self._common.unmet
         if len(unmet) >= _REMEMBERED:
             unmet.clear()
-        unmet[grant.site, required.level] = (self._common.clock.mono_ns() + _FAILED_NS, why)
+        unmet[grant.site, required.level] = (self._common.clock.mono_ns() + _UNMET_NS, why)
 
     def serves(self, connection: Connection, grant: Grant) -> bool:
         """Say whether a connection that stands is secure enough for ``grant``."""
@@ -197,11 +206,13 @@ class Reach:
         provider = self._common.settings.providers.get(grant.provider or "")
         return self._common.tls.required(grant, self._source, provider)
 
-    def _note(self, address: str) -> None:
-        now, failed = self._common.clock.mono_ns(), self._common.failed
-        if len(failed) >= _REMEMBERED:
-            failed.clear()
-        failed[address] = now + _FAILED_NS
+    def _have_failed(self, endpoints: Sequence[tuple[Host, str]]) -> bool:
+        """Say whether every address that may be connected to has failed not long ago."""
+        now, guard = self._common.clock.mono_ns(), self._common.guard
+        return all(
+            self._common.failures.failed(address, now) or guard.refusal(address) is not None
+            for _, address in endpoints
+        )
 
     def _unreachable(self, error: ConnectFailed, required: Required) -> Unreachable:
         if error.reply is not None:
@@ -232,8 +243,8 @@ class Reach:
             if not isinstance(addresses, Unresolved):
                 found += [(host, address) for address in addresses]
         now = self._common.clock.mono_ns()
-        # Stable: what failed a moment ago comes last, and the order of preference holds among the rest.
-        return sorted(found, key=lambda each: self._common.failed.get(each[1], 0) > now)
+        # Stable: what failed not long ago comes last, and the order of preference holds among the rest.
+        return sorted(found, key=lambda each: self._common.failures.failed(each[1], now))
 
     async def _hosts(self, grant: Grant) -> list[Host]:
         if self._source.kind == "smarthost":

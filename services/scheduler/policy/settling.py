@@ -27,6 +27,7 @@ from shared.runtime.settings import Settings
 
 # NXDOMAIN bounces after a second answer this much later: one wrong answer of one server must not bounce mail.
 _ASK_AGAIN_NS = 60_000_000_000
+_MS = 1_000_000
 
 
 class Settling:
@@ -110,12 +111,24 @@ class Settling:
 
     def late(self, entry: DeliveryState, outcome: Outcome) -> None:
         """Let a late answer of an older attempt settle a delivery that has none yet."""
-        self._pairs.heard(self._queues.limit_key(entry), outcome.slot, outcome)
+        key = self._queues.limit_key(entry)
+        self._pairs.heard(key, outcome.slot, outcome)
+        # A host that says nothing may be waited for longer than a lease lasts: its pair must be paused all the same.
+        if outcome.result == "pair_failed" and self._pairs.hear(
+            entry, key, self._granted(outcome), outcome, self.now_ns
+        ):
+            self._queues.wake(key)
         started = entry.open is not None and entry.open.started_ns is not None
         if outcome.result == "delivered" or (outcome.result == "bounced" and not started):
             if entry.open is not None:
                 self._close(entry, entry.open)
             self.end(entry, outcome.result, outcome=outcome)
+
+    def _granted(self, outcome: Outcome) -> Open:
+        """Give the grant of an answer that came too late for it, as early as it can have been."""
+        ms = outcome.wire.ms.values() if outcome.wire is not None else ()
+        t0_ns = self.now_ns - sum(ms) * _MS - self._settings.timing.lease_ns
+        return Open(n=outcome.n, slot=outcome.slot, epoch=outcome.epoch, t0_ns=t0_ns, t1_ns=t0_ns)
 
     def gone(self, entry: DeliveryState, gone: Gone) -> None:
         """Bounce a delivery whose domain takes no mail, where that is sure."""

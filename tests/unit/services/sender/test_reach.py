@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
@@ -145,6 +146,72 @@ def test_what_failed_a_moment_ago_is_tried_last_and_for_a_minute() -> None:
             await asyncio.sleep(60)
 
     run(main())
+
+
+@dataclass
+class BlackHole(World):
+    """Swallows what is sent to it, whoever is asked, but for ``lives``."""
+
+    lives: str = ""
+
+    async def dial(self, address: str, port: int) -> Opened:
+        self.dialled.append(address)
+        if address == self.lives:
+            raise self.trouble
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+
+def leased(seconds: int) -> Callable[[], Awaitable[bool]]:
+    """Give turns for as long as a lease lasts from now on."""
+    until = asyncio.get_running_loop().time() + seconds
+
+    async def knock() -> bool:
+        return asyncio.get_running_loop().time() < until
+
+    return knock
+
+
+def test_a_site_that_swallows_everything_is_said_to_have_failed_though_a_lease_is_too_short_for_all_of_it() -> (
+    None
+):
+    where = tuple(f"8.8.1.{n}" for n in range(1, 5))
+    there = BlackHole(Destination((Host(1, "a"),), SITE, None), {"a": where})
+
+    async def main() -> None:
+        way = reach(there)
+        # As long as there is an address that nobody has tried, it is a matter of time.
+        with pytest.raises(TurnMissed):
+            await way.connect(GRANT, leased(60))
+        with pytest.raises(Unreachable) as caught:
+            await way.connect(GRANT, leased(60))
+        assert (caught.value.stage, caught.value.scope) == ("connect", "pair")
+        assert there.dialled == list(where)
+
+    run(main())
+
+
+def test_a_host_that_is_dead_for_hours_costs_a_connection_now_and_then_and_not_each() -> None:
+    made = (Host(1, "dead"), Host(2, "lives"))
+    where: dict[str, tuple[str, ...]] = {"dead": ("8.8.1.1",), "lives": ("8.8.2.1",)}
+    there = BlackHole(Destination(made, SITE, None), where, lives="8.8.2.1")
+    # That the host that lives is asked is enough.
+    there.trouble = SourceUnavailable(V4.address, "Cannot assign requested address")
+
+    async def main() -> None:
+        way = reach(there)
+        for _ in range(6 * 60):
+            there.dialled.clear()
+            with pytest.raises(SourceUnavailable):
+                await way.connect(GRANT, turn)
+            firsts[there.dialled[0]] += 1
+            assert there.dialled[-1] == "8.8.2.1"
+            await asyncio.sleep(60)
+
+    firsts: Counter[str] = Counter()
+    run(main())
+    assert 5 < firsts["8.8.1.1"] < 20
+    assert firsts["8.8.2.1"] > 300
 
 
 def test_nobody_is_connected_to_whom_the_guard_refuses_and_the_rest_are() -> None:

@@ -462,6 +462,22 @@ def test_greylisting_is_retried_from_the_same_slot_and_never_under_five_minutes(
     assert {grant.id: grant.slot for grant in world.grants} == first
 
 
+def test_a_connection_that_fails_after_its_lease_pauses_the_pair_all_the_same() -> None:
+    world = World()
+    world.deliver("d")
+    world.turn()
+    hung = world.only()
+    # The host says nothing for five minutes; the lease lasts one, and others go the same way.
+    world.turn(70)
+    assert world.only().n == 2
+    world.turn(230)
+    world.grants.clear()
+    world.answer(hung, "pair_failed", "connection", "pair", wire=Wire(ms={"banner": 300_000}))
+    world.turn()
+    paused = world.ledger._pairs.paused(world.now)
+    assert [(key, slot) for key, slot, _ in paused] == [(hung.limit_key, hung.slot)]
+
+
 def test_waiting_for_a_failed_pair_uses_no_attempt_and_no_step() -> None:
     world = World(make_settings(big=LimitRow(connections=2)))
     world.deliver("d1", pool="one")
