@@ -9,6 +9,7 @@ soon as anything is not as it should be (no mail, a turn to wait for, a connecti
 
 import asyncio
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from services.sender.attempt import Go, Hold, Stop
@@ -32,6 +33,10 @@ _S: Final = 1_000_000_000
 #: How often a grant that may not begin yet is looked at again.
 _LOOK_S: Final = 0.02
 _LOOK_LONG_S: Final = 0.2
+#: Where nobody has answered.
+_NOBODY: Final = frozenset({"dns", "connect", "banner"})
+#: Who took mail so long ago, or later, works.
+_MEANWHILE_NS: Final = 10 * _S
 
 
 class Courier:
@@ -164,6 +169,7 @@ class Courier:
 
     async def _connect(self, job: Job) -> Connection | None:
         grant, pair = job.grant, self._pair
+        begun_ns = self._tools.clock.now_ns()
         try:
             async with self._line.until_stopped():
                 return await self._reach.connect(
@@ -181,8 +187,22 @@ class Courier:
             self._line.hand_back_all("source")
         except Unreachable as error:
             pair.start(self._site).bad()
+            if self._is_the_domains(error, begun_ns):
+                error = replace(error, scope="recipient")
             self._line.say(pair, grant, failed_connection(grant, error))
         return None
+
+    def _is_the_domains(self, error: Unreachable, begun_ns: int) -> bool:
+        """Say whether it is this domain's own trouble: the rest of the pair has taken mail meanwhile.
+
+        A provider's mail is that of thousands of domains. One whose name servers are dead, or whose MX names a host of the provider's
+        that takes no mail, must not pause them all.
+        """
+        if error.scope != "pair" or error.reply is not None or error.stage not in _NOBODY:
+            return False
+        since_ns = min(begun_ns, self._tools.clock.now_ns() - _MEANWHILE_NS)
+        but = "" if error.stage == "dns" else self._site
+        return self._pair.worked.since(since_ns, but=but)
 
     # -- in one breath
 
@@ -242,6 +262,7 @@ class Courier:
         if isinstance(report.result, Accepted):
             # The site may have more connections as it takes mail, and fewer where it ends them.
             start.good(self._pair.connections)
+            self._pair.worked.good(grant.site, report.wire.end_ns)
             self._line.staff(self._pair, grant.site)
         else:
             if not connection.usable and not isinstance(report.result, Dropped):

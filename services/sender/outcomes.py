@@ -39,7 +39,7 @@ def of_report(grant: Grant, report: Report) -> Outcome | Handback:
 
 
 def failed_connection(grant: Grant, error: Unreachable) -> Outcome:
-    """Say that no connection could be made: the pair's trouble, not the delivery's, but where one sending domain wants more TLS."""
+    """Say that no connection could be made: the pair's trouble, not the delivery's, but for what is one domain's alone."""
     said = (
         _reply(error.reply, error.stage)
         if error.reply

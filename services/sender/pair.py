@@ -25,6 +25,7 @@ _S: Final = 1_000_000_000
 _LOOK_S: Final = 0.2
 #: A pair that did nothing for so long is forgotten, once its limiters are rested.
 _FORGET_NS: Final = 600 * _S
+_LONG_AGO_NS: Final = -(1 << 63)
 
 #: Says of this very moment whether something may be done now, or still waited for.
 May = Callable[[Now], bool]
@@ -77,6 +78,25 @@ class Turns:
 
 
 @dataclass(slots=True)
+class Worked:
+    """Which two sites of a pair have taken mail last, and when: wall clock, ns."""
+
+    site: str = ""
+    at_ns: int = _LONG_AGO_NS
+    other_ns: int = _LONG_AGO_NS
+
+    def good(self, site: str, now_ns: int) -> None:
+        """Take that ``site`` has taken a message."""
+        if site != self.site:
+            self.site, self.other_ns = site, self.at_ns
+        self.at_ns = now_ns
+
+    def since(self, then_ns: int, *, but: str = "") -> bool:
+        """Say whether any site has since ``then_ns``, other than ``but``."""
+        return (self.other_ns if self.site == but else self.at_ns) >= then_ns
+
+
+@dataclass(slots=True)
 class Pair:
     """One limit key on this slot."""
 
@@ -98,6 +118,7 @@ class Pair:
     #: site -> those of its connections that wait for mail, the last to have come first
     sleepers: dict[str, list[asyncio.Future[None]]] = field(default_factory=dict)
     warning: Warned = field(default_factory=Warned)
+    worked: Worked = field(default_factory=Worked)
     #: site -> connections that an older epoch of the slot has left there, and their number.
     elsewhere: Mapping[str, int] = field(default_factory=dict)
     elsewhere_count: int = 0

@@ -73,8 +73,9 @@ class Unreachable(Exception):
     address: str = ""
     source_ip: str = ""
     reply: Reply | None = None
-    #: Whose trouble it is: nobody's mail gets there, or only that of a domain that wants more than the others.
-    scope: Literal["pair", "domain"] = "pair"
+    #: Whose trouble it is: nobody's mail gets there, or only that of a sending domain that wants more than the others, or that of one
+    #: domain which others share a limit key with.
+    scope: Literal["pair", "domain", "recipient"] = "pair"
     #: Milliseconds spent in each stage.
     ms: dict[str, int] = field(default_factory=dict)
 

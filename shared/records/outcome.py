@@ -67,6 +67,10 @@ class Started(
     """Say that a ready connection has taken the grant."""
 
 
+#: Stages at which nobody has answered yet, unless there is a code.
+_NOBODY: Final = frozenset({"dns", "connect", "banner"})
+
+
 class Outcome(
     Attempted,
     frozen=True,
@@ -86,6 +90,13 @@ class Outcome(
     wire: Wire | None = None
     #: Of one that ``warns``: the sender's wall clock when it stopped the pair. It goes on with grants that say the same or later.
     warned_ns: int = 0
+
+    @property
+    def unreached(self) -> bool:
+        """Say whether nobody answered for this delivery's domain, while its pair worked: nothing is learnt about the pair."""
+        reply = self.reply
+        nobody = reply is not None and reply.code == 0 and reply.stage in _NOBODY
+        return nobody and self.scope == "recipient" and self.result == "deferred"
 
     @property
     def warns(self) -> bool:

@@ -388,6 +388,8 @@ class Pairs:
         self, entry: DeliveryState, key: str, grant: Open, outcome: Outcome, now_ns: int
     ) -> bool:
         """Let the pair learn from the answer to ``grant``, which is settled; True where it may now do other than before."""
+        if outcome.unreached:
+            return False
         pair = self._pairs.get((key, grant.slot)) or self._pair(key, grant.slot, NO_EPOCH)
         if self.budgets.active:
             self.budgets.hear(key, grant.slot, outcome, now_ns)

@@ -5,10 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, cast
 
+import pytest
 import structlog
 
 from services.sender.line import Line, Tools
 from services.sender.messages import Made, MessageFailed
+from services.sender.reach import Unreachable
 from services.sender.smtp.connection import Connection, Errand
 from services.sender.smtp.envelope import Transaction
 from services.sender.smtp.reply import Reply
@@ -348,3 +350,67 @@ async def test_what_only_waits_for_a_last_reply_is_left_to_nobody_else_and_ends_
     await until(lambda: host.count == 2)
     assert [each.id for each in said.records] == ["m2", "m1"]
     await following.close()
+
+
+@dataclass(eq=False)
+class ProvidersHost(GoodHost):
+    """Takes mail for every site but ``dead``, whose hosts do not answer at ``stage``."""
+
+    stage: str = "connect"
+    reply: Reply | None = None
+
+    def wire(self) -> Wire:  # type: ignore[override]
+        return Wire()
+
+    async def connect(self, grant: Grant, turn: object) -> "GoodHost":
+        if grant.site == "dead":
+            raise Unreachable("no answer in time", stage=self.stage, reply=self.reply)
+        return self
+
+    def begin(self, transaction: Transaction, errand: Errand, *, within_ns: int) -> None:
+        report = Report(Accepted(Reply(250)), Wire(end_ns=StoppedClock().now_ns()))
+        asyncio.get_running_loop().call_soon(errand.ended, report)
+
+
+@pytest.mark.parametrize(
+    ("host", "works", "result"),
+    [
+        (ProvidersHost(), True, "deferred"),
+        (ProvidersHost(stage="banner"), True, "deferred"),
+        (ProvidersHost(stage="dns"), True, "deferred"),
+        # Nobody's mail is taken: it is the provider's trouble, or ours.
+        (ProvidersHost(), False, "pair_failed"),
+        (ProvidersHost(stage="dns"), False, "pair_failed"),
+        # The host's own word, and what went wrong later.
+        (ProvidersHost(stage="banner", reply=Reply(554)), True, "pair_failed"),
+        (ProvidersHost(stage="ehlo"), True, "pair_failed"),
+    ],
+)
+async def test_one_domain_that_points_at_nobody_does_not_pause_its_providers_other_mail(
+    host: ProvidersHost, works: bool, result: str
+) -> None:
+    owner, said = Owner(), Said()
+    line = a_line(owner, said, host)
+    if works:
+        line.offer(grant(id="good", t1_ns=10**18, connections=9), b"")
+        await until(lambda: len(said.records) == 1)
+    line.offer(grant(id="bad", site="dead", t1_ns=10**18, connections=9), b"")
+    await until(lambda: any(each.id == "bad" for each in said.records))
+    bad = next(each for each in said.records if each.id == "bad")
+    assert isinstance(bad, Outcome)
+    assert bad.result == result
+    assert bad.unreached == (result == "deferred")
+    assert bad.warns == (result == "pair_failed")
+    await line.close()
+
+
+async def test_a_site_that_has_just_taken_mail_says_nothing_of_its_own_failure() -> None:
+    owner, said, host = Owner(), Said(), ProvidersHost()
+    line = a_line(owner, said, host)
+    pair = line._pair(grant(connections=9))
+    pair.worked.good("dead", StoppedClock().now_ns())
+    line.offer(grant(id="bad", site="dead", t1_ns=10**18, connections=9), b"")
+    await until(lambda: bool(said.records))
+    assert isinstance(said.records[0], Outcome)
+    assert said.records[0].result == "pair_failed"
+    await line.close()

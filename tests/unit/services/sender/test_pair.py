@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from services.sender.attempt import AttemptGate
 from services.sender.ownership import Now, SlotOwner
-from services.sender.pair import Job, Pair, Turns
+from services.sender.pair import Job, Pair, Turns, Worked
 from shared.protocol.spacing import WireLimiter
 from tests.support.grants import grant
 
@@ -269,3 +269,20 @@ def test_connections_that_an_older_epoch_left_count_as_the_pairs_own(
     # When they have ended their places are free again.
     pair.count_elsewhere({})
     assert pair.full() == (sum(pair.tasks.values()) == most)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 100)), max_size=30),
+    st.integers(0, 1000),
+    st.sampled_from(["", "a", "b", "c"]),
+)
+def test_whether_a_pair_works_without_one_site_is_what_the_others_did(
+    steps: list[tuple[str, int]], then: int, but: str
+) -> None:
+    worked, now, last = Worked(), 0, dict[str, int]()
+    for site, pause in steps:
+        now += pause
+        worked.good(site, now)
+        last[site] = now
+    others = [at for site, at in last.items() if site != but]
+    assert worked.since(then + 1, but=but) == (max(others, default=0) > then)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from services.scheduler.policy.decisions import Decisions, Found, Gone, NoAnswer
 from services.scheduler.policy.ledger import Ledger
 from services.scheduler.policy.lines import Check, Line, Shut
+from services.scheduler.policy.pauses import Paused
 from shared.protocol.control import ControlView
 from shared.records.codec import Unreadable, encode
 from shared.records.control import Claim, Directive, Heartbeat
@@ -460,6 +461,26 @@ def test_greylisting_is_retried_from_the_same_slot_and_never_under_five_minutes(
     for _ in range(10):
         world.turn(30)
     assert {grant.id: grant.slot for grant in world.grants} == first
+
+
+def test_a_domain_that_nobody_answers_for_waits_alone_and_is_no_sign_that_its_pair_works() -> None:
+    world = World(make_settings(big=LimitRow(connections=2)))
+    nobody = Reply(code=0, text="no answer in time", stage="connect")
+    world.deliver("d1", pool="one")
+    world.turn()
+    world.answer(world.only(), "deferred", "connection", "recipient", reply=nobody)
+    world.turn(1)
+    assert world.said() == ["deferred"]
+    assert world.ledger.entries["d1"].steps == 1
+    assert world.ledger.pauses() == []
+    # A pair that is probed is not any better for it.
+    world.deliver("d2", pool="one")
+    world.turn()
+    world.answer(world.only(), "pair_failed")
+    world.turn(70)
+    world.answer(world.only(), "deferred", "connection", "recipient", reply=nobody)
+    world.turn()
+    assert isinstance(world.ledger._pairs._pairs["big", 0].pause, Paused)
 
 
 def test_a_connection_that_fails_after_its_lease_pauses_the_pair_all_the_same() -> None:
