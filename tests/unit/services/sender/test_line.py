@@ -362,12 +362,16 @@ class ProvidersHost(GoodHost):
     def wire(self) -> Wire:  # type: ignore[override]
         return Wire()
 
+    def resume(self) -> None:
+        pass
+
     async def connect(self, grant: Grant, turn: object) -> "GoodHost":
         if grant.site == "dead":
             raise Unreachable("no answer in time", stage=self.stage, reply=self.reply)
         return self
 
     def begin(self, transaction: Transaction, errand: Errand, *, within_ns: int) -> None:
+        self.count += 1
         report = Report(Accepted(Reply(250)), Wire(end_ns=StoppedClock().now_ns()))
         asyncio.get_running_loop().call_soon(errand.ended, report)
 
@@ -413,4 +417,47 @@ async def test_a_site_that_has_just_taken_mail_says_nothing_of_its_own_failure()
     await until(lambda: bool(said.records))
     assert isinstance(said.records[0], Outcome)
     assert said.records[0].result == "pair_failed"
+    await line.close()
+
+
+@dataclass
+class SourceOfMany:
+    """Gives a connection of its own each time; what the source, and what stands, is good enough for may change."""
+
+    usable: bool = True
+    secure: bool = True
+    made: list[ProvidersHost] = field(default_factory=list)
+
+    async def connect(self, grant: Grant, turn: object) -> GoodHost:
+        self.made.append(ProvidersHost())
+        return self.made[-1]
+
+    def serves(self, connection: Connection, grant: Grant) -> bool:
+        return self.secure
+
+
+@pytest.mark.parametrize("changed", ["usable", "secure", "messages", "nothing"])
+async def test_a_connection_is_used_again_only_by_what_it_is_still_good_for(changed: str) -> None:
+    """Of a suspended source nobody knows when its address became another; what must be encrypted goes by no clear connection."""
+    owner, said, source = Owner(), Said(), SourceOfMany()
+    line = a_line(owner, said, cast("GoodHost", source))
+    line.offer(grant(id="m1", t1_ns=10**18), b"")
+    await until(lambda: len(said.records) == 1)
+    if changed in ("usable", "secure"):
+        setattr(source, changed, False)
+    most = 1 if changed == "messages" else 9
+    line.offer(grant(id="m2", t1_ns=10**18, messages_per_connection=most), b"")
+    await until(lambda: len(said.records) == 2)
+    assert source.made[0].closed == (changed != "nothing")
+    assert len(source.made) == (1 if changed == "nothing" else 2)
+    # Nor in the same breath, without the coroutine.
+    if changed in ("usable", "secure"):
+        setattr(source, changed, True)
+    line.offer(grant(id="m3", t1_ns=10**18), b"")
+    line.offer(grant(id="m4", t1_ns=10**18), b"")
+    if changed in ("usable", "secure"):
+        setattr(source, changed, False)
+    before = len(source.made)
+    await until(lambda: len(said.records) == 4)
+    assert (len(source.made) > before) == (changed in ("usable", "secure"))
     await line.close()
