@@ -7,10 +7,11 @@ basic code decides between trying again and giving up, unless a row says otherwi
 ``scope`` says whose trouble it is: the recipient's, the message's, the sending domain's, or the pair's (this source at this provider).
 """
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
-from services.sender.smtp.refusals import RULES, Kind, Rule, Scope
+from services.sender.smtp.refusals import IANA, RULES, SEEN, Kind, Rule, Scope
 from services.sender.smtp.reply import Reply
 from services.sender.smtp.session import Accepted, Dropped, Lost, Refused, Result
 
@@ -18,6 +19,7 @@ from services.sender.smtp.session import Accepted, Dropped, Lost, Refused, Resul
 BEFORE_ENVELOPE: Final = frozenset({"connect", "banner", "ehlo", "starttls", "auth", "rset"})
 _CLOSING: Final = 421
 _NEW_PASSWORD: Final = 432
+_POLICY: Final = re.compile(r"4\.7\.[1-9]\d*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ _FAILED: Final = {"starttls": "tls", "auth": "credentials"}
 
 def of_reply(stage: str, reply: Reply) -> Verdict:
     """Judge one reply at one stage."""
-    rule = next((row for row in RULES if row.matches(stage, reply)), None)
+    rule = _rule(stage, reply)
     if stage in BEFORE_ENVELOPE or (stage == "mail" and reply.code == _CLOSING):
         return Verdict("pair_failed", _before_envelope(stage, reply, rule), "pair")
     if reply.positive:
@@ -44,6 +46,21 @@ def of_reply(stage: str, reply: Reply) -> Verdict:
     if rule is None:
         return Verdict(kind, "closing" if reply.code == _CLOSING else "other", _scope(stage))
     return Verdict(rule.kind or kind, rule.category, rule.scope)
+
+
+def warns(stage: str, reply: Reply) -> bool:
+    """Say whether a 421 is a warning: a provider has written down what it means by these words, or says more than 4.7.0 of its policy.
+
+    Else it only ends the connection: the host restarts, or has heard enough on this one ("too many errors" is 4.7.0 with Postfix).
+    """
+    rule = _rule(stage, reply)
+    if rule is None or rule.scope in ("recipient", "message"):
+        return False
+    return rule.source not in (IANA, SEEN) or _POLICY.fullmatch(reply.enhanced) is not None
+
+
+def _rule(stage: str, reply: Reply) -> Rule | None:
+    return next((row for row in RULES if row.matches(stage, reply)), None)
 
 
 def _before_envelope(stage: str, reply: Reply, rule: Rule | None) -> str:

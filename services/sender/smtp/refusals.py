@@ -49,8 +49,8 @@ def _re(pattern: str) -> re.Pattern[str]:
 _GMAIL: Final = "support.google.com/a/answer/3726730"
 _YAHOO: Final = "senders.yahooinc.com/smtp-error-codes"
 _MICROSOFT: Final = "learn.microsoft.com: NDR codes"
-_IANA: Final = "RFC 3463, RFC 5248 registry"
-_SEEN: Final = "seen in practice"
+IANA: Final = "RFC 3463, RFC 5248 registry"
+SEEN: Final = "seen in practice"
 
 #: The first row that matches holds.
 RULES: Final[tuple[Rule, ...]] = (
@@ -99,7 +99,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         category="auth",
         scope="domain",
-        source=_SEEN,
+        source=SEEN,
         text=_re(
             r"\b(?:dmarc|dkim|spf)\b.{0,60}(?:fail|reject|policy|not (?:pass|aligned)|required)"
         ),
@@ -116,7 +116,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         category="ptr",
         scope="pair",
-        source=_SEEN,
+        source=SEEN,
         text=_re(r"\bptr\b|reverse (?:dns|hostname|lookup)|\brdns\b"),
         sample=("banner", "554 Bad DNS PTR resource record"),
     ),
@@ -193,7 +193,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         category="connections",
         scope="pair",
-        source=_SEEN,
+        source=SEEN,
         codes=frozenset({421, 450, 451, 452, 550, 554}),
         text=_re(
             r"too many (?:\w+ ){0,2}(?:connections|sessions)"
@@ -236,7 +236,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         category="rate",
         scope="pair",
-        source=_SEEN,
+        source=SEEN,
         codes=frozenset({421, 450, 451, 452}),
         text=_re(
             r"too many|too (?:fast|quickly|much mail)|rate.?limit|throttl|slow down|exceed|max(?:imum)? (?:message|connection)"
@@ -248,14 +248,14 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         category="mailbox_full",
         scope="recipient",
-        source=_IANA,
+        source=IANA,
         enhanced=_re(r"[45]\.2\.2"),
         sample=("rcpt", "452 4.2.2 The email account that you tried to reach is over quota"),
     ),
     Rule(
         category="mailbox_full",
         scope="recipient",
-        source=_SEEN,
+        source=SEEN,
         codes=frozenset({450, 452, 550, 552, 554}),
         text=_re(
             r"(?:mailbox|account|user|recipient).{0,40}(?:is full|over.?quota|out of storage)|quota exceeded|exceeded.{0,20}quota"
@@ -265,7 +265,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         category="invalid_mailbox",
         scope="recipient",
-        source=_IANA,
+        source=IANA,
         stages=_RCPT_OR_MESSAGE | {"local"},
         enhanced=_re(r"[45]\.1\.(?:1|3|6|10)"),
         sample=("rcpt", "550 5.1.1 The email account that you tried to reach does not exist"),
@@ -282,7 +282,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         category="mailbox_disabled",
         scope="recipient",
-        source=_IANA,
+        source=IANA,
         stages=_RCPT_OR_MESSAGE,
         enhanced=_re(r"5\.2\.1"),
         sample=("rcpt", "550 5.2.1 The email account that you tried to reach is inactive"),
@@ -319,28 +319,28 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         category="sender",
         scope="domain",
-        source=_IANA,
+        source=IANA,
         enhanced=_re(r"[45]\.1\.[78]"),
         sample=("mail", "550 5.1.8 Sender address rejected: Domain not found"),
     ),
     Rule(
         category="size",
         scope="message",
-        source=_IANA,
+        source=IANA,
         enhanced=_re(r"5\.(?:3\.4|2\.3)"),
         sample=("mail", "552 5.3.4 Message size exceeds fixed limit"),
     ),
     Rule(
         category="message",
         scope="message",
-        source=_IANA,
+        source=IANA,
         enhanced=_re(r"5\.6\.\d+"),
         sample=("dot", "550 5.6.0 Headers are not RFC compliant"),
     ),
     Rule(
         category="spam",
         scope="message",
-        source=_SEEN,
+        source=SEEN,
         stages=frozenset({"data", "body", "dot"}),
         text=_re(
             r"\bspam\b|unsolicited|content (?:rejected|denied)|suspicious|\[cs0[12]\]|virus|malware|phish"
@@ -353,7 +353,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         category="loop",
         scope="message",
-        source=_IANA,
+        source=IANA,
         enhanced=_re(r"5\.4\.6"),
         sample=("dot", "554 5.4.6 Too many hops"),
     ),
@@ -371,14 +371,14 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         category="rate",
         scope="pair",
-        source=_IANA,
+        source=IANA,
         enhanced=_re(r"4\.7\.\d+|4\.3\.2|4\.4\.5"),
         sample=("mail", "451 4.7.0 Temporary policy rejection"),
     ),
     Rule(
         category="policy",
         scope="pair",
-        source=_IANA,
+        source=IANA,
         stages=frozenset({"mail", "banner", "ehlo", "connect"}),
         enhanced=_re(r"5\.7\.\d+"),
         sample=("mail", "550 5.7.1 Access denied"),
@@ -386,14 +386,14 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         category="policy",
         scope="message",
-        source=_IANA,
+        source=IANA,
         enhanced=_re(r"5\.7\.\d+"),
         sample=("dot", "550 5.7.1 Delivery not authorized, message refused"),
     ),
     Rule(
         category="host",
         scope="pair",
-        source=_IANA,
+        source=IANA,
         enhanced=_re(r"4\.3\.\d+"),
         sample=("rcpt", "452 4.3.1 Insufficient system storage"),
     ),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
+from services.sender.smtp import classify
 from services.sender.smtp.session import Lost, Refused, Result
 from shared.records.outcome import Wire
 from shared.records.tlslevel import TlsLevel
@@ -48,7 +49,7 @@ class Report:
     """How a transaction ended, and what is to be told of it.
 
     ``stale``: the connection had served before, and the peer ended it before it said anything about this envelope. Nothing is learnt
-    about the pair: the transaction may begin anew on a new connection.
+    about the pair: the transaction may begin anew on a new connection. A 421 that is a warning is heard on any connection.
     """
 
     result: Result
@@ -57,12 +58,12 @@ class Report:
 
 
 def ended_unheard(result: Result) -> bool:
-    """Say whether the peer went before it said anything about the envelope."""
+    """Say whether the peer went before it said anything about the envelope, or about us."""
     match result:
         case Lost(stage="rset" | "mail"):
             return True
-        case Refused(stage="rset" | "mail", reply=reply):
-            return reply.code == _CLOSING
+        case Refused(stage="rset" | "mail" as stage, reply=reply):
+            return reply.code == _CLOSING and not classify.warns(stage, reply)
         case _:
             return False
 

@@ -493,6 +493,17 @@ async def test_a_used_connection_that_the_peer_ends_teaches_nothing(ending: list
     assert not isinstance(second.result, Accepted)
 
 
+async def test_a_warning_is_heard_on_a_used_connection_too() -> None:
+    warning = b"421 4.7.28 an unusual rate of mail from your IP address\r\n"
+    steps = (*GREETING, DATA, ENVELOPE, DOT, b"250 ok\r\n", DATA, warning, close)
+    async with peer(*steps) as (endpoint, _):
+        connection = await opened(endpoint)
+        await sent(connection)
+        second = await sent(connection)
+    assert not second.stale
+    assert isinstance(second.result, Refused)
+
+
 async def test_a_fresh_connection_that_the_peer_ends_is_not_stale() -> None:
     async with peer(*GREETING, DATA, b"421 enough\r\n", close) as (endpoint, _):
         report = await sent(await opened(endpoint))

@@ -133,3 +133,23 @@ def test_results_are_judged_by_where_they_ended() -> None:
         "deferred", "connection", "message"
     )
     assert of_result(Dropped("gate")) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "warns"),
+    [
+        ("421 4.7.28 Gmail has detected an unusual rate of mail from your IP address", True),
+        ("421 4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred", True),
+        ("421 4.7.26 unauthenticated mail is refused", True),
+        # Only this connection ends.
+        ("421 4.4.2 mx.example.net Error: timeout exceeded", False),
+        ("421 4.3.2 the service is shutting down", False),
+        ("421 4.7.0 mx.example.net Error: too many errors", False),
+        ("421 too many messages in this session", False),
+        ("421 Service not available, closing transmission channel", False),
+    ],
+)
+def test_a_421_warns_where_it_says_more_than_that_the_connection_ends(
+    line: str, warns: bool
+) -> None:
+    assert classify.warns("mail", reply(line)) == warns
