@@ -107,6 +107,28 @@ def test_an_address_that_is_taken_away_is_its_sources_trouble_and_no_other_takes
         assert said(net.edge, Bound(lost), there) == lost
 
 
+def test_a_source_without_a_port_left_for_a_host_is_in_trouble_and_the_host_is_not() -> None:
+    ports = Path("/proc/sys/net/ipv4/ip_local_port_range")
+
+    async def crowded() -> None:
+        async with seeing() as there:
+            first = await Bound("127.0.0.1").open(there.host, there.port)
+            try:
+                with pytest.raises(SourceUnavailable, match="Cannot assign requested address"):
+                    await Bound("127.0.0.1").open(there.host, there.port)
+                other = await Bound("127.0.0.2").open(there.host, there.port)
+                other.sock.close()
+            finally:
+                first.sock.close()
+
+    with Machine() as alone:
+        try:
+            alone.call(lambda: ports.write_text("40000 40001"))
+        except OSError:
+            pytest.skip("ports cannot be taken away here")
+        alone.call(lambda: asyncio.run(crowded()))
+
+
 @pytest.mark.skipif(shutil.which("danted") is None, reason="dante-server is not installed")
 def test_dante_sends_from_its_own_address_for_whoever_knows_the_password(
     net: Net, tmp_path: Path
