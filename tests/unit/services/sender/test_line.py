@@ -254,6 +254,20 @@ async def test_a_line_that_stops_leaves_no_connection_beside_the_next_owners() -
     assert host.count == 1
 
 
+async def test_a_line_is_idle_only_when_what_was_said_is_acknowledged() -> None:
+    """Who takes over settles what it does not find, so nothing may still be on its way."""
+    owner, said, host = Owner(), Said(), GoodHost()
+    line = a_line(owner, said, host)
+    assert line.idle
+    said.unacknowledged[0] = 1
+    assert not line.idle
+    said.unacknowledged[0] = 0
+    line.offer(numbered(1), b"")
+    assert not line.idle
+    await line.close()
+    assert line.idle
+
+
 async def test_any_number_of_grants_that_end_at_once_end_in_turn() -> None:
     """Each begins in the breath in which the one before it ends; nested, they would exhaust the stack."""
 
