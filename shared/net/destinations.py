@@ -22,7 +22,7 @@ import dns.name
 import dns.resolver
 
 from shared.net.cache import Cache
-from shared.net.providers import provider_of, site_of
+from shared.runtime.providers import provider_of, site_of
 from shared.runtime.clock import Clock
 from shared.runtime.settings import Dns, Settings
 

@@ -8,7 +8,7 @@ for each source; those of a tenant or a sending domain count over all sources, s
 
 from typing import Final
 
-from shared.net.providers import provider_of
+from shared.runtime.providers import provider_of
 from shared.runtime.files import shown
 from shared.runtime.layers import FIELDS
 from shared.runtime.settings import LimitRow, Settings

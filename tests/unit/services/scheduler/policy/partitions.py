@@ -21,6 +21,7 @@ from shared.runtime.settings import (
     ClassPolicy,
     LimitRow,
     Pool,
+    Provider,
     Settings,
     Source,
     Tenant,
@@ -49,6 +50,7 @@ def make_settings(limit: LimitRow | None = None, bulk: ClassPolicy | None = None
         pools={"main": Pool("main", {"ip": 1})},
         tenants={"acme": Tenant("acme", ("acme.example",), {"bulk": "main"})},
         classes={**defaults.CLASSES, **({"bulk": bulk} if bulk else {})},
+        providers={name: Provider(name, (f".{name}.example",)) for name in ("big", "small")},
         limits={"default": limit or LimitRow(2, 100)},
     )
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.net.providers import provider_of, site_of
+from shared.runtime.providers import provider_of, site_of
 from shared.runtime.defaults import PROVIDERS
 from shared.runtime.settings import Provider
 

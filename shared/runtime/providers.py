@@ -7,6 +7,8 @@ from typing import Final
 from shared.runtime.settings import Provider
 
 _SITE_LENGTH: Final = 200
+#: In the name of a site that does not say its hosts.
+HASHED: Final = "~"
 
 
 def provider_of(domain: str, hosts: Sequence[str], providers: Mapping[str, Provider]) -> str | None:
@@ -33,4 +35,4 @@ def site_of(hosts: Sequence[str]) -> str:
     joined = ",".join(sorted({host.lower().rstrip(".") for host in hosts}))
     if len(joined) <= _SITE_LENGTH:
         return joined
-    return f"{joined[:40]}~{hashlib.sha256(joined.encode()).hexdigest()[:32]}"
+    return f"{joined[:40]}{HASHED}{hashlib.sha256(joined.encode()).hexdigest()[:32]}"
