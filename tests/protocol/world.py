@@ -14,6 +14,7 @@ from shared.runtime.settings import (
     ClassPolicy,
     LimitRow,
     Pool,
+    Provider,
     Rate,
     Settings,
     Source,
@@ -83,6 +84,10 @@ def settings(shape: Shape) -> Settings:
                 24 * 3_600 * _S,
                 UnknownPolicy("retry", 2, shape.retry_ns),
             )
+        },
+        providers={
+            name: Provider(name, (f".{name}.example",))
+            for name in map(provider, range(shape.partitions))
         },
         limits={"default": LimitRow(2, 100, shape.rate, shape.total)},
         timing=shape.timing,

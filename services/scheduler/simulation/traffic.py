@@ -209,9 +209,13 @@ def _arriving(
 
 def _place(name: str, settings: Settings) -> tuple[str | None, str, str]:
     """Give provider, site and domain of a destination."""
-    if name in settings.providers:
-        return name, f"mx.{name}.example", f"{name}.example"
-    return None, f"mx.{name}", name
+    row = settings.providers.get(name)
+    if row is None:
+        return None, f"mx.{name}", name
+    # By its MX, or its domain, the scheduler knows it again.
+    suffix = row.mx[0] if row.mx else f".{name}.example"
+    site = f"mx{suffix}" if suffix.startswith(".") else suffix
+    return name, site, row.domains[0] if row.domains else f"{name}.example"
 
 
 def limit_key(name: str, settings: Settings) -> str:

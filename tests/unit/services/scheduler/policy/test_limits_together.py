@@ -46,7 +46,7 @@ def config() -> Settings:
             name: Tenant(name, ("acme.example", NEWS), {"bulk": "main"})
             for name in ("acme", "other")
         },
-        providers={name: Provider(name) for name in ("big", "small")},
+        providers={name: Provider(name, (f".{name}.example",)) for name in ("big", "small")},
         limits={
             "default": LimitRow(50, 100),
             **rows,
