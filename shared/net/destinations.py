@@ -22,8 +22,8 @@ import dns.name
 import dns.resolver
 
 from shared.net.cache import Cache
-from shared.runtime.providers import provider_of, site_of
 from shared.runtime.clock import Clock
+from shared.runtime.providers import provider_of, site_of
 from shared.runtime.settings import Dns, Settings
 
 T = TypeVar("T")

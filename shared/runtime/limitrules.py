@@ -8,9 +8,9 @@ for each source; those of a tenant or a sending domain count over all sources, s
 
 from typing import Final
 
-from shared.runtime.providers import provider_of
 from shared.runtime.files import shown
 from shared.runtime.layers import FIELDS
+from shared.runtime.providers import provider_of
 from shared.runtime.settings import LimitRow, Settings
 from shared.runtime.table import Problems, exists
 

@@ -11,6 +11,7 @@ from services.scheduler.policy.agenda import Agenda
 from services.scheduler.policy.entries import share_names
 from services.scheduler.policy.offsets import Offsets
 from services.scheduler.policy.resting import Entries
+from services.scheduler.policy.rollup import Rollup
 from shared.records.state import DeliveryState
 from shared.runtime.settings import Settings
 
@@ -37,11 +38,14 @@ class Deliveries:
         self._urgent = Agenda(self._expires_ns, there)
         self._now_ns = 0
         self._dirty: set[str] = set()
+        self.rollup = Rollup(settings)
         #: Class -> for how long before its expiry a delivery is urgent, ns.
         self._urgent_ns = urgent_ns(settings)
 
     def restore(self, entry: DeliveryState) -> None:
         """Take one that is in the changelog already."""
+        if entry.open is None:
+            self.rollup.renew(entry)
         share_names(entry)
         self.entries.restore(entry)
         self._order(entry)

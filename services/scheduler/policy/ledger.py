@@ -41,7 +41,6 @@ from services.scheduler.policy.orders import Orders
 from services.scheduler.policy.pairs import Pairs
 from services.scheduler.policy.parts import Parts
 from services.scheduler.policy.queues import Choice, Over, Queues
-from services.scheduler.policy.rollup import Rollup
 from services.scheduler.policy.settling import Settling
 from services.scheduler.policy.shares import DEALER, Dealer, Hand
 from services.scheduler.policy.warmup import Status
@@ -114,7 +113,6 @@ class Ledger:
         )
         self._opens = OpenGrants(times, view, self._pairs, self._queues)
         self._moving = Moving(settings, self._lanes, self._deliveries, self._pairs)
-        self._rollup = Rollup(settings)
         self._settling = Settling(
             settings,
             rng,
@@ -124,7 +122,6 @@ class Ledger:
             self._queues,
             self._moving,
             self.orders,
-            self._rollup,
         )
         self.intake = Intake(
             settings, self._deliveries, self._queues, self._settling.unresolved, self.orders
@@ -186,8 +183,6 @@ class Ledger:
             self._put(entry)
 
     def _restore(self, entry: DeliveryState) -> None:
-        if entry.open is None:
-            self._rollup.renew(entry)
         self._deliveries.restore(entry)
         if self._restored:
             self._put(entry)
@@ -235,9 +230,10 @@ class Ledger:
             return  # It ended meanwhile, or moved.
         self._lanes.meet(record.map)
         entry = waiting(record, class_, offset)
-        if not record.hop and not self._rollup.knows(entry.provider):
+        rollup = self._deliveries.rollup
+        if not record.hop and not rollup.knows(entry.provider):
             # Whoever sent it on has other settings for the moment: two that correct each other would never end.
-            self._rollup.renew(entry)
+            rollup.renew(entry)
         self._deliveries.add(entry)
         self._moving.departed.returned(entry.id)
         if retry.expired(entry.expires_ns, self._settling.now_ns):

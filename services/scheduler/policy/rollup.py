@@ -33,7 +33,7 @@ class Rollup:
         """Turn the lists of domains round."""
         self._listed = {
             domain: provider.name
-            for provider in reversed(self.settings.providers.values())
+            for provider in reversed(tuple(self.settings.providers.values()))
             for domain in provider.domains
         }
 
@@ -63,7 +63,5 @@ class Rollup:
         except KeyError:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
-            found = self._known[site] = provider_of(
-                "", site.split(","), self.settings.providers
-            )
+            found = self._known[site] = provider_of("", site.split(","), self.settings.providers)
             return found

@@ -18,7 +18,6 @@ from services.scheduler.policy.opens import OpenGrants
 from services.scheduler.policy.orders import Order, Orders
 from services.scheduler.policy.pairs import Pairs
 from services.scheduler.policy.queues import Queues
-from services.scheduler.policy.rollup import Rollup
 from services.scheduler.policy.unresolved import Unresolved
 from shared.records.control import Directive
 from shared.records.event import Event, EventType
@@ -44,11 +43,10 @@ class Settling:
         queues: Queues,
         moving: Moving,
         orders: Orders,
-        rollup: Rollup,
     ) -> None:
         """Work on the ledger's own rooms."""
         self.now_ns = 0
-        self._orders, self._rollup = orders, rollup
+        self._orders = orders
         self.unresolved = Unresolved()
         self._settings, self._rng = settings, rng
         self._deliveries, self._opens, self._pairs, self._queues = deliveries, opens, pairs, queues
@@ -166,7 +164,7 @@ class Settling:
     def replan(self, entry: DeliveryState, due_ns: int) -> None:
         """Let the delivery wait until ``due_ns``, unless its time is over."""
         entry.due_ns, entry.back_ns = due_ns, self.now_ns
-        self._rollup.renew(entry)
+        self._deliveries.rollup.renew(entry)
         self._deliveries.touch(entry)
         if retry.expired(entry.expires_ns, self.now_ns):
             self.end(entry, "expired", reason="its time was over")

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.runtime.providers import provider_of, site_of
 from shared.runtime.defaults import PROVIDERS
+from shared.runtime.providers import provider_of, site_of
 from shared.runtime.settings import Provider
 
 HOSTS = st.lists(st.from_regex(r"[a-z0-9]{1,12}(\.[a-z0-9]{1,12}){1,3}", fullmatch=True))

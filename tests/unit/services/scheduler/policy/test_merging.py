@@ -86,9 +86,7 @@ def test_the_more_careful_of_both_holds_and_is_written(own: PairState, handed: P
 def no_more(after: Backoff, before: Backoff) -> bool:
     """Say whether nothing goes that would not have gone ``before``."""
     never = 1 << 62
-    stops = [
-        (backoff.until_ns(each, NOW - 100 * S) or 0, each.mark_ns) for each in (after, before)
-    ]
+    stops = [(backoff.until_ns(each, NOW - 100 * S) or 0, each.mark_ns) for each in (after, before)]
     levels = [
         tuple(never if a is None else a.level for a in (each.pace, each.connections))
         for each in (after, before)

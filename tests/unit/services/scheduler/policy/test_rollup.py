@@ -1,6 +1,7 @@
 """What waits counts with the provider that the settings give its site, whatever they called that when it came."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -76,7 +77,7 @@ def test_a_renamed_providers_mail_has_one_rate_and_not_two() -> None:
     assert {grant.limit_key for grant in world.grants} == {"bigger"}
     assert {grant.id[0] for grant in world.grants} == {"d", "e"}
     assert len(starts) >= (world.now - began) // (10 * S) - 1
-    assert all(late - early >= 10 * S for early, late in zip(starts, starts[1:], strict=False))
+    assert all(late - early >= 10 * S for early, late in pairwise(starts))
 
 
 def test_what_comes_with_a_name_that_nobody_here_knows_is_named_anew() -> None:
@@ -98,7 +99,7 @@ def test_a_route_says_whose_it_is_as_long_as_it_leads_there() -> None:
     route = Route("x.example", (("127.0.0.1", 2525),), "other")
     world = World(make_settings())
     world.deliver("d1", site=route.site, provider="big")
-    gone_by(world, world.config.providers, routes={"x.example": route})
+    gone_by(world, dict(world.config.providers), routes={"x.example": route})
     assert names(world) == {"other"}
 
 
