@@ -43,6 +43,8 @@ _MOST_ROWS: Final = 10_000
 _MOST_LISTED: Final = 1_000
 _BODY_BYTES: Final = 16 << 10
 _ANYTIME: Final = 1 << 62
+#: What is known of parked mail: of more than that nobody can say how much fits.
+_OF_UNITS: Final = frozenset({"tenant", "class_", "provider"})
 _SELECTOR: Final = msgspec.json.Decoder(Selector)
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -122,9 +124,15 @@ class Asking:
                         await asyncio.sleep(0)
                     else:
                         reasons[worker.ledger.reason(entry)] += 1
+                if selector.named <= _OF_UNITS:
+                    reasons["parked"] += sum(
+                        count
+                        for unit, count in worker.ledger.intake.parking.counts()
+                        if _may_fit(unit, selector)
+                    )
         return _json(
             ExplainAnswer(
-                partitions=tuple(partitions), deliveries=tuple(listed), reasons=dict(reasons)
+                partitions=tuple(partitions), deliveries=tuple(listed), reasons=dict(+reasons)
             )
         )
 

@@ -25,6 +25,7 @@ from shared.records.state import (
     domain_key,
     moved_key,
     order_key,
+    pair_key,
     parked_key,
     state_key,
 )
@@ -100,6 +101,8 @@ def writes(
         yield delivery_key(id_), None if state is None else encode(state)
     for pair in decided.pairs:
         yield state_key(pair), encode(pair)
+    for key, slot in decided.forgotten:
+        yield pair_key(key, slot), None
     for total in decided.totals:
         yield state_key(total), encode(total)
     for which, domain in decided.domains.items():

@@ -289,7 +289,7 @@ def state_key(record: State) -> bytes:  # noqa: PLR0911 - one for each kind
         case DeliveryState(id=id_):
             return delivery_key(id_)
         case PairState(key=key, slot=slot):
-            return b"p/%d/%b" % (slot, key.encode())
+            return pair_key(key, slot)
         case TotalState(key=key):
             return b"t/" + key.encode()
         case DomainState(key=key, domain=domain):
@@ -309,6 +309,11 @@ def state_key(record: State) -> bytes:  # noqa: PLR0911 - one for each kind
 def delivery_key(id_: str) -> bytes:
     """Name a delivery's record; with no value it says that the delivery ended."""
     return DELIVERY_KEYS + id_.encode()
+
+
+def pair_key(key: str, slot: int) -> bytes:
+    """Name a pair's record; with no value it says that nothing is known of the pair."""
+    return b"p/%d/%b" % (slot, key.encode())
 
 
 def domain_key(key: str, domain: str) -> bytes:

@@ -73,6 +73,8 @@ class Decisions:
     #: Delivery id -> its state, or None where it ended.
     deliveries: dict[str, DeliveryState | None] = field(default_factory=dict)
     pairs: list[PairState] = field(default_factory=list)
+    #: (limit key, slot) of pairs of which nothing is known any more.
+    forgotten: set[tuple[str, int]] = field(default_factory=set)
     totals: list[TotalState] = field(default_factory=list)
     #: (limit key, sending domain) -> what is known of it there, or None where nothing is any more.
     domains: dict[tuple[str, str], DomainState | None] = field(default_factory=dict)
@@ -99,6 +101,7 @@ class Decisions:
             or self.events
             or self.deliveries
             or self.pairs
+            or self.forgotten
             or self.totals
             or self.domains
             or self.shares

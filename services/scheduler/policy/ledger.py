@@ -353,6 +353,7 @@ class Ledger:
                 case Over(entry=entry):
                     self._settling.end(entry, "expired", reason="its time was over before its turn")
         self._opens.gathering.learn(self.now_ns)
+        self._pairs.tidy(self.now_ns)
 
     def take(self) -> Decisions:
         """Give everything that was decided since the last call; it must be committed, or this ledger thrown away."""
@@ -368,6 +369,7 @@ class Ledger:
             deliveries=self._deliveries.take(),
             parked=self.intake.parking.take(),
             pairs=pairs,
+            forgotten=self._pairs.take_forgotten(),
             totals=totals,
             domains=self._pairs.domains.take(),
             warmups=self._pairs.budgets.take_news(),

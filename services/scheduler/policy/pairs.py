@@ -12,7 +12,16 @@ from typing import Final
 
 import msgspec
 
-from services.scheduler.policy import backoff, growth, health, hearsay, limits, pauses, sizes
+from services.scheduler.policy import (
+    backoff,
+    growth,
+    health,
+    hearsay,
+    idle,
+    limits,
+    pauses,
+    sizes,
+)
 from services.scheduler.policy.budgets import Budgets
 from services.scheduler.policy.learning import Answer, Learning, PairNews
 from services.scheduler.policy.pair import Pair, pair_of, pause_of, record_of
@@ -41,9 +50,7 @@ _S: Final = 1_000_000_000
 #: Bytes in the open grants of one slot.
 SLOT_BYTES: Final = 64 << 20
 _LOOK_NS: Final = 1 * _S
-# A pair that was last used so long ago has nothing left to count: the longest period of a rate is a day.
 _DAY_NS: Final = 86_400 * _S
-_RESTED_NS: Final = 2 * _DAY_NS
 
 
 @dataclass(slots=True)
@@ -92,6 +99,8 @@ class Pairs:
     #: What is left of the limits of pairs that were warned.
     _slowed: dict[tuple[str, int], PairLimit] = field(default_factory=dict)
     _dirty: set[tuple[str, int]] = field(default_factory=set)
+    _looking: idle.Looking = field(default_factory=idle.Looking)
+    _forgotten: set[tuple[str, int]] = field(default_factory=set)
     #: Limit keys that have taken mail of some source badly.
     _ailing: set[str] = field(default_factory=set)
     _configured: PairLimits = field(init=False)
@@ -133,6 +142,21 @@ class Pairs:
         totals = [self._total(name) for name in self.totals.take() | self.spilling.take()]
         self._dirty, self._glances = set(), {}
         return pairs, totals
+
+    def tidy(self, now_ns: int) -> None:
+        """Forget what is as if it had never been used, of a portion of all pairs."""
+        for which in self._looking.portion(self._pairs.keys(), now_ns):
+            pair = self._pairs.get(which)
+            if pair is not None and which not in self._dirty and self._rests(pair, now_ns):
+                del self._pairs[which]
+                self._slowed.pop(which, None)
+                self._forgotten.add(which)
+
+    def take_forgotten(self) -> set[tuple[str, int]]:
+        """Name the pairs that nothing is known of any more, since the last call."""
+        gone = {which for which in self._forgotten if which not in self._pairs}
+        self._forgotten = set()
+        return gone
 
     def take_news(self) -> list[PairNews]:
         """Give what operators should know of since the last call."""
@@ -572,11 +596,7 @@ class Pairs:
         return record_of(pair, self.budgets.state(pair.key, pair.slot))
 
     def _rests(self, pair: Pair, now_ns: int) -> bool:
-        """Say whether the pair is as one that was never used: no pause, nothing learnt, no warm-up, and its last token long ago."""
-        calm = pair.pause == pauses.CLEAR and pair.backoff is None and not pair.good
-        heard_ns = 0 if pair.health is None else pair.health.at_ns
-        rested = max(pair.limiter, pair.volume, heard_ns) < now_ns - _RESTED_NS
-        return calm and rested and self.budgets.state(pair.key, pair.slot) is None
+        return idle.rests(pair, now_ns) and self.budgets.state(pair.key, pair.slot) is None
 
     def _load(self, slot: int, epoch: int) -> SlotLoad:
         load = self._loads.get(slot)

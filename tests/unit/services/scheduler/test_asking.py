@@ -10,6 +10,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from services.scheduler.asking import Asking
 from services.scheduler.policy.ledger import Ledger
+from services.scheduler.policy.parking import Unit
 from shared.records.answers import (
     CountAnswer,
     ExplainAnswer,
@@ -113,3 +114,22 @@ async def test_what_destinations_have_taught_is_told_of_all_or_of_one(client: Cl
         answer = await client.get("/learnt", params=query)
         found = msgspec.json.decode(await answer.read(), type=LearntAnswer)
         assert (found.partitions, found.learnt) == ((0, 1), ())
+
+
+async def test_what_is_parked_is_explained_where_it_is_known_to_be_meant(
+    client: Client, worlds: list[World]
+) -> None:
+    parking = worlds[0].ledger.intake.parking
+    for offset in range(7):
+        parking.pass_over(Unit("bulk", "main", "big", "acme"), offset)
+    parking.pass_over(Unit("bulk", "main", "mx.small.example", "acme"), 7)
+    for selector, parked in (
+        (Selector(tenant="acme", class_="bulk"), 8),
+        (Selector(provider="big"), 7),
+        (Selector(tenant="globex"), 0),
+        (Selector(tenant="acme", tag="sale"), 0),
+        (Selector(delivery="d3"), 0),
+    ):
+        body = await posted(client, "/explain", selector)
+        found = msgspec.json.decode(body, type=ExplainAnswer)
+        assert found.reasons.get("parked", 0) == parked

@@ -134,6 +134,8 @@ class World:
                 self.state[id_] = encode(entry)
         for pair in decided.pairs:
             self.state[f"{pair.slot}/{pair.key}"] = encode(pair)
+        for key, slot in decided.forgotten:
+            self.state.pop(f"{slot}/{key}", None)
         for total in decided.totals:
             self.state[total.key] = encode(total)
         for which, domain in decided.domains.items():
