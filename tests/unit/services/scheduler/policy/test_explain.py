@@ -1,7 +1,11 @@
 """Every waiting delivery has exactly one thing that binds it, and a time where there is one that can be told."""
 
 import random
+import re
 from collections import Counter
+from dataclasses import replace
+from datetime import UTC
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -21,7 +25,9 @@ from services.scheduler.policy.explain import (
 from services.scheduler.policy.fairness import Order
 from services.scheduler.policy.lines import Line
 from shared.records.answers import AGES
-from shared.runtime.settings import LimitRow, Rate
+from shared.records.state import DeliveryState
+from shared.runtime.settings import LimitRow, Rate, UnknownPolicy
+from shared.runtime.windows import Window
 from tests.unit.services.scheduler.policy.test_ledger import S, World, make_settings
 from tests.unit.services.scheduler.policy.test_orders import closed, order
 
@@ -233,17 +239,96 @@ def test_without_a_source_nobody_knows_when() -> None:
     assert (found.bound.reason, found.eta_ns) == ("no_source", None)
 
 
+#: What docs/metrics.md tells people of.
+REASONS_TOLD = frozenset(
+    name
+    for line in Path("docs/metrics.md").read_text().partition("| reason |")[2].splitlines()
+    if line.startswith("| `")
+    for name in re.findall(r"`([a-z_]+)`", line.split("|")[1])
+)
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("mail"), st.sampled_from(["acme", "globex"])),
+        st.tuples(st.just("mail"), st.sampled_from(["acme", "globex", "slow", "night"])),
+        st.tuples(st.just("site"), st.none()),
+        st.tuples(st.just("started"), st.none()),
         st.tuples(st.just("unknown"), st.none()),
-        st.tuples(st.just("answer"), st.sampled_from(["delivered", "deferred", "pair_failed"])),
-        st.tuples(st.just("pause"), st.sampled_from([{"tag": "a"}, {"tenant": "acme"}])),
+        st.tuples(
+            st.just("answer"),
+            st.sampled_from(
+                [
+                    ("delivered", "", ""),
+                    ("deferred", "", ""),
+                    ("deferred", "greylist", "recipient"),
+                    ("deferred", "rate", "pair"),
+                    ("deferred", "block", "pair"),
+                    ("deferred", "auth", "domain"),
+                    ("pair_failed", "connection", "pair"),
+                    ("unknown", "", ""),
+                ]
+            ),
+        ),
+        st.tuples(
+            st.just("pause"),
+            st.sampled_from(
+                [{"tag": "a"}, {"tenant": "acme"}, {"source": "ip-0"}, {"provider": "big"}]
+            ),
+        ),
+        st.tuples(st.just("reroute"), st.sampled_from(["one", "main"])),
+        st.tuples(st.just("cancel"), st.none()),
+        st.tuples(st.just("sender"), st.sampled_from([0, 1])),
         st.tuples(st.just("restart"), st.none()),
-        st.tuples(st.just("turn"), st.sampled_from([0.1, 5.0, 400.0])),
+        st.tuples(st.just("turn"), st.sampled_from([0.1, 5.0, 400.0, 9_000.0])),
     ),
     max_size=30,
 )
+
+
+def of_all_kinds() -> World:
+    """Give a partition with limits of every kind, a send window, and a class whose unknown outcomes are held."""
+    config = make_settings(
+        big=LimitRow(rate=Rate(6, 60 * S), total_rate=Rate(10, 60 * S)),
+        **{
+            "tenant:slow": LimitRow(total_rate=Rate(2, 60 * S)),
+            "big/domain:acme.example": LimitRow(total_rate=Rate(4, 60 * S)),
+        },
+    )
+    tenant = config.tenants["acme"]
+    night = Window((True,) * 7, 0, 1, UTC)
+    tenants = {name: replace(tenant, name=name) for name in ("acme", "globex", "slow")}
+    tenants["night"] = replace(tenant, name="night", windows={"bulk": night})
+    held = replace(config.classes["bulk"], unknown=UnknownPolicy("hold"))
+    return World(replace(config, tenants=tenants, classes={**config.classes, "bulk": held}))
+
+
+def step(world: World, at: int, what: str, more: object) -> None:  # noqa: PLR0912 - one for each kind
+    match what, more:
+        case "mail", str(tenant):
+            pool = ("main", "one")[at % 3 == 0]
+            world.deliver(f"d{at}", tenant=tenant, tags=("a",) if at % 2 else (), pool=pool)
+        case "started", _ if world.grants:
+            world.started(world.grants[0])
+        case "site", _:
+            world.deliver(f"d{at}", provider=None, site=f"mx{at % 3}.example", pool="gone")
+        case "unknown", _:
+            world.deliver(f"d{at}", site=None, provider=None)
+        case "answer", (result, category, scope) if world.grants:
+            world.answer(world.grants.pop(0), result, category, scope)  # type: ignore[arg-type]
+        case "pause", dict():
+            order(world, "pause", expires_ns=world.now + 100 * S, **more)
+        case "reroute", str(pool):
+            order(world, "reroute", tenant="globex", pool=pool)
+        case "cancel", _:
+            order(world, "cancel", tenant="slow")
+        case "sender", int(slot):
+            if world.epochs.pop(slot, None) is None:
+                world.claim(slot)
+        case "restart", _:
+            world.commit()
+            world.restart()
+        case "turn", float(seconds):
+            world.turn(seconds)
+        case _:
+            pass
 
 
 @settings(deadline=None, max_examples=60)
@@ -251,33 +336,57 @@ STEPS = st.lists(
 def test_every_delivery_is_explained_by_one_thing_whatever_happens(
     steps: list[tuple[str, object]],
 ) -> None:
-    world = World(make_settings(big=LimitRow(rate=Rate(6, 60 * S))))
-    for at, (what, more) in enumerate(steps):
-        match what, more:
-            case "mail", str(tenant):
-                world.deliver(f"d{at}", tenant=tenant, tags=("a",) if at % 2 else ())
-            case "unknown", _:
-                world.deliver(f"d{at}", site=None, provider=None)
-            case "answer", str(result) if world.grants:
-                world.answer(world.grants.pop(0), result)  # type: ignore[arg-type]
-            case "pause", dict():
-                order(world, "pause", expires_ns=world.now + 100 * S, **more)
-            case "restart", _:
-                world.commit()
-                world.restart()
-            case "turn", float(seconds):
-                world.turn(seconds)
-            case _:
-                pass
+    world = of_all_kinds()
+    begin: list[tuple[str, object]] = [("mail", name) for name in ("acme", "slow", "night") * 2]
+    for at, (what, more) in enumerate([*begin, ("turn", 15.0), *steps]):
+        step(world, at, what, more)
         for entry in world.ledger.entries.values():
-            found = world.ledger.explain(entry)
-            assert found.bound.reason
+            reason, found = world.ledger.reason(entry), world.ledger.explain(entry)
+            assert {reason, found.bound.reason} <= REASONS_TOLD
             assert found.bound.scope
             assert found.eta_ns is None or found.eta_ns >= world.ledger.now_ns
             until = found.bound.until_ns
             assert until is None or found.eta_ns is None or found.eta_ns >= until
+            assert is_so(world, entry, found.bound.reason), found.bound
     counted = Counter(reason for _, reason in world.ledger.reasons())
     assert counted.total() == len(world.ledger.entries)
+
+
+def is_so(world: World, entry: DeliveryState, reason: str) -> bool:  # noqa: PLR0911, PLR0912 - one for each reason
+    """Say whether what is said to bind a delivery is there, as far as one can see it from without."""
+    now_ns, live = world.ledger.now_ns, set(world.ledger._queues.sources.live)
+    match reason:
+        case "granted" | "started":
+            return entry.open is not None and (entry.open.started_ns is None) == (
+                reason == "granted"
+            )
+        case _ if entry.open is not None:
+            return False
+        case "held":
+            return entry.held
+        case "dns":
+            return entry.site is None
+        case "retry" | "not_before":
+            return entry.due_ns > now_ns and (entry.n > 0) == (reason == "retry")
+        case "directive":
+            return any(each.order.action == "pause" for each in world.view.in_force(now_ns))
+        case "no_source":
+            pool = world.config.pools.get(entry.pool)
+            names = () if pool is None else pool.sources
+            slots = {world.config.sources[name].slot for name in names}
+            return not slots & live or entry.pinned not in {None, *live}
+        case "window":
+            return entry.tenant == "night"
+        case "tenant_rate":
+            return entry.tenant == "slow"
+        case "domain_rate" | "total_rate":
+            return entry.provider == "big"
+        case "paused":
+            return bool(world.ledger.pauses())
+        case "suspended":
+            return bool(world.ledger._pairs.suspended(now_ns)) or entry.provider == "big"
+        case _:
+            return reason in {"due", "rate", "credit"}
 
 
 def test_what_is_granted_goes_at_its_time_and_not_since_a_time_to_come() -> None:

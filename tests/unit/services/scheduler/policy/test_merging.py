@@ -49,6 +49,7 @@ def states(draw: st.DrawFn) -> PairState:
         pause=NO_PAUSE if pause is None else msgspec.Raw(msgspec.json.encode(pause)),
         epoch=draw(st.integers(0, 3)),
         backoff=draw(st.none() | BACKOFFS),
+        volume=draw(TIMES),
         heard=draw(st.tuples(st.integers(-1, 3), st.integers(0, 9))),
         good=draw(st.integers(0, 20)),
     )
@@ -72,6 +73,7 @@ def test_the_more_careful_of_both_holds_and_is_written(own: PairState, handed: P
     both = own, handed
     _, written = joined(own, handed)
     assert written.limiter == max(each.limiter for each in both)
+    assert written.volume == max(each.volume for each in both)
     assert severity(written) == max(map(severity, both))
     assert written.heard == max(each.heard for each in both)
     assert written.epoch == max(each.epoch for each in both)
