@@ -46,7 +46,7 @@ def config(row: LimitRow, sources: int = 2) -> Settings:
         },
         tenants={"acme": Tenant("acme", ("acme.example",), {"bulk": "main"})},
         classes=defaults.CLASSES,
-        providers={"big": Provider("big"), "small": Provider("small")},
+        providers={name: Provider(name, (f".{name}.example",)) for name in ("big", "small")},
         limits={"default": LimitRow(50, 100), "big": row},
     )
 
