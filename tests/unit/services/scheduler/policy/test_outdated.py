@@ -14,6 +14,7 @@ from services.scheduler.policy.lines import Line
 from services.scheduler.policy.outdated import Outdated
 from shared.records.grant import Grant
 from shared.records.lanemap import group_of, moved
+from shared.runtime.settings import LimitRow, Rate
 from tests.unit.services.scheduler.policy.partitions import FIRST, S, World
 from tests.unit.services.scheduler.policy.test_groups import LANES, config, grouped, world
 
@@ -131,7 +132,8 @@ def test_a_map_that_groups_otherwise_regroups_a_portion_a_round_and_nothing_goes
 
 
 def test_a_crash_while_half_is_grouped_loses_nothing() -> None:
-    room = world()
+    # Where no rate is set one source goes first.
+    room = world(LimitRow(2, 100, Rate(60_000, 60 * S)))
     many = 3 * ledger._SOUGHT // 2
     for number in range(many):
         room.deliver(0, f"d{number}", to=f"u{number}@big.example")
