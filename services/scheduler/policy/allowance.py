@@ -7,8 +7,9 @@
              then + 1/20 of itself, for the memory was wrong
 
 A step follows a good answer, at most one in ``step_ns``: without answers nothing is known and nothing rises, and a rate of which little is
-used proves nothing (``backoff.on_good``). The memory doubles with each cut, so that a destination with a fixed limit is tried at it ever
-more seldom. The same arithmetic serves rates and connections: whole numbers, where the least step is 1.
+used proves nothing (``backoff.on_good``). The memory doubles with each cut at a level that hurt before, so that a destination with a fixed
+limit is tried at it ever more seldom; at another level, from half as much again on, it is another limit, of which nothing is known yet. The
+same arithmetic serves rates and connections: whole numbers, where the least step is 1.
 """
 
 from typing import Final
@@ -22,6 +23,8 @@ _NEAR: Final = 100
 _DISPROVED: Final = 15
 #: Of what hurt, of a thousand: where the rise stops while it is remembered. What was measured over seconds is right to a tenth.
 PLATEAU: Final = 900
+#: Nothing is held back by so much: it rises no more.
+_MOST: Final = 1 << 40
 
 
 def cut(
@@ -36,7 +39,10 @@ def cut(
     plateau: int = PLATEAU,
 ) -> Allowance:
     """Cut to ``share`` of ``hurt``, the level that was too much; it is no more than what was allowed before."""
-    memory = memory_ns if was is None else min(2 * was.memory_ns, memory_max_ns)
+    memory = memory_ns
+    if was is not None and 10 * max(hurt, was.hurt) <= _DISPROVED * min(hurt, was.hurt):
+        memory = max(memory, 2 * was.memory_ns)
+    memory = min(memory, memory_max_ns)
     return Allowance(
         level=max(1, min(hurt, max(floor, int(hurt * share)))),
         hurt=max(1, hurt),
@@ -61,7 +67,7 @@ def cut_again(was: Allowance, floor: int, now_ns: int, *, share: float) -> Allow
 
 def raised(was: Allowance, now_ns: int, step_ns: int) -> Allowance:
     """Take a good answer."""
-    if now_ns < was.raised_ns + step_ns:
+    if now_ns < was.raised_ns + step_ns or was.level >= _MOST:
         return was
     plateau, disproved = was.hurt * was.plateau // 1000, was.hurt * _DISPROVED // 10
     if was.level < plateau:

@@ -32,6 +32,8 @@ _SUSPENDED: Final = 2
 #: What was counted over the whole wait may be less than the rate of the last seconds by this at most: if it was a short window that hurt
 #: after all, the rate is not cut to nothing.
 _SHORT: Final = 8
+#: Times the least rate.
+_LITTLE: Final = 2
 #: Plateaus (``allowance``) where what hurt was counted, which is exact, and where it is a matter of reputation: that has become less by
 #: the warning itself, and so has what the destination takes.
 _COUNTED: Final = 970
@@ -273,14 +275,19 @@ def _cut(back: Backoff, heard: Heard, rules: Rules, *, lasts: bool = False) -> A
         hurt = max(heard.did, limits.daily(rules.floor))
     if in_force is not None:
         hurt = min(hurt, in_force)
+    floor = _floor(heard, rules)
+    longest = rules.forget_ns
+    if not lasts and hurt <= _LITTLE * floor:
+        # So little is no level that was too much, but what was left when it was: nothing worth remembering for longer than one waits.
+        longest = min(longest, rules.hold_max_ns)
     return allowance.cut(
         back.pace,
         hurt,
-        _floor(heard, rules),
+        floor,
         heard.now_ns,
         share=rules.cut,
         memory_ns=rules.forget_ns if lasts else rules.memory_ns,
-        memory_max_ns=rules.forget_ns,
+        memory_max_ns=longest,
         plateau=plateau,
     )
 
