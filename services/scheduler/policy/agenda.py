@@ -18,8 +18,10 @@ _WIDTH_BITS: Final = 34
 class Agenda:
     """Ids in the order of their times."""
 
-    def __init__(self, time_of: Callable[[str], int | None], there: Callable[[str], bool]) -> None:
-        """``time_of`` gives an id's time as it is now, ns, None: it has none any more; ``there`` only says whether it has one."""
+    def __init__(
+        self, time_of: Callable[[str], int | None], there: Callable[[list[str]], list[str]]
+    ) -> None:
+        """``time_of`` gives an id's time as it is now, ns, None: it has none any more; ``there`` gives, of some, those that have one."""
         self._time_of, self._there = time_of, there
         self._buckets: dict[int, Bucket] = {}
         self._starts: list[int] = []

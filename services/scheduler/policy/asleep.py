@@ -48,7 +48,7 @@ class Asleep:
         self._entries = entries
         self._sleeping = 0
         #: By class: what a million of one class wait for, another does not.
-        self._agendas = {class_: Agenda(self._due_ns, entries.sleeps) for class_ in CLASSES}
+        self._agendas = {class_: Agenda(self._due_ns, entries.sleeping) for class_ in CLASSES}
         self._counts: dict[_Whose, int] = {}
         self._kinds: Ages[Kind] = Ages()
 

@@ -15,10 +15,10 @@ class Bucket:
     ids: list[str] = field(default_factory=list)
     _left: int = 0
 
-    def leave(self, there: Callable[[str], bool]) -> None:
-        """Note that one of them left; ``there`` says who has not."""
+    def leave(self, there: Callable[[list[str]], list[str]]) -> None:
+        """Note that one of them left; ``there`` gives those who have not."""
         left, ids = self._left + 1, self.ids
         if left >= len(ids) or (left > _SWEEP and 2 * left > len(ids)):
-            self.ids = [id_ for id_ in ids if there(id_)]
+            self.ids = there(ids)
             left = 0
         self._left = left

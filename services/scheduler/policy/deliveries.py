@@ -30,7 +30,7 @@ class Deliveries:
     def __init__(self, settings: Settings) -> None:
         """Begin empty; the settings say how long before its expiry a delivery is urgent."""
         self.entries = Entries()
-        there = self.entries.__contains__
+        there = self.entries.living
         self._offsets: defaultdict[str, Offsets] = defaultdict(lambda: Offsets(there))
         self._counts: Counter[str] = Counter()
         #: Those whose time is not nearly over by when it is, and the others by when it is over.
@@ -60,7 +60,7 @@ class Deliveries:
         class_, id_ = entry.class_, entry.id
         self._counts[class_] += 1
         self._offsets[class_].add(entry.offset, id_)
-        self._calm.add(self._urgent_from(entry), id_)
+        self._calm.add(entry.expires_ns - self._urgent_ns.get(class_, 0), id_)
 
     def drop(self, entry: DeliveryState) -> None:
         """Forget one that ended here."""
@@ -68,7 +68,7 @@ class Deliveries:
         self.entries.drop(entry.id)
         self._counts[class_] -= 1
         self._offsets[class_].leave(entry.offset)
-        calm_until = self._urgent_from(entry)
+        calm_until = entry.expires_ns - self._urgent_ns.get(class_, 0)
         if calm_until > self._now_ns:
             self._calm.leave(calm_until)
         else:

@@ -57,13 +57,15 @@ def granted(
 
 def line_of(entry: DeliveryState) -> Line:
     """Name the line that a delivery waits in."""
-    return _line(entry.class_, entry.tenant, entry.stream, sending_domain(entry))
+    # The domain is a new string each time, where the address says it: it is made one with others where the line is.
+    domain = entry.header_domain or entry.from_.rpartition("@")[2]
+    return _line(entry.class_, entry.tenant, entry.stream, domain)
 
 
 @lru_cache(maxsize=_LINES)
 def _line(class_: str, tenant: str, stream: str, domain: str) -> Line:
     # One object for all that wait in it, wherever that is: of ten thousand small sites each has a queue of its own.
-    return Line(class_, tenant, stream, domain)
+    return Line(class_, tenant, stream, intern(domain))
 
 
 def sending_domain(entry: DeliveryState) -> str:

@@ -130,7 +130,10 @@ class Learning:
         pair.health = health.after(pair.health, "delivered", now_ns, self.rules.half_life_ns)
         pair.troubles = 0
         pair.meter.add(now_ns)
-        self._count(pair, now_ns, unknown=False)
+        if now_ns - pair.window_ns > _UNKNOWN_WINDOW_NS:
+            self._count(pair, now_ns, unknown=False)
+        else:
+            pair.attempts += 1
 
     def forgets(self, pair: Pair, now_ns: int) -> bool:
         """Let a back-off end that counts no more; True where one did."""

@@ -274,7 +274,8 @@ class Ledger:
 
     def on_outcome(self, stamp_ns: int, record: Started | Outcome | Handback | Mark) -> None:
         """Take a record of mail.outcomes, stamped ``stamp_ns``."""
-        self.log_time_ns = max(self.log_time_ns, stamp_ns)
+        if stamp_ns > self.log_time_ns:
+            self.log_time_ns = stamp_ns
         if isinstance(record, Mark):
             return
         entry = self.entries.get(record.id)

@@ -24,8 +24,8 @@ class _Stretch:
 class Offsets:
     """The needed offsets of one log."""
 
-    def __init__(self, there: Callable[[str], bool]) -> None:
-        """Begin empty; ``there`` says whether an id still needs anything."""
+    def __init__(self, there: Callable[[list[str]], list[str]]) -> None:
+        """Begin empty; ``there`` gives, of some ids, those that still need anything."""
         self._there = there
         self._stretches: dict[int, _Stretch] = {}
         self._numbers: list[int] = []
@@ -46,7 +46,7 @@ class Offsets:
         stretch = self._stretches.get(number)
         if stretch is None:
             return
-        stretch.needed &= ~(1 << (offset & _MASK))
+        stretch.needed ^= stretch.needed & (1 << (offset & _MASK))
         if stretch.needed:
             stretch.bucket.leave(self._there)
         else:

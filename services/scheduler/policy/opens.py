@@ -23,6 +23,7 @@ class OpenGrants:
     def __init__(self, times: LeaseTimes, view: ControlView, pairs: Pairs, queues: Queues) -> None:
         """Begin empty."""
         self._times, self._view, self._pairs, self._queues = times, view, pairs, queues
+        self._skew_ns = times.skew_ns
         self.gathering = Gathering(pairs, queues)
         #: (slot, epoch) -> delivery id -> its limit key.
         self._ids: defaultdict[tuple[int, int], dict[str, str]] = defaultdict(dict)
@@ -41,14 +42,18 @@ class OpenGrants:
             self._count += 1
         ids[entry.id] = limit_key
         self.gathering.opened(limit_key, grant.slot)
-        self._await_answer(entry, grant)
+        deadlines = self._deadlines
+        # It is started already only where it was restored.
+        if grant.started_ns is None and len(deadlines) <= _SWEEP + 4 * self._count:
+            heapq.heappush(deadlines, (grant.t1_ns + self._skew_ns, entry.id, grant.n))
+        else:
+            self._await_answer(entry, grant)
         return self._pairs.opened(limit_key, grant, entry.size_bytes)
 
     def started(self, entry: DeliveryState, grant: Open, stamp_ns: int) -> None:
         """Keep that an attempt has begun: it has longer from then on."""
-        before = deadline_ns(grant, self._times)
         grant.started_ns = stamp_ns
-        if deadline_ns(grant, self._times) < before:
+        if stamp_ns + self._times.attempt_max_ns < grant.t1_ns:
             self._await_answer(entry, grant)
         # Else it is looked at when its first time is over, and then knows the longer one.
 

@@ -388,11 +388,15 @@ class Pairs:
     def opened(self, key: str, grant: Open, size_bytes: int) -> Pair:
         """Count an open grant (a new one, or one that was restored); gives its pair."""
         # Where it is restored, the pair's own record came with the grant, or it has no limiter worth keeping.
-        pair = self._pair(key, grant.slot, grant.epoch)
-        load = self._load(grant.slot, grant.epoch)
-        if grant.epoch == pair.epoch:
+        slot, epoch = grant.slot, grant.epoch
+        pair, load = self._pairs.get((key, slot)), self._loads.get(slot)
+        if pair is None or epoch > pair.epoch:
+            pair = self._pair(key, slot, epoch)
+        if load is None or epoch > load.epoch:
+            load = self._load(slot, epoch)
+        if epoch == pair.epoch:
             pair.open += 1
-        if grant.epoch == load.epoch:
+        if epoch == load.epoch:
             load.grants, load.bytes = load.grants + 1, load.bytes + size_bytes
         return pair
 

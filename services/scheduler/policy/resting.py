@@ -75,6 +75,11 @@ class Entries(Mapping[str, DeliveryState]):
         """Give the ids: first of those that have rested, in the order of their first rest."""
         return chain(self._packed, (id_ for id_ in self._awake if id_ not in self._packed))
 
+    def living(self, ids: list[str]) -> list[str]:
+        """Give those of ``ids`` that have no final event yet."""
+        awake, packed = self._awake, self._packed
+        return [id_ for id_ in ids if id_ in awake or id_ in packed]
+
     def ids(self) -> list[str]:
         """List the ids as they are now, in that order."""
         return list(self)
@@ -111,13 +116,16 @@ class Entries(Mapping[str, DeliveryState]):
         """Forget one."""
         self._count -= 1
         self._awake.pop(id_, None)
-        self._packed.pop(id_, None)
-        self._dozing.discard(id_)
+        if id_ in self._packed:
+            del self._packed[id_]
+        if self._dozing:
+            self._dozing.discard(id_)
 
     def keep(self, entry: DeliveryState) -> None:
         """Keep an object that was changed: it is not packed before ``rest``; one that was dropped is not kept."""
         id_ = entry.id
-        if id_ in self._awake or id_ in self._packed:
+        # What is looked at is nearly always awake.
+        if self._awake.get(id_) is not entry and id_ in self:
             self._awake[id_] = entry
 
     def rest(self, entry: DeliveryState) -> None:
@@ -135,6 +143,10 @@ class Entries(Mapping[str, DeliveryState]):
         """Say whether it was put to sleep, and not woken since."""
         packed = self._packed.get(id_)
         return id_ in self._dozing if packed is None else packed[:1] == _ASLEEP
+
+    def sleeping(self, ids: list[str]) -> list[str]:
+        """Give those of ``ids`` that sleep."""
+        return list(filter(self.sleeps, ids))
 
     def sleep(self, id_: str) -> None:
         """Remember that one sleeps."""

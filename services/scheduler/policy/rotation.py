@@ -64,8 +64,11 @@ class Rotation:
         """Let a slot have had its turn, one of those that were candidates for it."""
         # None of them is further back.
         at = self._next.get(slot, 0)
-        self._turn = max(self._turn, at)
-        self._next[slot] = at = self._turn + _TURN // weight
+        if at < self._turn:
+            at = self._turn
+        else:
+            self._turn = at
+        self._next[slot] = at = at + _TURN // weight
         if self._of is None or self._heap is None:
             return
         first = self._heap[0]

@@ -77,7 +77,16 @@ class Settling:
         match outcome.result:
             case "delivered" | "bounced":
                 # It was open, so it waits nowhere.
-                self._say(outcome.result, entry, outcome=outcome, final=True)
+                said = event(
+                    outcome.result,
+                    entry,
+                    now_ns,
+                    final=True,
+                    outcome=outcome,
+                    source=self._settings.source_name(outcome.slot),
+                    relayed=self._settings.smarthost(entry.pool) is not None,
+                )
+                self._events.append(said)
                 self._deliveries.drop(entry)
             case "pair_failed":
                 self.replan(entry, self.now_ns)
