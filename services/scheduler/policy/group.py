@@ -1,6 +1,10 @@
-"""A group: deliveries that wait for the same slots under the same limits. Pure."""
+"""A group: deliveries that wait for the same slots under the same limits. Pure.
 
-from dataclasses import dataclass, field
+Of ten thousand small sites most have one delivery, and then none: their groups come and go with it. So what only a second delivery needs
+is made when it is needed.
+"""
+
+import msgspec
 
 from services.scheduler.policy.duequeue import DueQueue
 from services.scheduler.policy.explain import Pace
@@ -12,8 +16,7 @@ from services.scheduler.policy.steering import Steering
 GroupKey = tuple[str, str, int | None, int | None, int, str]
 
 
-@dataclass(slots=True, eq=False)
-class Group:
+class Group(msgspec.Struct, eq=False):
     """Deliveries that wait for the same slots under the same limits."""
 
     limit_key: str
@@ -27,14 +30,16 @@ class Group:
     site: str
     provider: str | None
     queue: DueQueue
-    rotation: Rotation = field(default_factory=Rotation)
-    steering: Steering = field(default_factory=Steering)
+    #: Whose turn it is; None: it has given nothing yet, so it is drawn.
+    rotation: Rotation | None = None
+    #: None: it has had no choice yet between a source that is being warmed up and another.
+    steering: Steering | None = None
     #: When it is looked at next; FOREVER: when something changes.
     wake_ns: int = FOREVER
     reason: str = "due"
-    #: Since when it has this reason, and how fast it goes.
+    #: Since when it has this reason, and how fast it goes; None: it has given nothing yet.
     since_ns: int = 0
-    pace: Pace = field(default_factory=Pace)
+    pace: Pace | None = None
     #: Grows with each turn that any group has: whose is the least had the last one longest ago.
     served: int = 0
     #: Since when nothing of it may go, and why.

@@ -6,8 +6,9 @@ hold is kept for pairs alone that send some messages in ten seconds.
 """
 
 from array import array
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 _SPAN_NS: Final = 10_000_000_000
 _DAY_NS: Final = 86_400_000_000_000
@@ -22,8 +23,7 @@ LONGEST_NS: Final = (_SPANS - 1) * _SPAN_NS
 _MOST: Final = 0xFFFF
 
 
-@dataclass(slots=True)
-class Meter:
+class Meter(msgspec.Struct, eq=False):
     """Two spans of ten seconds: the present one and, where it follows at once, the one before; and the last rate that was sure."""
 
     began_ns: int = 0

@@ -39,8 +39,10 @@ class Moving:
         self._settings, self._lanes = settings, lanes
         self._deliveries, self._pairs = deliveries, pairs
         self._astray: dict[str, None] = {}
-        #: (provider, site, pool) -> whether it is decided about here by the map of version ``_by``, whoever the recipient is.
-        self._stays: dict[tuple[str | None, str | None, str], bool] = {}
+        #: (provider, site, slot group) -> whether it is decided about here by the map of version ``_by``.
+        self._stays: dict[tuple[str | None, str | None, int], bool] = {}
+        #: Pool -> its slot group; None: it depends on the recipient, or the pool's smart host decides.
+        self._groups: dict[str, int | None] = {}
         self._by = -1
         self._handed_over: list[HandedOver] = []
         self._forwarded: list[Forwarded] = []
@@ -70,9 +72,10 @@ class Moving:
 
     def stays(self, entry: DeliveryState) -> bool:
         """Say whether ``entry`` is decided about here; else it waits here until it goes."""
-        known = self._by == self._lanes.map.version
-        if known and self._stays.get((entry.provider, entry.site, entry.pool)):
-            return True  # As it nearly always is.
+        if self._by == self._lanes.map.version:
+            group = self._groups.get(entry.pool)
+            if group is not None and self._stays.get((entry.provider, entry.site, group)):
+                return True  # As it nearly always is.
         if self.belongs(entry):
             return True
         self._astray[entry.id] = None
@@ -83,12 +86,18 @@ class Moving:
         if lane_map.version != self._by or len(self._stays) >= _REMEMBERED:
             self._by = lane_map.version
             self._stays.clear()
-        which = entry.provider, entry.site, entry.pool
+            self._groups.clear()
+        if entry.pool not in self._groups:
+            relayed = self._settings.smarthost(entry.pool) is not None
+            self._groups[entry.pool] = None if relayed else lane_map.only_group(entry.pool)
+        group = self._groups[entry.pool]
+        if group is None or entry.site is None:
+            return self._lanes.given(self.lane(entry))
+        # Of ten thousand sites and a thousand pools only the sites differ, and the slot groups that the pools lie in.
+        which = entry.provider, entry.site, group
         given = self._stays.get(which)
         if given is None:
-            given = self._lanes.given(self.lane(entry))
-            if lane_map.only_group(entry.pool) is not None:
-                self._stays[which] = given
+            given = self._stays[which] = self._lanes.given(self.lane(entry))
         return given
 
     def remove(self, entry: DeliveryState) -> None:

@@ -57,7 +57,8 @@ def of(queues: Queues, group: Group, before: int, now_ns: int, from_ns: int) -> 
     goes = drained_ns([*sure, *probed], before)
     if goes is None:
         return Outlook(None)
-    late = group.pace.interval_ns(now_ns) if group.reason == "credit" else None
+    pace = group.pace if group.reason == "credit" else None
+    late = None if pace is None else pace.interval_ns(now_ns)
     if late is not None:
         # Its destination goes on taking what it took of late, which may be less than the limits allow.
         least = max(least, now_ns + before * late)

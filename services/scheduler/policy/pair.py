@@ -1,6 +1,5 @@
 """One (limit key, slot) pair: what is known of it, and its record in mail.state. Pure."""
 
-from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -18,9 +17,8 @@ FEW: Final = 50
 _PAUSE: Final[msgspec.json.Decoder[pauses.Pause]] = msgspec.json.Decoder(pauses.Pause)
 
 
-@dataclass(slots=True)
-class Pair:
-    """One pair's state."""
+class Pair(msgspec.Struct, eq=False):
+    """One pair's state; there are as many as sites times the slots that send to them."""
 
     key: str
     slot: int
@@ -33,7 +31,7 @@ class Pair:
     heard: tuple[int, int] = (NO_EPOCH, 0)
     health: Health | None = None
     #: Of its answers; a restart knows the rate that was sure last.
-    meter: Meter = field(default_factory=Meter)
+    meter: Meter = msgspec.field(default_factory=Meter)
     epoch: int = NO_EPOCH
     #: Open grants of ``epoch``.
     open: int = 0

@@ -21,6 +21,7 @@ from services.scheduler.policy.asleep import LEAD_NS, Asleep
 from services.scheduler.policy.deliveries import urgent_ns
 from services.scheduler.policy.duequeue import DueQueue
 from services.scheduler.policy.entries import line_of
+from services.scheduler.policy.explain import Pace
 from services.scheduler.policy.fairness import Order
 from services.scheduler.policy.group import Group, GroupKey
 from services.scheduler.policy.lanes import Lanes
@@ -70,8 +71,7 @@ class Over:
     entry: DeliveryState
 
 
-@dataclass(slots=True)
-class _Place:
+class _Place(msgspec.Struct, eq=False):
     """Where mail of a pool to a site waits."""
 
     limit_key: str
@@ -212,7 +212,11 @@ class Queues:
             key = self._key(entry, place)
             group = Group(*key, entry.provider, DueQueue(self._order, self.rng))
             self._groups[key] = group
-            self._by_key.setdefault(place.limit_key, {})[key] = group
+            others = self._by_key.get(place.limit_key)
+            if others is None:
+                self._by_key[place.limit_key] = {key: group}
+            else:
+                others[key] = group
         group.queue.push(entry.id, due_ns, line_of(entry), now_ns=now_ns)
         if entry.expires_ns - self._urgent_ns.get(entry.class_, 0) <= now_ns:
             group.queue.urge(entry.id, entry.expires_ns)
@@ -371,7 +375,9 @@ class Queues:
                     break
             else:
                 self._settle(group)
-            if served:
+            if served and not group.gone:
+                if group.pace is None:
+                    group.pace = Pace()
                 group.pace.granted(now_ns, served)
                 self._serial += 1
                 group.served = self._serial

@@ -27,6 +27,14 @@ def _sums(candidates: tuple[Weighted, ...]) -> list[int]:
     return list(accumulate(weight for _, weight in candidates))
 
 
+def drawn(candidates: Sequence[Weighted], rng: random.Random) -> Weighted:
+    """Draw one of (slot, weight), at least one, by weight: whose turn it is first."""
+    if len(candidates) == 1:
+        return candidates[0]
+    sums = _sums(tuple(candidates))
+    return candidates[bisect_right(sums, int(rng.random() * sums[-1]))]
+
+
 class Rotation:
     """Whose turn it is among some slots."""
 
@@ -46,8 +54,7 @@ class Rotation:
         if len(candidates) == 1:
             return candidates[0]
         if not self._next:
-            sums = _sums(tuple(candidates))
-            return candidates[bisect_right(sums, int(rng.random() * sums[-1]))]
+            return drawn(candidates, rng)
         heap = self._heap
         if heap is None or self._of is not candidates:
             # Nearly always they are those of the last time, the very same tuple: then their order is known.

@@ -16,8 +16,8 @@ from services.scheduler.policy.group import Group
 from services.scheduler.policy.lines import FOREVER
 from services.scheduler.policy.pairs import BEHIND, Full, Pairs, Room
 from services.scheduler.policy.parts import Parts
-from services.scheduler.policy.rotation import Weighted
-from services.scheduler.policy.steering import first_tags, goes_first
+from services.scheduler.policy.rotation import Rotation, Weighted, drawn
+from services.scheduler.policy.steering import Steering, first_tags, goes_first
 from services.scheduler.policy.stickiness import Homes
 from shared.records.lanemap import group_of
 from shared.records.state import DeliveryState
@@ -205,7 +205,12 @@ class Turn:
         """Say whether one more grant is possible; False: see ``why`` and ``wake_ns``."""
         if self._slots:
             group, sources = self._group, self._sources
-            slot, turns = group.rotation.first(self._slots, sources.rng)
+            rotation = group.rotation
+            slot, turns = (
+                drawn(self._slots, sources.rng)
+                if rotation is None
+                else rotation.first(self._slots, sources.rng)
+            )
             epoch = sources.live[slot]
             if group.site or sources.claims:
                 room = sources.room(group, slot, self._now_ns)
@@ -273,14 +278,23 @@ class Turn:
             slot = sources.homes.of(entry, slots)
         else:
             first = goes_first(entry, sources.first)
+            if group.steering is None:
+                group.steering = Steering()
             fit = group.steering.among(able, first=first, now_ns=self._now_ns)
-            slot, _ = group.rotation.first([(each.slot, each.turns) for each in fit], sources.rng)
+            turns, rotation = [(each.slot, each.turns) for each in fit], group.rotation
+            slot, _ = (
+                drawn(turns, sources.rng)
+                if rotation is None
+                else rotation.first(turns, sources.rng)
+            )
         return next(each for each in able if each.slot == slot)
 
     def took(self, candidate: Candidate) -> None:
         """Let the one that was chosen have had its turn; its grant is spent."""
         self._last = candidate
         if self._group.home is None:
+            if self._group.rotation is None:
+                self._group.rotation = Rotation()
             self._group.rotation.took(candidate.slot, candidate.turns)
 
     def _ask_again(self, last: Candidate) -> None:
