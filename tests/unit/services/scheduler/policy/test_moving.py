@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from services.scheduler.policy import ledger
 from services.scheduler.policy.decisions import Found
+from shared.records.codec import encode
 from shared.records.control import Claim, Heartbeat
 from shared.records.delivery import DELIVERY, Handover
 from shared.records.lanemap import moved
@@ -392,3 +393,43 @@ def test_what_was_handed_back_since_its_site_is_another_is_resolved_where_it_is_
     world.turn()
     assert world.granted()[1].attempt == "d1:2"
     assert world.where("d1") == [1]
+
+
+def test_a_delivery_alone_tells_of_a_newer_map_and_is_not_sent_back_by_the_older() -> None:
+    """The hand-over record is on its way still, on the other log."""
+    world = World()
+    world.deliver(1, "d1", map=TO_ONE.version)
+    world.turn(1)
+    assert (world.where("d1"), world.parts[0].log) == ([1], [])
+    world.publish(TO_ONE)
+    world.turn(0)
+    world.turn(1)
+    assert world.granted()[0] == 1
+
+
+def test_a_hand_over_alone_tells_of_a_newer_map_and_nothing_is_sent_back_by_the_older() -> None:
+    world = World()
+    world.publish(TO_ONE, 0)
+    world.turn(0)
+    world.deliver(1, "d1", map=FIRST.version)
+    world.turn(1)
+    assert (world.where("d1"), world.parts[0].log) == ([1], [])
+    assert world.grants == []
+    world.publish(TO_ONE, 1)
+    world.turn(1)
+    assert world.granted()[0] == 1
+
+
+def test_a_lane_is_held_when_the_last_part_of_its_memory_is_read_and_not_before() -> None:
+    world = World()
+    world.publish(TO_ONE)
+    part = world.parts[1]
+    world.deliver(1, "d1", map=TO_ONE.version)
+    for more in (True, True, False):
+        assert part.ledger.awaited() == [BIG]
+        world.turn(1)
+        assert world.grants == []
+        part.log.append(encode(Handover(lane=BIG, map=TO_ONE.version, more=more)))
+        world.turn(1)
+    assert part.ledger.awaited() == []
+    assert world.granted()[0] == 1

@@ -12,10 +12,13 @@ from services.scheduler.policy.parts import Parts
 from services.scheduler.policy.shares import Hand
 from services.scheduler.policy.totals import Totals
 from shared.protocol.control import ControlView
+from shared.records.control import Directive, OrderedRate
 from shared.records.lanemap import propose
+from shared.records.shares import Want
 from shared.runtime.settings import Kafka, LimitRow, Rate, Settings, Tenant, Timing
 from tests.unit.services.scheduler.policy.test_ledger import START, World, make_settings
 from tests.unit.services.scheduler.policy.test_limits import most_in_a_window
+from tests.unit.services.scheduler.policy.test_orders import order
 
 S = 1_000_000_000
 MIN = 60 * S
@@ -216,3 +219,85 @@ def test_a_site_of_a_provider_keeps_its_own_rates_beside_the_providers() -> None
     assert most_in_a_window([grant.t1_ns for grant in here], MIN) <= 30
     assert len(here) >= 0.7 * 60
     assert len(one.grants) - len(here) == 60, "nobody else of the provider waits for it"
+
+
+@given(
+    st.lists(st.integers(0, S // 5), min_size=1, max_size=60),
+    st.tuples(*[st.sampled_from([Rate(400, MIN), Rate(900, MIN), Rate(2000, MIN, 3)])] * 3),
+)
+def test_an_attempt_starts_within_the_window_of_the_token_of_each_of_its_limits(
+    waits: list[int], rates: tuple[Rate, Rate, Rate]
+) -> None:
+    """Tokens lie up to a tenth of a second ahead, and not at the same time: the first ends the window, the last begins it."""
+    config = Settings(
+        kafka=Kafka(partitions=1),
+        limits={name: LimitRow(total_rate=rate) for name, rate in zip(ROWS, rates, strict=True)},
+    )
+    gate, now = parts(config, Totals()), START
+    line = Line("bulk", "acme", "", "news.acme.example")
+    check = gate.at("big", "big")
+    assert check is not None
+    for wait in waits:
+        now += wait
+        if check(line, now) is not None:
+            continue
+        tokens = [bound.first_ns for bound in gate.bounds("big", line, now)]
+        assert len(tokens) == 3
+        start = gate.spend("big", line, now)
+        assert start is not None
+        assert start.first_ns == max(now, *tokens)
+        assert start.last_ns == min(tokens) + TIMING.total_window_ns
+
+
+def test_what_was_dealt_by_another_rate_than_the_ordered_one_is_not_spent() -> None:
+    config = Settings(
+        kafka=Kafka(partitions=3),
+        limits={
+            f"tenant:{name}": LimitRow(total_rate=Rate(600, MIN)) for name in ("acme", "other")
+        },
+    )
+    totals = Totals()
+    gate = parts(config, totals)
+    for name in ("tenant:acme", "tenant:other"):
+        totals.give(name, START, START + MIN, 9)
+    slower = Directive(
+        id="limit-1",
+        action="limit",
+        tenant="acme",
+        total_rate=OrderedRate(count=6, period_ns=MIN),
+        reason="complaints",
+        author="ada",
+    )
+    gate.overrule([slower])
+    assert (totals.left("tenant:acme", START), totals.left("tenant:other", START)) == (0, 9)
+    totals.give("tenant:acme", START + S, START + MIN, 2)
+    gate.overrule([slower])
+    assert totals.left("tenant:acme", START) == 2, "nothing is dropped while nothing changes"
+    gate.overrule([])
+    assert totals.left("tenant:acme", START) == 0
+
+
+def test_an_order_holds_for_what_is_dealt_to_all_partitions_as_soon_as_it_is_read() -> None:
+    world = World(make_settings(**{"tenant:acme": LimitRow(total_rate=Rate(6000, MIN))}))
+
+    def dealt(seconds: int) -> int:
+        """Let another partition want more than there is, and count what it is dealt."""
+        tokens = 0
+        for _ in range(4 * seconds):
+            world.control(Want(partition=1, of={"tenant:acme": 1000}))
+            shares = world.turn(0.25).shares
+            if shares is not None:
+                tokens += sum(shares.of["tenant:acme"].tokens.values())
+        return tokens
+
+    assert dealt(20) > 1000
+    slower = order(world, "limit", tenant="acme", total_rate=OrderedRate(count=60, period_ns=MIN))
+    assert dealt(60) <= 60
+    order(
+        world,
+        "limit",
+        id=slower.id,
+        tenant="acme",
+        total_rate=OrderedRate(count=6000, period_ns=MIN),
+    )
+    assert dealt(20) > 1000
