@@ -50,6 +50,29 @@ def deliver_all(world: World, *, taken: bool) -> int:
     return len(grants)
 
 
+@pytest.mark.parametrize(("seconds", "learns"), [(480, True), (300, True), (90, True), (30, False)])
+def test_a_restart_costs_a_steady_domain_an_eighth_of_its_pace_or_one_more_warning(
+    seconds: int, learns: bool
+) -> None:
+    """What it did before is not known any more: a minute and a half tells as much, and where less is known it stops alone."""
+    world = gmail()
+    for at in range(300):
+        if 600 - 2 * at == seconds:
+            world.restart()
+        send(world, f"taken{at}", provider="gmail")
+        world.turn(2)
+        deliver_all(world, taken=True)
+    send(world, "too much", provider="gmail")
+    world.turn(1)
+    deliver_all(world, taken=False)
+    (state,) = world.ledger.pairs.domains.all()
+    assert domainpace.held_ns(state, world.now) is not None
+    # Thirty a minute were too much, of which half is left.
+    assert (state.backoff is not None and state.backoff.pace is not None) == learns
+    if state.backoff is not None and state.backoff.pace is not None:
+        assert 7 * 15 * 1440 // 8 <= state.backoff.pace.level < 15 * 1440
+
+
 def too_much(minutes: int = 10) -> World:
     """Let a domain send thirty a minute for some minutes, and then hear that it was too much."""
     world = gmail()
