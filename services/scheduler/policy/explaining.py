@@ -77,12 +77,12 @@ class Explaining:
         # Each source of the pool goes on from when it may; the first of them to may named the reason.
         opens = now_ns if bound.by_sources else max(now_ns, bound.until_ns or 0)
         seen = outlook.of(self.queues, group, before, now_ns, opens)
-        if seen.goes_ns is None:
+        goes = self._or_by_another(group, entry, seen.goes_ns, now_ns)
+        if goes is None:
             return Explained(bound, None, before)
         probed = seen.probed or self._rests_on_domain(group, entry)
         if probed:
             bound = replace(bound, detail=_PROBED)
-        goes = self._or_by_another(group, entry, seen.goes_ns, now_ns)
         eta = max(goes, opens, self._by_parts(group, entry, standing, now_ns))
         return Explained(bound, max(eta, bound.until_ns or 0), before, probed)
 
@@ -92,24 +92,39 @@ class Explaining:
             return Explained(bound, None)
         eta = max(now_ns, bound.until_ns)
         group = self.queues.group_of(entry)
+        if group is None and self._is_left(entry):
+            eta += PIN_PATIENCE_NS
         if group is not None and not bound.shared:
             standing = group.queue.joining(line_of(entry), now_ns)
             seen = outlook.of(self.queues, group, ahead(standing), now_ns, now_ns)
-            goes = self._or_by_another(group, entry, seen.goes_ns or 0, now_ns)
+            goes = self._or_by_another(group, entry, seen.goes_ns, now_ns) or 0
             by_parts = self._by_parts(group, entry, standing, now_ns)
             probed = seen.probed or self._rests_on_domain(group, entry)
             return Explained(bound, max(eta, goes, by_parts), None, probed)
         return Explained(bound, eta)
 
-    def _or_by_another(self, group: Group, entry: DeliveryState, goes_ns: int, now_ns: int) -> int:
+    def _is_left(self, entry: DeliveryState) -> bool:
+        """Say whether the source that a delivery is tied to is away, and another of its pool is there."""
+        queues = self.queues
+        if entry.pinned is None or entry.pinned in queues.sources.live:
+            return False
+        slots = queues.map.group(entry.pool, entry.to)
+        return bool(queues.sources.reach(entry.pool, entry.provider, slots).live)
+
+    def _or_by_another(
+        self, group: Group, entry: DeliveryState, goes_ns: int | None, now_ns: int
+    ) -> int | None:
         """Say when a delivery goes that waits for one source alone: if that may not send for long, another takes it."""
         slot = group.pinned
         if slot is None:
             return goes_ns
+        reach = self.queues.sources.reach(group.pool, group.provider, group.slots)
         warming = self.queues.pairs.budgets.standing(group.limit_key, slot, now_ns) is not None
-        if not warming and not self.queues.forsaken(group):
+        alone = all(other == slot for other, _ in reach.live)
+        if alone or not (warming or self.queues.forsaken(group)):
             return goes_ns
-        return min(goes_ns, max(now_ns, entry.due_ns + PIN_PATIENCE_NS))
+        by_another = max(now_ns, entry.due_ns + PIN_PATIENCE_NS)
+        return by_another if goes_ns is None else min(goes_ns, by_another)
 
     def _by_parts(self, group: Group, entry: DeliveryState, standing: Standing, now_ns: int) -> int:
         """Say when the limits of its tenant and its sending domain let a delivery go."""
@@ -176,8 +191,10 @@ class Explaining:
         if reason in _ALONE or self.orders.pause(entry) is not None:
             return []
         until: int | None = group.wake_ns
-        if until is None or until >= FOREVER or group.reason == "credit":
+        if group.reason == "credit":
             until = None
+        elif until is None or until >= FOREVER:
+            until = self._or_by_another(group, entry, None, now_ns)
         elif group.reason in ("rate", "byte_rate", "total_rate", "warmup"):
             # It is granted so long before it goes.
             until += HORIZON_NS

@@ -24,12 +24,14 @@ from services.scheduler.policy.explain import (
 )
 from services.scheduler.policy.fairness import Order
 from services.scheduler.policy.lines import Line
+from services.scheduler.policy.pauses import CLEAR
 from shared.records.answers import AGES
 from shared.records.state import DeliveryState
 from shared.runtime.settings import LimitRow, Rate, UnknownPolicy
 from shared.runtime.windows import Window
 from tests.unit.services.scheduler.policy.test_ledger import S, World, make_settings
 from tests.unit.services.scheduler.policy.test_orders import closed, order
+from tests.unit.services.scheduler.simulation.test_foretold import DAYS
 
 REASONS = st.sampled_from(["retry", "rate", "directive", "no_source", "held", "window"])
 CONSTRAINTS = st.lists(
@@ -239,6 +241,10 @@ def test_without_a_source_nobody_knows_when() -> None:
     assert (found.bound.reason, found.eta_ns) == ("no_source", None)
 
 
+#: What ends by what somebody does, and not by time: no time can be told. A pause of an operator that has an end is one that can.
+ENDLESS = frozenset({"held", "directive", "no_source", "dns", "lane", "moving", "parked"})
+#: Whose end is a time that is known, or now.
+TIMED = frozenset({"due", "retry", "not_before", "granted", "started"})
 #: What docs/metrics.md tells people of.
 REASONS_TOLD = frozenset(
     name
@@ -345,6 +351,8 @@ def test_every_delivery_is_explained_by_one_thing_whatever_happens(
             assert {reason, found.bound.reason} <= REASONS_TOLD
             assert found.bound.scope
             assert found.eta_ns is None or found.eta_ns >= world.ledger.now_ns
+            endless = found.bound.reason in ENDLESS or is_so(world, entry, "no_source")
+            assert found.eta_ns is not None or endless, found.bound
             until = found.bound.until_ns
             assert until is None or found.eta_ns is None or found.eta_ns >= until
             assert is_so(world, entry, found.bound.reason), found.bound
@@ -382,7 +390,8 @@ def is_so(world: World, entry: DeliveryState, reason: str) -> bool:  # noqa: PLR
         case "domain_rate" | "total_rate":
             return entry.provider == "big"
         case "paused":
-            return bool(world.ledger.pauses())
+            # One whose time is over is still to be probed.
+            return any(pair.pause != CLEAR for pair in world.ledger._pairs._pairs.values())
         case "suspended":
             return bool(world.ledger._pairs.suspended(now_ns)) or entry.provider == "big"
         case _:
@@ -415,3 +424,37 @@ def test_what_has_no_source_says_what_is_lacking() -> None:
     assert told["d1"].bound.detail == "no sender has ip-0, ip-1"
     assert told["d2"].bound.detail.startswith("no such pool is configured")
     assert told["d3"].bound.detail == "no sender has ip-1"
+
+
+def test_of_each_reason_a_time_is_foretold_or_none_can_be() -> None:
+    """The simulator holds what is foretold against what comes, one day for each."""
+    kinds = [ENDLESS, TIMED, frozenset(DAYS)]
+    assert frozenset().union(*kinds) == REASONS_TOLD
+    assert sum(map(len, kinds)) == len(REASONS_TOLD)
+
+
+@pytest.mark.parametrize("due_s", [0, 1200])
+def test_what_is_tied_to_a_source_that_is_away_goes_by_another_when_it_was_foretold(
+    due_s: int,
+) -> None:
+    """A retry after greylisting, whose source has lost its sender."""
+    world = World()
+    del world.epochs[0]
+    world.turn(60)
+    asked = world.now
+    world.deliver("d1", pool="main", pinned=0, n=1, not_before_ns=asked + due_s * S)
+    world.turn()
+    found = world.ledger.explain(world.ledger.entries["d1"])
+    assert found.bound.reason == ("retry" if due_s else "no_source")
+    assert found.eta_ns is not None
+    while not world.grants:
+        world.turn(10)
+    assert world.only().slot == 1
+    assert abs(world.now - found.eta_ns) <= 0.2 * (world.now - asked)
+
+
+def test_while_no_other_source_is_there_nobody_knows_when_what_is_tied_to_one_goes() -> None:
+    world = closed()
+    world.deliver("d1", pool="main", pinned=0, n=1)
+    world.turn(1)
+    assert world.ledger.explain(world.ledger.entries["d1"]).eta_ns is None
