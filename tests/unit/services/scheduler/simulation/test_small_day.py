@@ -113,6 +113,15 @@ def test_a_backlog_drains_within_a_tenth_of_the_best_possible(found: Report) -> 
     assert all(ratio is not None and 0.99 <= ratio <= 1.1 for ratio in ratios.values()), ratios
 
 
+def test_greylisting_costs_each_delivery_one_attempt(found: Report) -> None:
+    """It is tried again from the source that the host knows by then: any other would be refused once more."""
+    (grey,) = (line for line in found.lines if line.provider == "mx.grey.example")
+    taken = grey.delivered + grey.bounced
+    assert taken == grey.arrived >= 80
+    # A full mailbox is tried again as well.
+    assert 2 * taken <= grey.attempts <= 2.05 * taken + 2
+
+
 def test_tenants_that_wait_for_the_same_get_the_same(found: Report) -> None:
     assert found.jain is not None
     assert found.jain >= 0.98
