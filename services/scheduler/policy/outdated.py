@@ -6,9 +6,10 @@ delivery is in exactly one of them, or where it belongs now. The smallest groups
 within a round or two, whatever waits for those few.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
+from typing import cast
 
-from services.scheduler.policy.group import Group
+from services.scheduler.policy.group import Group, GroupKey
 
 
 class Outdated:
@@ -16,25 +17,40 @@ class Outdated:
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        #: By limit key, which no map changes.
-        self._of_key: dict[str, dict[Group, None]] = {}
+        #: By limit key, which no map changes; in it each by its own key, or by itself where one of that key is there from another map.
+        self._of_key: dict[str, dict[GroupKey | Group, Group]] = {}
         #: Largest first, and of the last one those that have not been given.
         self._turn: list[Group] = []
         self._ids: list[str] = []
         self._given: Group | None = None
+        self._since_ns = 0
 
     def __bool__(self) -> bool:
         """Say whether there is anything."""
         return bool(self._of_key)
 
-    def set_aside(self, groups: Iterable[Group], now_ns: int) -> None:
-        """Take groups as they are; nobody may put anything into them any more."""
-        for group in groups:
-            group.gone, group.reason, group.since_ns = True, "lane", now_ns
-            group.queue.disorder()
-            self._of_key.setdefault(group.limit_key, {})[group] = None
-            self._turn.append(group)
+    def set_aside(self, groups: dict[str, dict[GroupKey, Group]], now_ns: int) -> None:
+        """Take groups, by limit key, as they are; nobody may put anything into them, or into the tables, any more.
+
+        There may be tens of thousands: nothing is done to each before somebody asks for it.
+        """
+        for group in self._turn:
+            self._mark(group)
+        self._since_ns = now_ns
+        for key, those in groups.items() if self._of_key else ():
+            of_key = self._of_key.setdefault(key, {})
+            for group in those.values():
+                of_key[group if group.key in of_key else group.key] = group
+        if not self._of_key:
+            # A dictionary may have keys of more than one kind; this one had them of one.
+            self._of_key = cast("dict[str, dict[GroupKey | Group, Group]]", groups)
+        self._turn += [group for those in groups.values() for group in those.values()]
         self._turn.sort(key=lambda group: len(group.queue), reverse=True)
+
+    def _mark(self, group: Group) -> None:
+        if not group.gone:
+            group.gone, group.reason, group.since_ns = True, "lane", self._since_ns
+            group.queue.disorder()
 
     def give(self, most: int) -> Iterator[str]:
         """Take out up to ``most``, each to be put where it belongs before the next is asked for."""
@@ -44,6 +60,7 @@ class Outdated:
                 if not self._turn:
                     return
                 self._given = self._turn.pop()
+                self._mark(self._given)
                 self._ids = self._given.queue.ids()
                 self._ids.reverse()
             id_ = self._ids.pop()
@@ -55,7 +72,7 @@ class Outdated:
         group, self._given = self._given, None
         if group is not None:
             of_key = self._of_key[group.limit_key]
-            del of_key[group]
+            del of_key[group if group in of_key else group.key]
             if not of_key:
                 del self._of_key[group.limit_key]
 
@@ -63,8 +80,11 @@ class Outdated:
 
     def of(self, limit_key: str, id_: str) -> Group | None:
         """Give the group that a delivery has not left yet."""
-        return next((group for group in self.of_key(limit_key) if id_ in group.queue), None)
+        found = next((group for group in self.of_key(limit_key) if id_ in group.queue), None)
+        if found is not None:
+            self._mark(found)
+        return found
 
     def of_key(self, limit_key: str) -> Collection[Group]:
         """Give those of a limit key."""
-        return self._of_key.get(limit_key, ())
+        return self._of_key.get(limit_key, {}).values()

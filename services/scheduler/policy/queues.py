@@ -192,7 +192,7 @@ class Queues:
         self._places.clear()
         if was.pools == now.pools and was.groups == now.groups:
             return
-        self.outdated.set_aside(self._groups.values(), self._now_ns)
+        self.outdated.set_aside(self._by_key, self._now_ns)
         self._groups, self._by_key, self._wakes = {}, {}, []
 
     def regrouping(self, most: int) -> Iterator[DeliveryState]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from services.scheduler.policy import ledger
 from services.scheduler.policy.duequeue import DueQueue
 from services.scheduler.policy.fairness import Order
-from services.scheduler.policy.group import Group
+from services.scheduler.policy.group import Group, GroupKey
 from services.scheduler.policy.lines import Line
 from services.scheduler.policy.outdated import Outdated
 from shared.records.grant import Grant
@@ -29,6 +29,11 @@ def group(key: str, ids: list[str]) -> Group:
         if at % 4 == 0:
             queue.urge(id_, NOW + at)
     return Group(key, "main", None, None, 0, "", None, queue)
+
+
+def tables(*groups: Group) -> dict[str, dict[GroupKey, Group]]:
+    """Give groups of different limit keys as the queues have them."""
+    return {each.limit_key: {each.key: each} for each in groups}
 
 
 def delivered(room: World) -> list[tuple[int, Grant]]:
@@ -54,7 +59,7 @@ def test_each_delivery_is_given_once_unless_it_ended_before(
         ids = [f"{key}{len(key_of) + at}" for at in range(size)]
         key_of.update(dict.fromkeys(ids, key))
         there.extend(ids)
-        outdated.set_aside([group(key, ids)], NOW)
+        outdated.set_aside(tables(group(key, ids)), NOW)
 
     for key, size in sizes:
         aside(key, size)
@@ -87,7 +92,8 @@ def test_each_delivery_is_given_once_unless_it_ended_before(
 
 def test_the_few_of_a_small_site_go_on_before_the_many_of_a_large_one() -> None:
     outdated = Outdated()
-    outdated.set_aside([group("large", [f"l{n}" for n in range(50)]), group("small", ["s"])], NOW)
+    large = group("large", [f"l{n}" for n in range(50)])
+    outdated.set_aside(tables(large, group("small", ["s"])), NOW)
     assert list(outdated.give(1)) == ["s"]
 
 
