@@ -339,3 +339,19 @@ def test_complaints_hold_a_warm_up() -> None:
         world.parts[0].ledger._pairs.complained("big", 0, world.now)
     [(_, _, status)] = world.parts[0].ledger.warmups()
     assert status.stage == "held"
+
+
+def test_what_is_granted_late_in_a_day_may_not_begin_on_the_next() -> None:
+    """Its lease would reach beyond midnight, and it would be of a budget that is not counted any more."""
+    world = Warming(warming())
+    skew_ns = world.parts[0].config.timing.skew_ns
+    world.now = MIDNIGHT - 30 * S
+    world.mail(3)
+    world.turn(seconds=0)
+    assert world.grants
+    assert {grant.t1_ns for _, grant in world.grants} == {MIDNIGHT - skew_ns}
+    world.grants.clear()
+    world.now = MIDNIGHT - skew_ns - S // 2
+    world.mail(3)
+    world.turn(seconds=0)
+    assert world.grants == []

@@ -433,3 +433,22 @@ def test_a_lane_is_held_when_the_last_part_of_its_memory_is_read_and_not_before(
         world.turn(1)
     assert part.ledger.awaited() == []
     assert world.granted()[0] == 1
+
+
+def test_a_lane_that_comes_back_by_a_map_that_was_not_read_is_not_handed_on_by_the_older() -> None:
+    world = World()
+    world.publish(TO_ONE)
+    world.turn(0)
+    world.turn(1)
+    back = moved(TO_ONE, {BIG: 0})
+    world.publish(back, 1)
+    world.deliver(1, "d1", map=back.version)
+    world.turn(1)
+    sent = len(world.parts[1].log)
+    for _ in range(3):
+        world.turn(0)
+    assert len(world.parts[1].log) == sent
+    assert world.grants == []
+    world.publish(back, 0)
+    world.turn(0)
+    assert world.granted()[0] == 0

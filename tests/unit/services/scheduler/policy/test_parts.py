@@ -301,3 +301,22 @@ def test_an_order_holds_for_what_is_dealt_to_all_partitions_as_soon_as_it_is_rea
         total_rate=OrderedRate(count=6000, period_ns=MIN),
     )
     assert dealt(20) > 1000
+
+
+@given(st.tuples(RATES, RATES, RATES), st.integers(1, 5))
+def test_tokens_leave_room_for_when_each_attempt_may_start_and_for_two_clocks(
+    rates: tuple[Rate, Rate, Rate], deciders: int
+) -> None:
+    """Starts of one period had their tokens in a window that is longer by that much; of what is divided each has a part."""
+    config = Settings(
+        kafka=Kafka(partitions=1),
+        limits={name: LimitRow(total_rate=rate) for name, rate in zip(ROWS, rates, strict=True)},
+    )
+    gate = parts(config, Totals())
+    gate.divide(deciders)
+    bounds = gate.bounds("big", Line("bulk", "acme", "", "news.acme.example"), START)
+    spread = TIMING.total_window_ns + 2 * TIMING.skew_ns
+    for rate, bound, of in zip(rates, bounds, (1, deciders, deciders), strict=True):
+        most = of * (1 + (rate.period_ns + spread) // bound.interval_ns)
+        assert most <= max(rate.count, of) + of * rate.burst
+        assert bound.interval_ns * rate.count >= of * (rate.period_ns + spread) - rate.count
