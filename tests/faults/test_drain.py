@@ -29,7 +29,12 @@ def gauge(service: Service, name: str) -> float:
 @pytest.mark.timeout(400)
 async def test_a_drain_hands_back_what_it_has_not_begun_and_another_sends_it(yard: Yard) -> None:
     receiver = yard.receiver("--dot-delay", "1")
-    limits = f"[limits.local]\nconnections = {CONNECTIONS}\nmessages_per_connection = 1000"
+    # With a rate, since where none is set one source goes first.
+    limits = f"""[limits.local]
+connections = {CONNECTIONS}
+messages_per_connection = 1000
+rate = "1000/s"
+"""
     # Leases of a minute: a queue of thousands takes a while.
     stack = yard.stack(receiver, sources=SOURCES, limits=limits, timing="")
     stack.set_up()
