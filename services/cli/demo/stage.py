@@ -18,6 +18,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Final
 
@@ -38,7 +39,7 @@ _LIST: Final = "processes.json"
 _READY_S: Final = 60.0
 _END_S: Final = 30.0
 # Below the ports that the kernel gives to outgoing connections: none of those can sit on one before it is listened to.
-_PORTS: Final = range(30_000, 32_000)
+_PORTS: Final = range(20_000, 32_000)
 
 
 class StageError(Exception):
@@ -164,13 +165,14 @@ class Stage:
         """Start everything, from nothing, and wait until it is ready; raises StageError, LocalKafkaError."""
         self._empty()
         self.kafka.start()
-        good, strict = _free_ports(2)
+        # All at once: what has been started listens to its own a moment later.
+        good, strict, *ports = _free_ports(2 + len(SERVICES))
         self._configure(good, strict)
         self._cli("topics", "apply")
         self._cli("config", "apply", str(self.config))
         self._receiver("goodmail", good)
         self._receiver("strictmail", strict, *_STRICT)
-        for service, port in zip(SERVICES, _free_ports(len(SERVICES)), strict=True):
+        for service, port in zip(SERVICES, ports, strict=True):
             self._service(service, port)
         self._wait_ready()
 
@@ -297,7 +299,8 @@ def _get(port: int, path: str) -> str | None:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=3) as answer:
             text: str = answer.read().decode()
             return text
-    except OSError:
+    except (OSError, HTTPException):
+        # Nobody, or somebody else who took the port first: then the process says so in its log, and ends.
         return None
 
 

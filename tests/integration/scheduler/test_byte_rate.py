@@ -48,7 +48,7 @@ async def test_no_minute_has_more_bytes_from_a_source_than_its_limit(yard: Yard)
     for seen in receiver.seen("message"):
         came[seen["peer"]].append((seen["mail_ns"], seen["size"]))
     assert len(came) == 2
+    # It is used: one that is large went, and others did; but what waits for room keeps a source from the rest.
+    assert sum(size for messages in came.values() for _, size in messages) > LARGE + 4 * SMALL
     for source, messages in came.items():
-        most = most_bytes(messages)
-        # It is used, and never passed.
-        assert BYTES // 3 < most <= BYTES, (source, messages)
+        assert most_bytes(messages) <= BYTES, (source, messages)

@@ -35,13 +35,12 @@ class Door:
         self.most = max(self.most, self.open)
         said = bytearray()
         far_reader, far_writer = await asyncio.open_connection(self.target.host, self.target.port)
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(_pass_on(reader, far_writer, said))
-                group.create_task(_pass_on(far_reader, writer, bytearray()))
-        finally:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_pass_on(far_reader, writer, bytearray()))
+            await _pass_on(reader, far_writer, said)
+            # The sender has closed it: how long the receiver takes to do so too is no connection more.
             self.open -= 1
-            self.messages.append(said.count(b"MAIL FROM:"))
+        self.messages.append(said.count(b"MAIL FROM:"))
 
 
 async def _pass_on(
