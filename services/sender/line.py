@@ -125,6 +125,10 @@ class Line:
         if grant.epoch != self._owner.epoch or grant.attempt in self._seen:
             return
         self._remember(grant)
+        if self._owner.stopping:
+            # Where every place is taken by a peer that sits on its reply, no connection would come to hand it back.
+            self.hand_back(grant, "drain")
+            return
         gate = AttemptGate(
             grant,
             self._owner,
@@ -161,7 +165,7 @@ class Line:
 
     def staff(self, pair: Pair, site: str) -> None:
         """Open another connection for ``site`` where its mail waits and the pair may have one more."""
-        if not pair.may_have_another(site):
+        if self.over or not pair.may_have_another(site):
             return
         pair.tasks[site] = pair.tasks.get(site, 0) + 1
         courier = Courier(self, self._owner, self._reach, self._tools, pair, site)
