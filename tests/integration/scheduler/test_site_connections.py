@@ -28,8 +28,12 @@ class Door:
     most: int = 0
     times_ns: list[int] = field(default_factory=list)
     messages: list[int] = field(default_factory=list)
+    tasks: set["asyncio.Task[None]"] = field(default_factory=set)
 
     async def let_in(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.add(task)
         self.times_ns.append(time.monotonic_ns())
         self.open += 1
         self.most = max(self.most, self.open)
@@ -40,7 +44,7 @@ class Door:
             await _pass_on(reader, far_writer, said)
             # The sender has closed it: how long the receiver takes to do so too is no connection more.
             self.open -= 1
-        self.messages.append(said.count(b"MAIL FROM:"))
+            self.messages.append(said.count(b"MAIL FROM:"))
 
 
 async def _pass_on(
@@ -88,6 +92,7 @@ async def test_a_site_has_fewer_connections_and_shorter_ones_than_its_provider(y
             assert events.types() == {"delivered": 2 * MESSAGES}
         assert set(receiver.copies().values()) == {1}
         await asyncio.to_thread(stack.stop)
+        await asyncio.wait_for(asyncio.gather(*narrow.tasks, *wide.tasks), 30)
         assert narrow.most <= SOURCES
         # Two seconds between two of a source; the door may see one of them late.
         assert most_in_window(narrow.times_ns, 4) <= 3 * SOURCES
