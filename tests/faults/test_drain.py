@@ -12,7 +12,8 @@ from shared.records.control import CONTROL, Claim, Heartbeat, Left, Released
 from shared.records.event import Event
 from tests.support.config import QUICK_TIMING, submission
 from tests.support.reading import Log
-from tests.support.stack import Events, Service
+from tests.support.receiver import Receiver
+from tests.support.stack import Events, Service, Stack
 from tests.support.yard import Yard
 
 MESSAGES = 5_300
@@ -26,6 +27,14 @@ def gauge(service: Service, name: str) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name + "{"))
 
 
+def one_of_each(stack: Stack) -> Service:
+    """Set a stack up and start one of each service; gives the sender, which is to leave."""
+    stack.set_up()
+    for kind in ("ingest", "scheduler"):
+        stack.start(kind, wait=False)
+    return stack.start("sender", "sender-0")
+
+
 @pytest.mark.timeout(400)
 async def test_a_drain_hands_back_what_it_has_not_begun_and_another_sends_it(yard: Yard) -> None:
     receiver = yard.receiver("--dot-delay", "1")
@@ -37,10 +46,7 @@ rate = "1000/s"
 """
     # Leases of a minute: a queue of thousands takes a while.
     stack = yard.stack(receiver, sources=SOURCES, limits=limits, timing="")
-    stack.set_up()
-    for kind in ("ingest", "scheduler"):
-        stack.start(kind, wait=False)
-    leaving = stack.start("sender", "sender-0")
+    leaving = one_of_each(stack)
     async with Events(stack, 2) as events:
         await stack.produce(submission(f"u{at}@a.test") for at in range(MESSAGES))
         async with asyncio.timeout(120):
@@ -73,15 +79,10 @@ async def test_a_peer_that_sits_on_its_last_reply_keeps_one_connection_and_not_t
         limits=f"[limits.local]\nconnections = {connections}",
         timing=QUICK_TIMING.replace('attempt_max = "15s"', 'attempt_max = "150s"'),
     )
-    stack.set_up()
-    for kind in ("ingest", "scheduler"):
-        stack.start(kind, wait=False)
-    leaving = stack.start("sender", "sender-0")
+    leaving = one_of_each(stack)
     async with Events(stack, 2) as events, Log(stack, [stack.topics.control], 1) as log:
         await stack.produce([submission("first@a.test")])
-        async with asyncio.timeout(60):
-            while not receiver.seen("message"):
-                await events.read()
+        await taken_whole(receiver, events)
         following = stack.start("sender", "sender-1", wait=False)
         async with asyncio.timeout(60):
             while not _serves(following):
@@ -122,15 +123,10 @@ async def test_one_who_leaves_waits_for_a_last_reply_no_longer_than_the_grace_ti
         timing=QUICK_TIMING.replace('attempt_max = "15s"', 'attempt_max = "90s"'),
         more='[sender]\ngrace = "8s"',
     )
-    stack.set_up()
-    for kind in ("ingest", "scheduler"):
-        stack.start(kind, wait=False)
-    leaving = stack.start("sender", "sender-0")
+    leaving = one_of_each(stack)
     async with Events(stack, 2) as events, Log(stack, [stack.topics.control], 1) as log:
         await stack.produce([submission("somebody@a.test")])
-        async with asyncio.timeout(60):
-            while not receiver.seen("message"):
-                await events.read()
+        await taken_whole(receiver, events)
         assert await asyncio.to_thread(leaving.terminate, 60) == 0
         async with asyncio.timeout(60):
             while not (said := _attempts(events)):
@@ -148,6 +144,13 @@ async def _until_left(log: Log) -> None:
     async with asyncio.timeout(60):
         while not any(what == "left 0" for what, *_ in _steps(log)):
             await log.read()
+
+
+async def taken_whole(receiver: Receiver, events: Events) -> None:
+    """Read events until the receiver has got a message to its end."""
+    async with asyncio.timeout(60):
+        while not receiver.seen("message"):
+            await events.read()
 
 
 def _attempts(events: Events) -> list[Event]:
