@@ -2,21 +2,27 @@
 
 ``stop()`` of a producer waits for every batch, with Kafka away for ever; ``stop()`` of a consumer breaks off half-way when one of its own
 tasks is cancelled before its first step. Left half open, such a client goes on by itself: it would connect again and send what its owner
-has long sent anew. Here it ends whatever happens; each call takes at most ``POLITE_S`` and two seconds more.
+has long sent anew. Here it ends whatever happens, also where who waits for that is cancelled; each call takes at most ``POLITE_S`` and two
+seconds more.
 """
 
 import asyncio
 from collections.abc import Awaitable, Coroutine, Iterable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+T = TypeVar("T")
 POLITE_S: Final = 5.0
 _FORCE_S: Final = 1.0
 
 
 async def close_producer(producer: AIOKafkaProducer, *, polite_s: float = POLITE_S) -> bool:
     """Send what is left and close; False: not all of it could be sent."""
+    return await _to_its_end(_close_producer(producer, polite_s))
+
+
+async def _close_producer(producer: AIOKafkaProducer, polite_s: float) -> bool:
     if polite_s > 0 and await _finished(producer.stop(), polite_s):
         _hush(producer)
         return True
@@ -44,6 +50,10 @@ def _hush(producer: AIOKafkaProducer) -> None:
 
 async def close_consumer(consumer: AIOKafkaConsumer, *, polite_s: float = POLITE_S) -> None:
     """Leave the group, where there is one, and close."""
+    await _to_its_end(_close_consumer(consumer, polite_s))
+
+
+async def _close_consumer(consumer: AIOKafkaConsumer, polite_s: float) -> None:
     if polite_s > 0 and await _finished(consumer.stop(), polite_s):
         return
     consumer._closed = True  # noqa: SLF001
@@ -57,6 +67,16 @@ async def close_consumer(consumer: AIOKafkaConsumer, *, polite_s: float = POLITE
     if consumer._fetcher is not None:  # noqa: SLF001
         tasks += [consumer._fetcher._fetch_task, *consumer._fetcher._pending_tasks]  # noqa: SLF001
     await _force(consumer._client.close(), tasks)  # noqa: SLF001
+
+
+async def _to_its_end(closing: Coroutine[Any, Any, T]) -> T:
+    """Go on although who waits is cancelled; that is heard of when it is over."""
+    task = asyncio.create_task(closing)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 async def _finished(closing: Coroutine[Any, Any, object], seconds: float) -> bool:

@@ -222,6 +222,34 @@ async def test_a_zombies_round_raises_fenced_however_it_writes(log: Log, pause: 
     await log.see([b"mine", b"its"], topic)
 
 
+@pytest.mark.parametrize("turns", range(4))
+async def test_one_that_stops_is_closed_although_who_waits_for_that_is_cancelled(
+    log: Log, turns: int
+) -> None:
+    # A worker that was fenced is ending when it hears that its partition was taken away. ``log`` sees what is left of it.
+    topic = await log.topic()
+    old = await log.cluster.transactor(log.prefix + "tx")
+    new = await log.cluster.transactor(log.prefix + "tx")
+
+    stopping = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await _round(old, (topic, 0, b"never"))
+        finally:
+            stopping.set()
+            await old.stop()
+
+    working = asyncio.create_task(work())
+    await stopping.wait()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    working.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    await new.stop()
+
+
 async def test_an_owner_fenced_in_the_middle_of_a_round_loses_the_round(
     log: Log, group: str
 ) -> None:
