@@ -7,7 +7,10 @@ import click
 from services.cli.cluster.commands import cluster
 from services.cli.config import config
 from services.cli.limits import limits
-from services.cli.orders import COMMANDS
+from services.cli.orders.directives import directives
+from services.cli.orders.limiting import limit, slow
+from services.cli.orders.once import cancel, expire, reroute, rush
+from services.cli.orders.standing import pause, resume
 from services.cli.queue import explain, queue
 from services.cli.simulate import simulate
 from services.cli.topics import topics
@@ -24,7 +27,8 @@ def postyard() -> None:
     """
 
 
-for command in (topics, config, limits, *COMMANDS, queue, explain, simulate, cluster):
+ORDERS = (pause, resume, slow, limit, cancel, reroute, rush, expire, directives)
+for command in (topics, config, limits, *ORDERS, queue, explain, simulate, cluster):
     postyard.add_command(command)
 
 

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from services.cli.limits import answer, limits
-from services.cli.orders import limit
+from services.cli.orders.limiting import limit
 from shared.records.control import Directive, OrderedRate
 from shared.runtime.layers import WHOLE, Part
 from shared.runtime.settings import ByteRate, LimitRow, Rate, Settings
