@@ -53,6 +53,11 @@ class Dispatch:
         """Show whom it reads for."""
         return f"<Dispatch {self.topic} {sorted(self._slots)}>"
 
+    async def end(self, slot: int) -> int:
+        """Ask where a slot's partition ends now; raises KafkaTrouble."""
+        here = (self.topic, slot)
+        return (await self.cluster.end_offsets([here]))[here]
+
     def follow(self, slot: int, start: int, line: Line) -> None:
         """Bring what lies in a slot's partition from ``start`` on to its line."""
         self._slots[slot] = _Followed(line, start)
