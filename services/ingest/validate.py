@@ -13,7 +13,8 @@ from services.ingest.address import Address, parse
 from services.ingest.lifetime import Lifetime, lifetime
 from services.ingest.problem import Problem
 from shared.records.submission import Submission
-from shared.runtime.settings import Ingest, Settings, Tenant
+from shared.runtime.settings import Settings, Tenant
+from shared.runtime.workings import Ingest
 
 _MAX_ID: Final = 200
 _MAX_STREAM: Final = 100

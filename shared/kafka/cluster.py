@@ -26,7 +26,7 @@ from shared.kafka.producer import Producer
 from shared.kafka.reader import STUCK_S, Place, Reader
 from shared.kafka.security import PLAINTEXT, Security, security_of
 from shared.kafka.transactor import Transactor
-from shared.runtime.settings import Kafka
+from shared.runtime.workings import Kafka
 
 T = TypeVar("T")
 Position = int | Literal["start", "end"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from shared.runtime.settings import Kafka, KafkaTls
+from shared.runtime.workings import Kafka, KafkaTls
 
 _PROTOCOLS: Final = {
     (False, False): "PLAINTEXT",

@@ -24,7 +24,8 @@ import dns.resolver
 from shared.net.cache import Cache
 from shared.runtime.clock import Clock
 from shared.runtime.providers import provider_of, site_of
-from shared.runtime.settings import Dns, Settings
+from shared.runtime.settings import Settings
+from shared.runtime.workings import Dns
 
 T = TypeVar("T")
 

@@ -1,7 +1,7 @@
 """Reads how the processes work: Kafka, times, names, networks, bounds, logs.
 
-A section is a dataclass of ``shared.runtime.settings``: a field's key is its name without the unit, and its default is the field's own.
-What differs for each pod comes from the environment, which wins.
+A section is a dataclass, of ``shared.runtime.workings`` for most: a field's key is its name without the unit, and its default is the
+field's own. What differs for each pod comes from the environment, which wins.
 """
 
 import dataclasses
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from shared.runtime import urls, values
-from shared.runtime.settings import (
-    MOST_SLOTS,
-    Backoff,
+from shared.runtime.settings import MOST_SLOTS, Backoff
+from shared.runtime.table import Table
+from shared.runtime.workings import (
     Dns,
     Following,
     Http,
@@ -27,7 +27,6 @@ from shared.runtime.settings import (
     Sender,
     Timing,
 )
-from shared.runtime.table import Table
 
 S = TypeVar("S", Backoff, Dns, Following, Http, Ingest, Kafka, Log, Net, Scheduler, Sender, Timing)
 Read = Callable[[Any], Any]

@@ -8,18 +8,9 @@ from typing import Final
 from shared.records.lanemap import group_of
 from shared.runtime.files import shown
 from shared.runtime.limitrules import limit_rows
-from shared.runtime.settings import (
-    Backoff,
-    DkimKey,
-    Ingest,
-    Pool,
-    Settings,
-    Source,
-    Spill,
-    Tenant,
-    Timing,
-)
+from shared.runtime.settings import Backoff, DkimKey, Pool, Settings, Source, Spill, Tenant
 from shared.runtime.table import Problems, exists
+from shared.runtime.workings import Ingest, Timing
 
 _DAY_NS: Final = 24 * 3600 * 1_000_000_000
 #: RFC 5321 4.5.4.1: the give-up time is generally at least 4-5 days; nobody waits longer for mail.

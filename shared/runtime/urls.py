@@ -6,8 +6,9 @@ As in ``values``, each reader raises ValueError with what it expected and what i
 from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from shared.runtime.settings import Echo, Proxy
+from shared.runtime.settings import Proxy
 from shared.runtime.values import host_port, shown, text, texts
+from shared.runtime.workings import Echo
 
 #: RFC 1929 2: one octet says how long a user's name is.
 _USER_MAX_BYTES: Final = 255

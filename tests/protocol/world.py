@@ -19,9 +19,9 @@ from shared.runtime.settings import (
     Settings,
     Source,
     Tenant,
-    Timing,
     UnknownPolicy,
 )
+from shared.runtime.workings import Timing
 from tests.protocol import faults
 from tests.protocol.checker import Checker
 from tests.protocol.engine import CONTROL, EPOCH_MS, MS, Proc, Sim

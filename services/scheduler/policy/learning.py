@@ -16,7 +16,7 @@ from services.scheduler.policy.pair import Pair
 from services.scheduler.policy.pairlimit import PairLimit
 from shared.records.outcome import Outcome
 from shared.runtime.settings import Backoff as Rules
-from shared.runtime.settings import Timing
+from shared.runtime.workings import Timing
 
 #: So many complaints of a host about itself, with nothing taken between them, are the pair's trouble.
 _TROUBLES: Final = 5

@@ -17,7 +17,8 @@ from shared.records.control import Directive
 from shared.records.grant import SIGNATURE_BYTES
 from shared.runtime.layers import resolve
 from shared.runtime.overruling import NOTHING, overruled
-from shared.runtime.settings import Limit, Rate, Settings, Timing
+from shared.runtime.settings import Limit, Rate, Settings
+from shared.runtime.workings import Timing
 
 _S: Final = 1_000_000_000
 #: A grant may lie this far ahead: the sender then has work while a round is under way.

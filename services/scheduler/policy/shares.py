@@ -28,7 +28,8 @@ from shared.protocol.control import ControlView
 from shared.records.control import Directive
 from shared.records.shares import Share, Shares, Want
 from shared.runtime.overruling import totals
-from shared.runtime.settings import Rate, Settings, Timing
+from shared.runtime.settings import Rate, Settings
+from shared.runtime.workings import Timing
 
 _S: Final = 1_000_000_000
 #: The partition that deals.

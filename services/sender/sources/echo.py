@@ -14,7 +14,7 @@ from typing import Final
 
 from services.sender.sources.paths import Opened, Path
 from shared.net.destinations import Addresses, Unresolved
-from shared.runtime.settings import Echo
+from shared.runtime.workings import Echo
 
 _WITHIN_S: Final = 30
 _MOST_BYTES: Final = 1 << 16

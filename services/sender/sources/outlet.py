@@ -19,7 +19,8 @@ from services.sender.sources.paths import Bound, Declined, Open, Opened, Path, S
 from services.sender.sources.proxies import Proxied
 from services.sender.sources.verdict import Verdict
 from shared.runtime.clock import Clock
-from shared.runtime.settings import Sender, Source
+from shared.runtime.settings import Source
+from shared.runtime.workings import Sender
 
 _S: Final = 1_000_000_000
 #: How often a path is looked at: to bind costs nothing, a proxy has many sources that look.

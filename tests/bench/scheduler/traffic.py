@@ -17,7 +17,8 @@ from shared.records.control import Claim, Heartbeat
 from shared.records.delivery import DELIVERY, Delivery
 from shared.records.lanemap import propose
 from shared.runtime import defaults
-from shared.runtime.settings import LimitRow, Pool, Scheduler, Settings, Source, Tenant
+from shared.runtime.settings import LimitRow, Pool, Settings, Source, Tenant
+from shared.runtime.workings import Scheduler
 
 S: Final = 1_000_000_000
 START: Final = 1_700_000_000 * S

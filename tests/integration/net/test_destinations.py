@@ -19,7 +19,8 @@ from shared.net.destinations import (
 )
 from shared.runtime.clock import SystemClock
 from shared.runtime.defaults import PROVIDERS
-from shared.runtime.settings import Dns, Route, Settings
+from shared.runtime.settings import Route, Settings
+from shared.runtime.workings import Dns
 from tests.support.nameserver import Nameserver
 
 S = 1_000_000_000

@@ -14,6 +14,19 @@ from shared.runtime.settings import (
     Backoff,
     ClassPolicy,
     DkimKey,
+    LimitRow,
+    Pool,
+    Provider,
+    Rate,
+    Route,
+    Settings,
+    Source,
+    Stream,
+    Tenant,
+    UnknownPolicy,
+)
+from shared.runtime.warmups import Warmup
+from shared.runtime.workings import (
     Dns,
     Following,
     Http,
@@ -21,23 +34,12 @@ from shared.runtime.settings import (
     Kafka,
     KafkaSasl,
     KafkaTls,
-    LimitRow,
     Log,
     Net,
-    Pool,
-    Provider,
-    Rate,
-    Route,
     Scheduler,
     Sender,
-    Settings,
-    Source,
-    Stream,
-    Tenant,
     Timing,
-    UnknownPolicy,
 )
-from shared.runtime.warmups import Warmup
 
 PAGE = (Path(__file__).parents[3] / "docs" / "settings.md").read_text()
 EXAMPLES = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)

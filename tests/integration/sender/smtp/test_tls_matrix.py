@@ -33,7 +33,8 @@ from shared.records.grant import Grant
 from shared.records.outcome import Outcome, Wire
 from shared.records.tlslevel import TlsLevel
 from shared.runtime.clock import SystemClock
-from shared.runtime.settings import Net, Provider, Route, Settings, Source
+from shared.runtime.settings import Provider, Route, Settings, Source
+from shared.runtime.workings import Net
 from tests.support.grants import grant as a_grant
 from tests.support.sending import hung_up, send
 

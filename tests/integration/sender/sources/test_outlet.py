@@ -15,7 +15,8 @@ from services.sender.sources.outlet import Outlet
 from services.sender.sources.paths import SourceUnavailable
 from shared.net.destinations import Addresses, Unresolved
 from shared.runtime.clock import SystemClock
-from shared.runtime.settings import Echo, Proxy, Sender, Source
+from shared.runtime.settings import Proxy, Source
+from shared.runtime.workings import Echo, Sender
 from tests.integration.sender.sources.seeing import Seeing, seeing
 from tests.support.proxies import Program, haproxy, microsocks
 

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from services.cli.lanes import AsItIs, Grown, Refused, grow
 from shared.records.lanemap import LaneMap
-from shared.runtime.settings import Kafka, Pool, Provider, Settings, Source
+from shared.runtime.settings import Pool, Provider, Settings, Source
+from shared.runtime.workings import Kafka
 
 NAMES = st.sets(st.sampled_from(["gmail", "yahoo", "apple", "gmx", "qq", "orange"]))
 RELAYS = st.sets(st.sampled_from(["relay-1", "relay-2"]))

@@ -5,7 +5,8 @@ from pathlib import Path
 from services.ingest.normalise import Normalised, Stamp, normalise
 from services.ingest.problem import Problem
 from shared.runtime.defaults import CLASSES
-from shared.runtime.settings import DkimKey, Ingest, Settings, Tenant
+from shared.runtime.settings import DkimKey, Settings, Tenant
+from shared.runtime.workings import Ingest
 
 NOW = 1_795_532_400 * 1_000_000_000
 DOMAINS = ("acme.example", "xn--bcher-kva.example")

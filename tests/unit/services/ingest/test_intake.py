@@ -19,8 +19,9 @@ from shared.records.event import EVENT, Event
 from shared.records.lanemap import propose
 from shared.records.rejected import KEEP_BYTES, REJECTED, Rejected
 from shared.records.topics import Topics
-from shared.runtime.settings import Ingest, Pool, Settings
+from shared.runtime.settings import Pool, Settings
 from shared.runtime.settings import Source as From
+from shared.runtime.workings import Ingest
 from tests.unit.services.ingest.making import NOW, settings
 
 RAW = b"From: Ann <ann@acme.example>\r\nTo: x@b.example\r\nSubject: s\r\n\r\nbody\r\n"

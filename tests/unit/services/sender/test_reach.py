@@ -15,7 +15,8 @@ from services.sender.sources.paths import Opened, SourceUnavailable
 from shared.net.destinations import Destination, Host, NoDomain, NullMX, Unresolved
 from shared.net.guard import Guard
 from shared.records.grant import Grant
-from shared.runtime.settings import Net, Settings, Source
+from shared.runtime.settings import Settings, Source
+from shared.runtime.workings import Net
 from tests.support.grants import grant
 from tests.support.virtualtime import LoopClock, run
 

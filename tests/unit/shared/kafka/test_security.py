@@ -9,7 +9,7 @@ import trustme
 from aiokafka.conn import ScramAuthenticator
 
 from shared.kafka.security import PLAINTEXT, CredentialsUnusable, Security, security_of
-from shared.runtime.settings import Kafka, KafkaSasl, KafkaTls
+from shared.runtime.workings import Kafka, KafkaSasl, KafkaTls
 
 
 @pytest.fixture

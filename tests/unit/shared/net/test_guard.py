@@ -4,7 +4,7 @@ import pytest
 
 from shared.net import machine
 from shared.net.guard import Guard
-from shared.runtime.settings import Net
+from shared.runtime.workings import Net
 
 FORBIDDEN = [
     ("127.0.0.1", "loopback"),

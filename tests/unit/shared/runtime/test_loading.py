@@ -5,18 +5,8 @@ import pytest
 from shared.runtime import defaults
 from shared.runtime.layers import resolve
 from shared.runtime.loading import SettingsError, load
-from shared.runtime.settings import (
-    KafkaSasl,
-    KafkaTls,
-    Limit,
-    LimitRow,
-    Proxy,
-    Rate,
-    Route,
-    Settings,
-    Source,
-    Tenant,
-)
+from shared.runtime.settings import Limit, LimitRow, Proxy, Rate, Route, Settings, Source, Tenant
+from shared.runtime.workings import KafkaSasl, KafkaTls
 
 MIN = 60_000_000_000
 GOOD = """

@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.runtime.settings import Echo, Proxy
+from shared.runtime.settings import Proxy
 from shared.runtime.urls import echo, proxies, proxy
+from shared.runtime.workings import Echo
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,9 @@ from shared.records.state import Open
 from shared.runtime import defaults
 from shared.runtime.settings import Backoff as Rules
 from shared.runtime.settings import Pool as SourcePool
-from shared.runtime.settings import Provider, Settings, Source, Timing
+from shared.runtime.settings import Provider, Settings, Source
 from shared.runtime.warmups import Warmup
+from shared.runtime.workings import Timing
 from tests.unit.services.scheduler.policy.making import delivery
 from tests.unit.services.scheduler.policy.slots import live
 from tests.unit.services.scheduler.policy.test_ledger import START, S, make_settings

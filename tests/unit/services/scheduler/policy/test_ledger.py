@@ -36,10 +36,10 @@ from shared.runtime.settings import (
     Source,
     Stream,
     Tenant,
-    Timing,
     UnknownPolicy,
 )
 from shared.runtime.windows import Window
+from shared.runtime.workings import Timing
 from tests.unit.services.scheduler.policy.making import delivery
 
 S = 1_000_000_000

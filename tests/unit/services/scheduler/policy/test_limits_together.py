@@ -12,7 +12,8 @@ from shared.protocol.spacing import WireLimiter
 from shared.records.grant import Grant
 from shared.records.lanemap import LaneMap, moved
 from shared.records.shares import Shares, Want
-from shared.runtime.settings import Kafka, LimitRow, Pool, Provider, Rate, Settings, Source, Tenant
+from shared.runtime.settings import LimitRow, Pool, Provider, Rate, Settings, Source, Tenant
+from shared.runtime.workings import Kafka
 from tests.unit.services.scheduler.policy.partitions import BIG, START, S, World
 from tests.unit.services.scheduler.policy.test_limits import most_in_a_window
 

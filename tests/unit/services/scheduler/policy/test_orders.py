@@ -15,7 +15,8 @@ from shared.records.codec import encode
 from shared.records.control import Directive, OrderedRate
 from shared.records.delivery import DELIVERY, Delivery
 from shared.records.event import Event
-from shared.runtime.settings import Kafka, LimitRow, Rate, Tenant
+from shared.runtime.settings import LimitRow, Rate, Tenant
+from shared.runtime.workings import Kafka
 from tests.unit.services.scheduler.policy.test_ledger import START, S, World, make_settings
 from tests.unit.services.scheduler.policy.test_limits import most_in_a_window
 

@@ -19,7 +19,8 @@ from shared.records.lanemap import propose
 from shared.records.outcome import Outcome
 from shared.records.state import STATE, Meta, state_key
 from shared.runtime import defaults
-from shared.runtime.settings import Pool, Provider, Scheduler, Settings, Source
+from shared.runtime.settings import Pool, Provider, Settings, Source
+from shared.runtime.workings import Scheduler
 from tests.unit.services.scheduler.policy.making import delivery
 from tests.unit.services.scheduler.policy.slots import live
 

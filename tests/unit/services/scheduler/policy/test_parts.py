@@ -15,7 +15,8 @@ from shared.protocol.control import ControlView
 from shared.records.control import Directive, OrderedRate
 from shared.records.lanemap import propose
 from shared.records.shares import Want
-from shared.runtime.settings import Kafka, LimitRow, Rate, Settings, Tenant, Timing
+from shared.runtime.settings import LimitRow, Rate, Settings, Tenant
+from shared.runtime.workings import Kafka, Timing
 from tests.unit.services.scheduler.policy.test_ledger import START, World, make_settings
 from tests.unit.services.scheduler.policy.test_limits import most_in_a_window
 from tests.unit.services.scheduler.policy.test_orders import order

@@ -17,7 +17,8 @@ from shared.records.codec import Unreadable, encode
 from shared.records.control import CONTROL, Control, Directive, OrderedRate
 from shared.records.shares import Shares
 from shared.records.state import STATE, TotalState
-from shared.runtime.settings import Kafka, LimitRow, Rate, Settings, Timing
+from shared.runtime.settings import LimitRow, Rate, Settings
+from shared.runtime.workings import Kafka, Timing
 from tests.unit.services.scheduler.policy.test_limits import most_in_a_window
 
 S = 1_000_000_000

@@ -14,7 +14,8 @@ from services.scheduler.policy.pairlimit import PairLimits
 from shared.records.grant import Grant
 from shared.records.outcome import Outcome, Reply, Result
 from shared.records.times import rfc3339
-from shared.runtime.settings import Backoff, LimitRow, Rate, Timing
+from shared.runtime.settings import Backoff, LimitRow, Rate
+from shared.runtime.workings import Timing
 from tests.unit.services.scheduler.policy.test_ledger import START, S, World, make_settings
 
 MINUTE = 60 * S

@@ -18,7 +18,8 @@ from shared.net.destinations import Destinations
 from shared.net.guard import Guard
 from shared.records.outcome import Outcome
 from shared.records.tlslevel import TlsLevel
-from shared.runtime.settings import Net, Provider, Route, Sender, Settings, Source
+from shared.runtime.settings import Provider, Route, Settings, Source
+from shared.runtime.workings import Net, Sender
 from tests.support.grants import grant
 from tests.support.sending import send
 from tests.support.socketpeer import SocketPeer
