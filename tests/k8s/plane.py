@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.k8s.api import Api
-from tests.support.chart import TOOLS
+from tests.support.chart import tool
 from tests.support.stack import free_port
 
 _READY_S: Final = 90
@@ -58,13 +58,10 @@ class Plane:
 
     def run(self, *words: str | Path, stdin: str = "", seconds: float = 300) -> subprocess.CompletedProcess[str]:  # fmt: skip
         """Run helm or kubectl."""
-        return subprocess.run(
-            [TOOLS / words[0], *words[1:]],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=seconds,
+        return tool(
+            *words,
+            stdin=stdin,
+            seconds=seconds,
             # helm keeps what it fetched in the home directory, and plug-ins.
             env={
                 "KUBECONFIG": str(self.kubeconfig),

@@ -20,15 +20,18 @@ NAMESPACE: Final = "mail"
 Manifest = dict[str, Any]
 
 
-def tool(*words: str | Path, stdin: str = "") -> "subprocess.CompletedProcess[str]":
-    """Run one of the programs."""
+def tool(
+    *words: str | Path, stdin: str = "", seconds: float = 60, env: Mapping[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run one of the programs; ``env``: all of its environment, where that must not be ours."""
     return subprocess.run(
         [TOOLS / words[0], *words[1:]],
         input=stdin,
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=seconds,
+        env=env,
     )
 
 
