@@ -14,6 +14,7 @@ import click
 from msgspec import to_builtins
 
 from services.cli import learnt
+from services.cli.selecting import known
 from services.cli.session import config_option, read_control, settings_of, talk
 from shared.records.answers import Learnt
 from shared.records.control import Directive
@@ -114,7 +115,7 @@ def show(
     sources = [source] if source or not pool else list(settings.pools[pool].sources)
     ordered = _ordered(settings) if orders else []
     said = learnt.learnt(settings, key) if taught else None
-    known = (
+    about = (
         [] if said is None else [row for row in learnt.rows(said) if _about(row, sources, domain)]
     )
     if as_json:
@@ -123,7 +124,7 @@ def show(
             for name in sources
             for line in answer(settings, key, name, part, ordered)
         ]
-        found += [{"source": row.source or None, "learnt": to_builtins(row)} for row in known]
+        found += [{"source": row.source or None, "learnt": to_builtins(row)} for row in about]
         click.echo(json.dumps(found, indent=2))
     else:
         for name in sources:
@@ -132,8 +133,8 @@ def show(
             for text in table(list(answer(settings, key, name, part, ordered))):
                 click.echo(text)
         if said is not None:
-            click.echo("learnt:" if known else "learnt: nothing that is less than this")
-            for row in known:
+            click.echo("learnt:" if about else "learnt: nothing that is less than this")
+            for row in about:
                 click.echo(f"  {learnt.told(row)}")
     if said is not None:
         said.warn()
@@ -222,10 +223,10 @@ def _record(line: Shown) -> dict[str, object]:
 def _known(settings: Settings, key: str, source: str, pool: str, tenant: str) -> None:
     """Refuse a name that the configuration does not have: it would be answered with the default's."""
     smarthosts = {f"smarthost:{s.name}": s for s in settings.sources.values() if s.host}
-    known = {**settings.providers, **smarthosts}
-    if key not in known and "." not in key and "," not in key:
+    destinations = {**settings.providers, **smarthosts}
+    if key not in destinations and "." not in key and "," not in key:
         raise click.BadParameter(
-            f"no such destination: {key}; {suggestion(key, known, 'there are')}; a site is written as its MX hosts with commas",
+            f"no such destination: {key}; {suggestion(key, destinations, 'there are')}; a site is written as its MX hosts with commas",
             param_hint="DESTINATION",
         )
     for kind, name, names in (
@@ -233,8 +234,6 @@ def _known(settings: Settings, key: str, source: str, pool: str, tenant: str) ->
         ("pool", pool, settings.pools),
         ("tenant", tenant, settings.tenants),
     ):
-        if name and name not in names:
-            hint = suggestion(name, names, "there are")
-            raise click.BadParameter(f"no such {kind}: {name}; {hint}", param_hint=f"--{kind}")
+        known(kind, name or None, names)
     if source and pool and source not in settings.pools[pool].sources:
         raise click.BadParameter(f"{source} is not in the pool {pool}", param_hint="--source")

@@ -1,6 +1,5 @@
 """Which mail an order is about, as options: each command that selects mail takes the same ones, and refuses a name that nobody knows."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -13,6 +12,7 @@ from shared.records.topics import CLASSES
 from shared.runtime import quantities
 from shared.runtime.clock import SystemClock
 from shared.runtime.settings import Settings
+from shared.runtime.table import suggestion
 
 F = TypeVar("F", bound=Callable[..., Any])
 _S: Final = 1_000_000_000
@@ -110,9 +110,8 @@ def require(selector: Selector, settings: Settings, *names: str) -> None:
 def known(kind: str, name: str | None, names: Mapping[str, object]) -> None:
     """Refuse ``name`` where it is none of ``names``, and say which was meant."""
     if name is not None and name not in names:
-        near = difflib.get_close_matches(name, names, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise click.BadParameter(f"no such {kind}: {name}{hint}", param_hint=f"--{kind}")
+        hint = suggestion(name, names, "there are") if names else "there is none"
+        raise click.BadParameter(f"no such {kind}: {name}; {hint}", param_hint=f"--{kind}")
 
 
 # -- moments

@@ -14,9 +14,11 @@ from shared.runtime.providers import provider_of
 from shared.runtime.settings import LimitRow, Settings
 from shared.runtime.table import Problems, exists
 
-_MIN_NS: Final = 60 * 1_000_000_000
-# A grant may lie two seconds ahead of its tenant's token, and must start within the window of it.
-_WINDOW_LEAST_NS: Final = 3 * 1_000_000_000
+#: The least ``timing.total_window`` with a tenant's or a domain's limit: a grant may lie two seconds ahead of its tenant's token, and must
+#: start within the window of it.
+WINDOW_LEAST_NS: Final = 3 * 1_000_000_000
+#: The least period of such a limit: it is kept by a start window of seconds, see services.scheduler.policy.limits.
+PERIOD_LEAST_NS: Final = 60 * 1_000_000_000
 _TOTALS: Final = ("total_rate", "total_connections")
 
 
@@ -112,8 +114,7 @@ def _part(path: str, row: LimitRow, settings: Settings, problems: Problems) -> N
                 "a tenant's or a domain's mail is counted over all sources: expected total_rate alone",
             )
     window = "timing.total_window"
-    if settings.timing.total_window_ns < _WINDOW_LEAST_NS and problems.sound(window):
+    if settings.timing.total_window_ns < WINDOW_LEAST_NS and problems.sound(window):
         problems.say(window, f"expected at least 3s, since there is {path}")
-    if row.total_rate is not None and row.total_rate.period_ns < _MIN_NS:
-        # It is kept by a start window of seconds, see services.scheduler.policy.limits.
+    if row.total_rate is not None and row.total_rate.period_ns < PERIOD_LEAST_NS:
         problems.say(f"{path}.total_rate", "expected a rate per min, h or d, got one per s")

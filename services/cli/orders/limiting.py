@@ -1,5 +1,6 @@
 """How much at most: `postyard slow` takes a part of what is allowed, `postyard limit` says another figure. Both stand."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -13,16 +14,13 @@ from shared.kafka.cluster import Cluster
 from shared.records.control import Directive, OrderedRate
 from shared.records.selector import Selector
 from shared.runtime import quantities
+from shared.runtime.limitrules import PERIOD_LEAST_NS, WINDOW_LEAST_NS
 from shared.runtime.overruling import of_tenant, totals
-from shared.runtime.settings import Settings
+from shared.runtime.settings import Rate, Settings
 
-_S: Final = 1_000_000_000
 #: What a limit may be of, and what it may not.
 _LIMITED: Final = ("tenant", "provider", "source")
 _UNLIMITED: Final = tuple(name for name in WORDS if name not in _LIMITED)
-#: A grant may lie two seconds ahead of its tenant's token, and must start within the window of it.
-_WINDOW_LEAST_NS: Final = 3 * _S
-_MIN_NS: Final = 60 * _S
 
 
 @click.command()
@@ -68,24 +66,19 @@ def slow(
     stand(settings, "slow", selector, reason, author, until, percent=percent)
 
 
-def _rate(_: click.Context, __: click.Parameter, value: str | None) -> OrderedRate | None:
-    if value is None:
-        return None
-    try:
-        rate = quantities.rate(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
-    return OrderedRate(count=rate.count, period_ns=rate.period_ns, burst=rate.burst)
+def _reading(read: Callable[[str], Rate]) -> Callable[..., OrderedRate | None]:
+    """Make an option's callback of a reader that raises ValueError."""
 
+    def ordered(_: click.Context, __: click.Parameter, value: str | None) -> OrderedRate | None:
+        if value is None:
+            return None
+        try:
+            rate = read(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
+        return OrderedRate(count=rate.count, period_ns=rate.period_ns, burst=rate.burst)
 
-def _byte_rate(_: click.Context, __: click.Parameter, value: str | None) -> OrderedRate | None:
-    if value is None:
-        return None
-    try:
-        rate = quantities.byte_rate(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
-    return OrderedRate(count=rate.count, period_ns=rate.period_ns)
+    return ordered
 
 
 @click.command()
@@ -95,14 +88,14 @@ def _byte_rate(_: click.Context, __: click.Parameter, value: str | None) -> Orde
 @dry_run_option
 @click.option(
     "--rate",
-    callback=_rate,
+    callback=_reading(quantities.rate),
     help='So much from each source, as "100/min"; of a tenant: over all sources.',
 )
 @click.option("--connections", type=click.IntRange(1), help="So many from each source.")
 @click.option(
     "--bytes",
     "bytes_",
-    callback=_byte_rate,
+    callback=_reading(quantities.byte_rate),
     help='So many bytes from each source, as "50MiB/min".',
 )
 @config_option
@@ -152,11 +145,11 @@ def _of_tenant(
         raise click.UsageError(
             "--tenant: a tenant's mail is counted over all sources: name --rate alone, and no --source"
         )
-    if rate is not None and rate.period_ns < _MIN_NS:
+    if rate is not None and rate.period_ns < PERIOD_LEAST_NS:
         raise click.BadParameter(
             "of a tenant: expected a rate per min, h or d, got one per s", param_hint="--rate"
         )
-    if settings.timing.total_window_ns < _WINDOW_LEAST_NS:
+    if settings.timing.total_window_ns < WINDOW_LEAST_NS:
         raise click.UsageError("timing.total_window: expected at least 3s for a tenant's limit")
 
 
