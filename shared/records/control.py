@@ -1,12 +1,13 @@
 """What travels on mail.control: one partition, compacted, read by everybody from its start.
 
 Slots: ``claim`` (its offset is the slot's epoch), ``heartbeat`` (the first ready one of an epoch is its `ready`), ``released``, ``left``
-(what was under way at the release), ``hello`` (a round trip of one's own). Cluster: ``present`` (a sender lives), ``answering`` (a
-scheduler does, and where it can be asked), ``lanemap``, ``directive``, ``want`` and ``shares`` (limits that several scheduler partitions
-keep together). Keys keep what must survive compaction: the last claim, the last heartbeat and the last release of each slot, the last
-``left`` of each epoch, each pod's last ``present`` or ``answering``, the lane map, each directive. A pod's key ends with the pod: a
-tombstone is written when it leaves, or by the others when it has long been silent. A directive's ends an hour after it has expired, an
-epoch's with an owner of the slot who comes when nothing of it can be under way any more.
+(what was under way at the release), ``source`` (whether its address can be used), ``hello`` (a round trip of one's own). Cluster:
+``present`` (a sender lives), ``answering`` (a scheduler does, and where it can be asked), ``lanemap``, ``configuration``, ``directive``,
+``want`` and ``shares`` (limits that several scheduler partitions keep together). Keys keep what must survive compaction: the last claim,
+heartbeat, release and ``source`` of each slot, the last ``left`` of each epoch, each pod's last ``present`` or ``answering``, the lane map,
+the configuration, each directive, each partition's last ``want``. A pod's key ends with the pod: a tombstone is written when it leaves, or
+by the others when it has long been silent. A directive's ends an hour after it has expired, an epoch's with an owner of the slot who comes
+when nothing of it can be under way any more.
 """
 
 from typing import Annotated, Final
@@ -247,7 +248,7 @@ def present_key(pod: str) -> bytes:
 
 def present_pod(key: bytes) -> str | None:
     """Say whose ``present`` a key is; None: it is another record's."""
-    return key.removeprefix(_PRESENT).decode() if key.startswith(_PRESENT) else None
+    return _named(_PRESENT, key)
 
 
 def answering_key(pod: str) -> bytes:
@@ -257,7 +258,7 @@ def answering_key(pod: str) -> bytes:
 
 def answering_pod(key: bytes) -> str | None:
     """Say whose ``answering`` a key is; None: it is another record's."""
-    return key.removeprefix(_ANSWERING).decode() if key.startswith(_ANSWERING) else None
+    return _named(_ANSWERING, key)
 
 
 def directive_key(id_: str) -> bytes:
@@ -267,7 +268,7 @@ def directive_key(id_: str) -> bytes:
 
 def directive_id(key: bytes) -> str | None:
     """Say which directive a key is of; None: it is another record's."""
-    return key.removeprefix(_DIRECTIVE).decode() if key.startswith(_DIRECTIVE) else None
+    return _named(_DIRECTIVE, key)
 
 
 def left_key(slot: int, epoch: int) -> bytes:
@@ -277,7 +278,18 @@ def left_key(slot: int, epoch: int) -> bytes:
 
 def left_epoch(key: bytes) -> tuple[int, int] | None:
     """Say whose ``left`` a key is: slot and epoch; None: it is another record's."""
-    if not key.startswith(_LEFT):
+    slot, _, epoch = (_named(_LEFT, key) or "").partition("/")
+    try:
+        return int(slot), int(epoch)
+    except ValueError:
         return None
-    slot, _, epoch = key.removeprefix(_LEFT).partition(b"/")
-    return int(slot), int(epoch)
+
+
+def _named(prefix: bytes, key: bytes) -> str | None:
+    """Give what a key names behind ``prefix``; None: it has another, or nobody of ours wrote it, which may stop nobody who reads it."""
+    if not key.startswith(prefix):
+        return None
+    try:
+        return key.removeprefix(prefix).decode()
+    except UnicodeDecodeError:
+        return None

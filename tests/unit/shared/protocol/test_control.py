@@ -1,5 +1,8 @@
 """Who is there, and who has what, as mail.control tells it."""
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from shared.protocol.control import ControlView
 from shared.records.control import (
     Claim,
@@ -53,6 +56,17 @@ def test_who_is_buried_is_forgotten() -> None:
     view.bury(3, b"hello")
     assert view.senders.keys() == {"b"}
     assert view.position == 4
+
+
+KINDS = st.sampled_from([b"present/", b"answering/", b"directive/", b"left/", b"left/3/", b""])
+
+
+@given(KINDS, st.binary(max_size=12))
+def test_a_tombstone_that_nobody_of_ours_wrote_stops_nobody(kind: bytes, rest: bytes) -> None:
+    view = read((1, present("a")))
+    view.bury(1, kind + rest)
+    assert view.position == 2
+    assert view.senders.keys() == ({"a"} if kind + rest != present_key("a") else set())
 
 
 def test_a_slot_is_held_from_its_claim_to_its_release_or_a_long_silence() -> None:
