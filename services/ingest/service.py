@@ -27,7 +27,6 @@ from shared.runtime.clock import Clock
 from shared.runtime.metrics import Metrics
 from shared.runtime.settings import Settings
 
-_LOOK_S: Final = 0.2
 #: The sections of the configuration that are taken over while running.
 HOT: Final = ("sources", "pools", "tenants", "classes", "providers", "routes", "dns", "ingest")
 
@@ -83,8 +82,7 @@ class Ingest:
         try:
             async with asyncio.TaskGroup() as tasks:
                 feeding = tasks.create_task(feed.run())
-                await self._lane_map(feed, stop)
-                if not stop.is_set():
+                if await feed.mapped(stop):
                     await self._work(shell, tasks, stop)
                 feeding.cancel()
         finally:
@@ -96,11 +94,6 @@ class Ingest:
         if self._shell is not None and self._destinations is not None:
             self._destinations.renew(settings)
             self._shell.settings = settings
-
-    async def _lane_map(self, feed: ControlFeed, stop: asyncio.Event) -> None:
-        """Wait for the lane map: without one nobody knows who decides."""
-        while not stop.is_set() and not (feed.at_end and self.view.lane_map is not None):
-            await self.clock.sleep(_LOOK_S)
 
     async def _work(self, shell: Shell, tasks: asyncio.TaskGroup, stop: asyncio.Event) -> None:
         membership = await self.cluster.membership(shell.group, shell.topics.members)

@@ -25,6 +25,7 @@ from services.scheduler.telling import Telling
 from services.scheduler.worker import GROUP, MAX_RECORDS, Shell, Worker
 from shared.kafka.cluster import Cluster
 from shared.kafka.controlfeed import ControlFeed, Listener
+from shared.kafka.membership import Membership
 from shared.kafka.suspicion import Suspicion
 from shared.kafka.workers import PartitionWorkers
 from shared.net.destinations import Destinations
@@ -35,7 +36,6 @@ from shared.runtime.clock import Clock
 from shared.runtime.metrics import Metrics
 from shared.runtime.settings import Settings
 
-_LOOK_S: Final = 0.2
 #: The sections of the configuration that are taken over while running.
 HOT: Final = (
     "sources",
@@ -134,25 +134,41 @@ class Scheduler:
             async with asyncio.TaskGroup() as tasks:
                 feeding = tasks.create_task(feed.run())
                 talking = tasks.create_task(saying.run())
-                await self._lane_map(feed, stop)
-                membership = await self.cluster.membership(topics.prefix + GROUP, topics.members)
-                self._ready.add("kafka")
-                self._running = PartitionWorkers(membership, self._work, self.rng, self.log)
-                working = tasks.create_task(self._running.run())
-                answering = tasks.create_task(telling.run())
-                counting = tasks.create_task(census.run())
-                await stop.wait()
-                counting.cancel()
-                answering.cancel()
-                working.cancel()
-                await asyncio.gather(answering, working, return_exceptions=True)
-                await membership.stop()
+                if await feed.mapped(stop):
+                    membership = await self.cluster.membership(
+                        topics.prefix + GROUP, topics.members
+                    )
+                    try:
+                        await self._decide(membership, telling, census, tasks, stop)
+                    finally:
+                        # Whatever ends it: others have its partitions at once, and not after a session.
+                        await membership.stop()
                 feeding.cancel()
                 talking.cancel()
         finally:
             await telling.close()
             await resolving.close()
             await marks.close()
+
+    async def _decide(
+        self,
+        membership: Membership,
+        telling: Telling,
+        census: Census,
+        tasks: asyncio.TaskGroup,
+        stop: asyncio.Event,
+    ) -> None:
+        """Run the partitions that the group gives this process until ``stop`` is set."""
+        self._ready.add("kafka")
+        self._running = PartitionWorkers(membership, self._work, self.rng, self.log)
+        working = tasks.create_task(self._running.run())
+        answering = tasks.create_task(telling.run())
+        counting = tasks.create_task(census.run())
+        await stop.wait()
+        counting.cancel()
+        answering.cancel()
+        working.cancel()
+        await asyncio.gather(answering, working, return_exceptions=True)
 
     async def renew(self, settings: Settings) -> None:
         """Go on under ``settings``: one partition after the other, so that the others decide meanwhile."""
@@ -165,11 +181,6 @@ class Scheduler:
         self._shell = replace(self._shell, settings=settings, configured=configured)
         for worker in list(self.workers.values()):
             await worker.leave()
-
-    async def _lane_map(self, feed: ControlFeed, stop: asyncio.Event) -> None:
-        """Wait for the lane map: without one nobody knows who decides."""
-        while not stop.is_set() and not (feed.at_end and self.view.lane_map is not None):
-            await self.clock.sleep(_LOOK_S)
 
     async def _work(self, partition: int) -> None:
         """Run the partition, again and again where a worker left for new settings."""

@@ -20,6 +20,7 @@ from shared.records.control import CONTROL, Control
 _MS: Final = 1_000_000
 _WAIT_MS: Final = 250
 _PAUSE_S: Final = 0.5
+_LOOK_S: Final = 0.2
 
 Listener = Callable[[int, Control], None]
 
@@ -63,6 +64,14 @@ class ControlFeed:
             except KafkaTrouble as error:
                 self.log.warning("control_read_failed", reason=str(error))
                 await asyncio.sleep(_PAUSE_S)
+
+    async def mapped(self, stop: asyncio.Event) -> bool:
+        """Wait until the lane map is read: without one nobody knows who decides; False: ``stop`` was set before."""
+        while not stop.is_set():
+            if self.at_end and self.view.lane_map is not None:
+                return True
+            await asyncio.sleep(_LOOK_S)
+        return False
 
     async def _read(self) -> None:
         here = (self.topic, 0)

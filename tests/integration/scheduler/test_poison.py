@@ -1,33 +1,24 @@
 """No record stops a scheduler's partition: what cannot be taken is rejected with its reason, and the mail around it is delivered."""
 
-import asyncio
 import itertools
 import json
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-import structlog
 
-from services.scheduler.service import Scheduler
 from shared.kafka.cluster import Cluster
 from shared.records.codec import encode
 from shared.records.delivery import Delivery
 from shared.records.lanemap import propose
 from shared.records.rejected import KEEP_BYTES
-from shared.runtime.clock import SystemClock, system_rng
 from shared.runtime.loading import load
-from shared.runtime.metrics import Metrics
 from shared.runtime.settings import LimitRow, Settings
+from tests.integration.scheduler.running import scheduler_on
 from tests.support.reading import Log, put, rejections
 from tests.support.stack import Events, Stack
 from tests.support.yard import Yard
-
-if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger
 
 MAIL = b"From: Acme <news@acme.example>\r\nTo: u@a.test\r\nSubject: Test\r\n\r\nhello\r\n"
 
@@ -189,27 +180,6 @@ class ClumsyRows(dict[str, LimitRow]):
         if key.startswith("clumsy"):
             raise ZeroDivisionError("a bug of ours, later")
         return super().get(key, default)
-
-
-@asynccontextmanager
-async def scheduler_on(stack: Stack, settings: Settings) -> AsyncIterator[None]:
-    """Run the service here: no file can tell another process to have a bug."""
-    cluster = Cluster(stack.kafka, client_id="test-scheduler")
-    log: FilteringBoundLogger = structlog.wrap_logger(
-        structlog.PrintLogger(),
-        # The default one draws tracebacks, with every local, for seconds.
-        processors=[structlog.processors.KeyValueRenderer()],
-        wrapper_class=structlog.make_filtering_bound_logger(30),
-    )
-    service = Scheduler(settings, cluster, SystemClock(), system_rng(), log, Metrics(), "test")
-    stop = asyncio.Event()
-    running = asyncio.create_task(service.run(stop))
-    try:
-        yield
-    finally:
-        stop.set()
-        await running
-        await cluster.close()
 
 
 @pytest.mark.timeout(400)
