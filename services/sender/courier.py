@@ -24,6 +24,7 @@ from services.sender.smtp.report import Report
 from services.sender.smtp.session import Accepted, Dropped
 from services.sender.sources.paths import SourceUnavailable
 from shared.records.grant import Grant
+from shared.records.outcome import NOBODY
 
 if TYPE_CHECKING:
     from services.sender.line import Line, Tools
@@ -33,8 +34,6 @@ _S: Final = 1_000_000_000
 #: How often a grant that may not begin yet is looked at again.
 _LOOK_S: Final = 0.02
 _LOOK_LONG_S: Final = 0.2
-#: Where nobody has answered.
-_NOBODY: Final = frozenset({"dns", "connect", "banner"})
 #: Who took mail so long ago, or later, works.
 _MEANWHILE_NS: Final = 10 * _S
 
@@ -198,7 +197,7 @@ class Courier:
         A provider's mail is that of thousands of domains. One whose name servers are dead, or whose MX names a host of the provider's
         that takes no mail, must not pause them all.
         """
-        if error.scope != "pair" or error.reply is not None or error.stage not in _NOBODY:
+        if error.scope != "pair" or error.reply is not None or error.stage not in NOBODY:
             return False
         since_ns = min(begun_ns, self._tools.clock.now_ns() - _MEANWHILE_NS)
         but = "" if error.stage == "dns" else self._site

@@ -124,8 +124,9 @@ class Slots:
         """Let go of what was retired and has been released, and serve anew what only changed."""
         over = [s for s in self.slots.values() if s.retired and s.owner.state is State.DONE]
         for slot in over:
-            del self.slots[slot.source.slot]
+            # Known until it is closed: whoever renews the settings meanwhile would serve the source anew, and so would we.
             await slot.close()
+            del self.slots[slot.source.slot]
             source = self.settings.source_of(slot.source.slot)
             if source is not None:
                 self.add(source)

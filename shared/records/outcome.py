@@ -68,7 +68,7 @@ class Started(
 
 
 #: Stages at which nobody has answered yet, unless there is a code.
-_NOBODY: Final = frozenset({"dns", "connect", "banner"})
+NOBODY: Final = frozenset({"dns", "connect", "banner"})
 
 
 class Outcome(
@@ -95,7 +95,7 @@ class Outcome(
     def unreached(self) -> bool:
         """Say whether nobody answered for this delivery's domain, while its pair worked: nothing is learnt about the pair."""
         reply = self.reply
-        nobody = reply is not None and reply.code == 0 and reply.stage in _NOBODY
+        nobody = reply is not None and reply.code == 0 and reply.stage in NOBODY
         return nobody and self.scope == "recipient" and self.result == "deferred"
 
     @property
