@@ -10,7 +10,7 @@ UV := $(CACHE)/uv/bin/uv
 export PYTHONPYCACHEPREFIX := $(CACHE)/bytecode
 export PYTHONDONTWRITEBYTECODE :=
 KILLS ?= 20
-# More than the cores: fault tests wait for most of their time. Each worker has its own broker.
+# More than the cores: fault tests wait for most of their time. All workers share one broker.
 WORKERS ?= 4
 SECONDS ?= 60
 ARGS ?=

@@ -1,12 +1,11 @@
 """What every test may ask for: a real broker, and a prefix that makes its topics its own.
 
-One broker serves the whole session; it starts when the first test asks. `POSTYARD_TEST_KAFKA=host:port` lends a running
-one instead, which saves its start while one test is run again and again. A test that stops, kills or restarts a broker
-starts its own: `services.cli.cluster.broker.LocalKafka`.
+One broker serves the whole run with all its workers; it starts when the first test asks. `POSTYARD_TEST_KAFKA=host:port`
+lends a running one instead, which saves its start while one test is run again and again. A test that stops, kills or restarts
+a broker starts its own: `services.cli.cluster.broker.LocalKafka`.
 """
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from services.cli.cluster.broker import LocalKafka
+from tests.support.broker import shared
 from tests.support.prefix import own_prefix
 from tests.support.yard import Yard
 
@@ -68,21 +68,18 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 @pytest.fixture(scope="session")
-def cluster_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the session's broker; `kafka.log` is in it."""
-    return tmp_path_factory.mktemp("cluster") / "kafka"
-
-
-@pytest.fixture(scope="session")
-def kafka(cluster_dir: Path) -> Iterator[str]:
-    """`host:port` of a real broker, shared by the session."""
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`host:port` of a real broker, shared by the run; `kafka.log` is in its folder."""
     if lent := os.environ.get("POSTYARD_TEST_KAFKA"):
         yield lent
         return
-    with LocalKafka(cluster_dir, heap_mib=768) as broker:
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # Each worker has a folder of its own in the run's.
+        folder = folder.parent
+    broker = LocalKafka(folder / "cluster" / "kafka", heap_mib=1024)
+    with shared(broker):
         yield broker.bootstrap
-    # Gigabytes, perhaps; the log stays, for whoever wants to know what the broker thought of it.
-    shutil.rmtree(cluster_dir / "data", ignore_errors=True)
 
 
 @pytest.fixture
