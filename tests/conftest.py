@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 
 from services.cli.cluster.broker import LocalKafka
 from tests.support.broker import shared
+from tests.support.nursery import Launch, nursery
 from tests.support.prefix import own_prefix
 from tests.support.yard import Yard
 
@@ -89,8 +90,15 @@ def prefix(kafka: str) -> Iterator[str]:
         yield ours
 
 
+@pytest.fixture(scope="session")
+def launch() -> Iterator[Launch]:
+    """Start processes that find their modules imported."""
+    with nursery() as ours:
+        yield ours
+
+
 @pytest.fixture
-def yard(tmp_path: Path, kafka: str, prefix: str) -> Iterator[Yard]:
+def yard(tmp_path: Path, kafka: str, prefix: str, launch: Launch) -> Iterator[Yard]:
     """Receivers and services of this test alone, on the session's broker."""
-    with Yard(tmp_path, kafka, prefix) as ours:
+    with Yard(tmp_path, kafka, prefix, launch) as ours:
         yield ours

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from tests.support.stack import ROOT
+from tests.support.nursery import ROOT
 
 T = TypeVar("T")
 

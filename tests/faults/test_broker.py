@@ -7,6 +7,7 @@ import pytest
 
 from services.cli.cluster.broker import LocalKafka
 from tests.support.config import submission
+from tests.support.nursery import Launch
 from tests.support.stack import Events
 from tests.support.yard import Yard
 
@@ -14,8 +15,13 @@ PARTITIONS = 2
 
 
 @pytest.mark.timeout(400)
-async def test_a_broker_restart_loses_nothing_and_needs_nobody(tmp_path: Path) -> None:
-    with LocalKafka(tmp_path / "kafka") as broker, Yard(tmp_path, broker.bootstrap, "") as yard:
+async def test_a_broker_restart_loses_nothing_and_needs_nobody(
+    tmp_path: Path, launch: Launch
+) -> None:
+    with (
+        LocalKafka(tmp_path / "kafka") as broker,
+        Yard(tmp_path, broker.bootstrap, "", launch) as yard,
+    ):
         receiver = yard.receiver()
         limits = '[limits.local]\nconnections = 4\nrate = "20/s"'
         stack = yard.stack(receiver, limits=limits)

@@ -18,6 +18,7 @@ from shared.records.codec import Unreadable
 from shared.records.control import CONTROL, Claim, Heartbeat
 from shared.records.outcome import OUTCOME, Outcome, Started
 from tests.support.config import QUICK_TIMING
+from tests.support.nursery import Launch
 from tests.support.receiver import start_receiver
 from tests.support.stack import Events, Service, Stack
 
@@ -30,10 +31,11 @@ SHARED_S = 120
 
 @pytest.mark.timeout(600)
 async def test_slots_are_shared_out_while_senders_come_and_go_under_load(
-    tmp_path: Path, kafka: str, prefix: str
+    tmp_path: Path, kafka: str, prefix: str, launch: Launch
 ) -> None:
-    receiver = start_receiver(tmp_path, "receiver", "--dot-delay", "0.2")
-    stack = Stack(tmp_path, kafka, prefix, relays(kafka, prefix, receiver.target))
+    receiver = start_receiver(tmp_path, "receiver", "--dot-delay", "0.2", launch=launch)
+    text = relays(kafka, prefix, receiver.target)
+    stack = Stack(tmp_path, kafka, prefix, text, launch=launch)
     try:
         stack.set_up()
         stack.start("ingest")

@@ -13,6 +13,7 @@ from shared.records.codec import Unreadable
 from shared.records.event import EVENT
 from shared.records.topics import Topics
 from tests.support.config import config, submission
+from tests.support.nursery import Launch
 from tests.support.receiver import start_receiver
 from tests.support.secured import ADMIN, Fortress, fortress
 from tests.support.stack import Stack
@@ -23,11 +24,11 @@ EVERY = sorted(access("cli", TOPICS).declares)
 
 
 @pytest.fixture(scope="module")
-def fort(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fortress]:
+def fort(tmp_path_factory: pytest.TempPathFactory, launch: Launch) -> Iterator[Fortress]:
     """A secured broker with the printed rights, and the topics, made with the cli's credential. It is dear, so there are few tests."""
     directory = tmp_path_factory.mktemp("fort")
     ours = fortress(directory)
-    receiver = start_receiver(directory, "receiver")
+    receiver = start_receiver(directory, "receiver", launch=launch)
     with ours.broker:
         try:
             ours.write(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.config import submission
+from tests.support.nursery import Launch
 from tests.support.stack import Events, Service, Stack
 from tests.support.yard import Yard
 
@@ -44,9 +45,9 @@ def change(stack: Stack, *edits: tuple[str, str], more: str = "") -> None:
 
 @pytest.mark.timeout(300)
 async def test_sources_limits_and_tenants_change_while_mail_flows(
-    tmp_path: Path, kafka: str, prefix: str
+    tmp_path: Path, kafka: str, prefix: str, launch: Launch
 ) -> None:
-    with Yard(tmp_path, kafka, prefix) as yard:
+    with Yard(tmp_path, kafka, prefix, launch) as yard:
         receiver = yard.receiver()
         stack = yard.stack(receiver, partitions=PARTITIONS)
         stack.start_all()
@@ -95,9 +96,9 @@ async def used(stack: Stack, events: Events, source: str) -> None:
 
 @pytest.mark.timeout(240)
 async def test_what_is_wrong_changes_nothing_and_is_said(
-    tmp_path: Path, kafka: str, prefix: str
+    tmp_path: Path, kafka: str, prefix: str, launch: Launch
 ) -> None:
-    with Yard(tmp_path, kafka, prefix) as yard:
+    with Yard(tmp_path, kafka, prefix, launch) as yard:
         stack = yard.stack(yard.receiver(), partitions=PARTITIONS)
         stack.start_all()
         async with Events(stack, PARTITIONS) as events:
@@ -120,9 +121,9 @@ async def test_what_is_wrong_changes_nothing_and_is_said(
 
 @pytest.mark.timeout(240)
 async def test_what_is_published_counts_for_all_who_follow_it_and_for_who_starts_later(
-    tmp_path: Path, kafka: str, prefix: str
+    tmp_path: Path, kafka: str, prefix: str, launch: Launch
 ) -> None:
-    with Yard(tmp_path, kafka, prefix) as yard:
+    with Yard(tmp_path, kafka, prefix, launch) as yard:
         receiver = yard.receiver()
         stack = yard.stack(
             receiver, partitions=PARTITIONS, more='[configuration]\nfollow = "control"\n'

@@ -9,6 +9,7 @@ import pytest
 
 from tests.integration.sender.sources.seeing import seeing
 from tests.support.config import config, submission
+from tests.support.nursery import Launch
 from tests.support.proxies import Program, microsocks
 from tests.support.receiver import start_receiver
 from tests.support.stack import Events, Service, Stack
@@ -56,9 +57,9 @@ async def sent_by(expected: dict[str, str], stack: Stack, events: Events) -> Non
 
 @pytest.mark.timeout(240)
 async def test_a_dead_proxy_suspends_the_source_that_has_no_other_and_mail_goes_by_the_rest(
-    tmp_path: Path, kafka: str, prefix: str
+    tmp_path: Path, kafka: str, prefix: str, launch: Launch
 ) -> None:
-    receiver = start_receiver(tmp_path, "receiver")
+    receiver = start_receiver(tmp_path, "receiver", launch=launch)
     with microsocks(FIRST) as one, microsocks(FIRST) as spare, microsocks(SECOND) as only:
         async with seeing() as echo:
             text = config(
@@ -71,7 +72,7 @@ async def test_a_dead_proxy_suspends_the_source_that_has_no_other_and_mail_goes_
                 + proxied("px-2", 2, SECOND, only)
                 + f'[sender]\necho = "smtp://{echo.host}:{echo.port}"\n',
             ).replace("{ ip-1 = 1 }", "{ ip-1 = 1, px-1 = 1, px-2 = 1 }")
-            stack = Stack(tmp_path, kafka, prefix, text)
+            stack = Stack(tmp_path, kafka, prefix, text, launch=launch)
             try:
                 # Nothing that answers the echo may wait for it.
                 await asyncio.to_thread(stack.start_all)

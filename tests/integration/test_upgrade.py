@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.config import submission
+from tests.support.nursery import ROOT
 from tests.support.reading import Log
 from tests.support.receiver import Receiver
-from tests.support.stack import ROOT, Events, Service, Stack
+from tests.support.stack import Events, Service, Stack
 from tests.support.versions import before, newer
 from tests.support.yard import Yard
 

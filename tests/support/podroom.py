@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.support.chart import Manifest
-from tests.support.stack import ROOT, free_port
+from tests.support.nursery import ROOT
+from tests.support.stack import free_port
 
 #: The resolver's, which is for its own pod alone, and which no spec names.
 _LOOPBACK: Final = 5335

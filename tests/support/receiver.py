@@ -1,23 +1,24 @@
 """A receiving server of the test's own, as a process, and what it saw."""
 
 import json
+import os
+import signal
 import socket
-import subprocess
-import sys
 import time
 from collections import Counter, deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support.stack import ROOT, free_port
+from tests.support.nursery import ROOT, Launch, Process, launch
+from tests.support.stack import free_port
 
 
 @dataclass(slots=True)
 class Receiver:
     """One `services.cli.demo.receiver`."""
 
-    process: subprocess.Popen[bytes]
+    process: Process
     host: str
     port: int
     log: Path
@@ -40,28 +41,29 @@ class Receiver:
         )
 
     def stop(self) -> None:
-        self.process.terminate()
+        self.process.send_signal(signal.SIGTERM)
         self.process.wait(10)
 
 
-def start_receiver(directory: Path, name: str, *options: str, host: str = "127.0.0.1") -> Receiver:
+def start_receiver(
+    directory: Path,
+    name: str,
+    *options: str,
+    host: str = "127.0.0.1",
+    launch: Launch = launch,
+) -> Receiver:
     """Start a receiver and wait until it listens."""
     port, log = free_port(), directory / f"{name}.jsonl"
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
+    words = ["--host", host, "--port", str(port), "--log", str(log), *options]
+    with (directory / f"{name}.log").open("ab") as out:
+        process = launch(
             "services.cli.demo.receiver",
-            "--host",
-            host,
-            "--port",
-            str(port),
-            "--log",
-            str(log),
-            *options,
-        ],
-        cwd=ROOT,
-    )
+            words,
+            cwd=ROOT,
+            env=os.environ,
+            stdout=out,
+            stderr=out,
+        )
     end = time.monotonic() + 20
     while True:
         try:

@@ -11,7 +11,6 @@ import secrets
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -29,8 +28,8 @@ from services.cli.topics import apply as topics_apply
 from shared.records.codec import Unreadable
 from shared.records.event import EVENT, Event
 from shared.records.topics import Topics
+from tests.support.nursery import ROOT, Launch, Process, launch
 
-ROOT: Final = Path(__file__).resolve().parents[2]
 _READY_S: Final = 60
 _FIRST_PORT: Final = 10_000
 _PORTS: Final = 9_000
@@ -42,7 +41,7 @@ class Service:
 
     kind: str
     name: str
-    process: subprocess.Popen[bytes]
+    process: Process
     log: Path
     port: int
 
@@ -88,6 +87,7 @@ class Stack:
     prefix: str
     config: str
     services: list[Service] = field(default_factory=list)
+    launch: Launch = launch
     _started: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -124,15 +124,24 @@ class Stack:
 
     def cli(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run `postyard …`."""
-        done = subprocess.run(
-            [sys.executable, "-m", "services.cli", *words],
-            cwd=ROOT,
-            env=self.environment(),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+            process = self.launch(
+                "services.cli",
+                words,
+                cwd=ROOT,
+                env=self.environment(),
+                stdout=stdout,
+                stderr=stderr,
+            )
+            try:
+                code = process.wait(60)
+            finally:
+                process.send_signal(signal.SIGKILL)
+            said = []
+            for file in (stdout, stderr):
+                file.seek(0)
+                said.append(file.read().decode())
+        done = subprocess.CompletedProcess(words, code, *said)
         if check and done.returncode:
             raise AssertionError(
                 f"postyard {' '.join(words)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -164,13 +173,16 @@ class Stack:
         if code != ROOT:
             # A tree that is gone after the test: nobody reads again what is compiled of it.
             more["PYTHONDONTWRITEBYTECODE"] = "1"
+        # The nursery has the modules of this tree.
+        start = self.launch if code == ROOT else launch
         with log.open("ab") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-m", f"services.{kind}"],
+            process = start(
+                f"services.{kind}",
+                [],
                 cwd=code,
                 env=self.environment(**(more | env)),
                 stdout=out,
-                stderr=subprocess.STDOUT,
+                stderr=out,
             )
         service = Service(kind, name, process, log, port)
         self.services.append(service)

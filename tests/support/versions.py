@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.support.stack import ROOT
+from tests.support.nursery import ROOT
 
 #: How far back, where no release is tagged.
 _BACK = 20

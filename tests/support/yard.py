@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self, Unpack
 
 from tests.support.config import Wishes, config
+from tests.support.nursery import Launch, launch
 from tests.support.receiver import Receiver, start_receiver
 from tests.support.stack import Stack
 
@@ -18,6 +19,7 @@ class Yard:
     directory: Path
     kafka: str
     prefix: str
+    launch: Launch = launch
     _running: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Self:
@@ -28,7 +30,7 @@ class Yard:
 
     def receiver(self, *options: str, name: str = "receiver", host: str = "127.0.0.1") -> Receiver:
         """Start a receiver and wait until it listens."""
-        receiver = start_receiver(self.directory, name, *options, host=host)
+        receiver = start_receiver(self.directory, name, *options, host=host, launch=self.launch)
         self._running.callback(receiver.stop)
         return receiver
 
@@ -39,6 +41,6 @@ class Yard:
         if isinstance(routes, Receiver):
             routes = {"*.test": (routes.target, "local")}
         text = config(self.directory, self.kafka, self.prefix, routes=routes, **wishes)
-        stack = Stack(self.directory, self.kafka, self.prefix, text)
+        stack = Stack(self.directory, self.kafka, self.prefix, text, launch=self.launch)
         self._running.callback(stack.stop)
         return stack

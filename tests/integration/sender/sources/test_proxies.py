@@ -16,8 +16,9 @@ from services.sender.sources.paths import Bound, Declined, Open, SourceUnavailab
 from services.sender.sources.proxies import Proxied
 from shared.runtime.settings import Proxy
 from tests.integration.sender.sources.seeing import Seeing, greeted, seeing, served
+from tests.support.nursery import ROOT
 from tests.support.proxies import Program, haproxy, microsocks
-from tests.support.stack import ROOT, free_port
+from tests.support.stack import free_port
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("microsocks") and Path("/usr/sbin/haproxy").exists()),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.sender.dkim.processor import VARIABLE, WITHOUT_ADX, choose, prefers_avx2
-from tests.support.stack import ROOT
+from tests.support.nursery import ROOT
 
 _ZEN_3 = """processor\t: 0
 vendor_id\t: AuthenticAMD
