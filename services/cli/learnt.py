@@ -30,8 +30,18 @@ def rows(found: Answers[LearntAnswer]) -> list[Learnt]:
     return sorted(each, key=lambda row: (row.key, row.source, row.domain, row.partition))
 
 
+def lessens(row: Learnt) -> bool:
+    """Say whether anything is less, or stopped, because of it; else a warning is only remembered."""
+    return bool(_said(row))
+
+
 def told(row: Learnt) -> str:
     """Write one for people."""
+    who = f"from {row.source}" if row.source else f"of {row.domain}"
+    return f"{row.key} {who}: {'; '.join(_said(row)) or 'warned, nothing is less for it'}"
+
+
+def _said(row: Learnt) -> list[str]:
     said = []
     if row.level is not None and row.hurt is not None and row.careful_ns is not None:
         whose = " of another source" if row.sibling else ""
@@ -45,8 +55,7 @@ def told(row: Learnt) -> str:
         said.append(f"{what} until {rfc3339(row.stopped_ns)}")
     if row.probes:
         said.append(f"{row.probes} probes must be taken")
-    who = f"from {row.source}" if row.source else f"of {row.domain}"
-    return f"{row.key} {who}: {'; '.join(said) or 'warned, nothing is less for it'}"
+    return said
 
 
 def per_time(per_day: int) -> str:

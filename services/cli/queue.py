@@ -9,7 +9,7 @@ import click
 from services.cli import learnt
 from services.cli.schedulers import Answers, ask, plain, total
 from services.cli.selecting import WORDS, require, selecting
-from services.cli.session import Failed, config_option, settings_of, talk
+from services.cli.session import Failed, Unavailable, config_option, settings_of, talk
 from shared.kafka.cluster import Cluster
 from shared.records.answers import AGES, BY, ExplainAnswer, Explanation, LearntAnswer, QueueAnswer
 from shared.records.selector import Selector
@@ -51,10 +51,15 @@ def queue(path: Path, by: str, every: bool, as_json: bool) -> None:  # noqa: FBT
 
     async def converse(cluster: Cluster) -> tuple[Answers[QueueAnswer], Answers[LearntAnswer]]:
         waiting = await ask(cluster, settings, QueueAnswer, "/queue", query={"by": by})
-        return waiting, await learnt.asked(cluster, settings)
+        try:
+            return waiting, await learnt.asked(cluster, settings)
+        except Unavailable as error:
+            # Schedulers of a version before, in an upgrade: what waits is told all the same.
+            every = range(settings.kafka.partitions)
+            return waiting, Answers((), every, (), (error.message,))
 
     found, said = talk(settings, converse)
-    known = learnt.rows(said)
+    known = [row for row in learnt.rows(said) if learnt.lessens(row)]
     rows = total([(row.names, row.ages) for answer in found.answers for row in answer.rows])
     parked = sum(answer.parked for answer in found.answers)
     ordered = sorted(rows.items(), key=lambda row: (-sum(row[1]), row[0]))
@@ -86,6 +91,9 @@ def queue(path: Path, by: str, every: bool, as_json: bool) -> None:  # noqa: FBT
         if len(known) > _MOST and not every:
             click.echo(f"{len(known) - _MOST} more that destinations have slowed or stopped: --all")
     found.warn()
+    if set(said.missing) > set(found.missing):
+        click.echo("what destinations have slowed or stopped is not all known:", err=True)
+        said.warn()
     if found.missing:
         raise SystemExit(1)
 

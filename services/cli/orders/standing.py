@@ -129,6 +129,8 @@ def resume(path: Path, selector: Selector, id_: str | None, reason: str, author:
     require_reason(reason)
     if not selector and id_ is None:
         raise click.UsageError(f"name at least one of --id, --{', --'.join(_WAITING)}")
+    if selector and id_ is not None:
+        raise click.UsageError("either --id or what the order names")
 
     async def converse(cluster: Cluster) -> list[Directive]:
         stands = await in_force(cluster, settings)
@@ -138,7 +140,7 @@ def resume(path: Path, selector: Selector, id_: str | None, reason: str, author:
             if (order.id == id_ if id_ is not None else order.selector == selector)
         ]
         if not meant:
-            listed = "\n".join(map(shown, stands)) or "none"
+            listed = "\n".join(f"{order.action} {shown(order)}" for order in stands) or "none"
             raise Failed(f"{id_ or selector}: nothing to resume; what stands:\n{listed}")
         over = SystemClock().now_ns() + STANDS_NS
         for order in meant:

@@ -1,8 +1,11 @@
 """The commands as an operator types them, against a real broker."""
 
 import asyncio
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
@@ -10,7 +13,8 @@ from services.cli.__main__ import postyard
 from services.cli.session import append_control, read_control, settings_of
 from shared.kafka.cluster import Cluster
 from shared.protocol.control import ControlView
-from shared.records.control import Control
+from shared.records.answers import AGES, QueueAnswer, Row
+from shared.records.control import Answering, Control
 from shared.records.lanemap import propose
 from shared.runtime.settings import Settings
 
@@ -171,7 +175,8 @@ def test_a_pause_holds_until_it_is_resumed_by_the_same_names(ready: Operator) ->
     wrong = ready.types("resume", "--tenant", "acme", "--reason", "done", "--author", "ada")
     assert wrong.exit_code == 1
     assert (
-        "tenant=acme: nothing to resume; what stands:\ntenant=acme,provider=gmail" in wrong.stderr
+        "tenant=acme: nothing to resume; what stands:\npause tenant=acme,provider=gmail"
+        in wrong.stderr
     )
     right = ready.types(
         "resume", "--tenant", "acme", "--provider", "gmail", "--reason", "done", "--author", "ada"
@@ -210,6 +215,7 @@ def test_what_is_done_once_is_about_what_was_accepted_before(ready: Operator) ->
         (("pause", "--tenant", "acme"), "Missing option '--reason'"),
         (("pause", "--tenant", "acme", "--reason", "x", "--expires", "2001-01-01T00:00:00Z"), "is not in the future"),
         (("resume", "--reason", "x"), "name at least one of"),
+        (("resume", "--id", "pause-1", "--tag", "a", "--reason", "x"), "either --id or what the order names"),
         (("cancel", "--reason", "x"), "name at least one of"),
         (("cancel", "--tag", "a", "--older-than", "soon", "--reason", "x"), "expected a duration"),
         (("cancel", "--class", "fast", "--reason", "x"), "'transactional', 'bulk'"),
@@ -338,3 +344,41 @@ def test_a_kafka_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
     found = operator.types("topics", "check")
     assert found.exit_code == 69
     assert found.stderr.startswith("Kafka at 127.0.0.1:1 does not answer")
+
+
+class OldScheduler(BaseHTTPRequestHandler):
+    """Answers what waits, and knows of no other question."""
+
+    def do_GET(self) -> None:
+        known = self.path.startswith("/queue")
+        row = Row(names=("gmail",), ages=(3, 4, *[0] * (len(AGES) - 1)))
+        answer = QueueAnswer(partitions=(0, 1), by=("provider",), rows=(row,))
+        self.send_response(200 if known else 404)
+        self.end_headers()
+        self.wfile.write(msgspec.json.encode(answer) if known else b"no such page")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_what_waits_is_told_although_schedulers_do_not_know_what_was_learnt(
+    ready: Operator,
+) -> None:
+    """In an upgrade the commands are of another version than the schedulers."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), OldScheduler) as server:
+        answering = threading.Thread(target=server.serve_forever)
+        answering.start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}"
+            ready.append(Answering(process="s#1", pod="s", url=url, partitions=(0, 1)))
+            found = ready.types("queue")
+        finally:
+            server.shutdown()
+            answering.join()
+    assert found.exit_code == 0, found.output
+    assert [line.split()[:2] for line in found.stdout.splitlines()[1:]] == [
+        ["TOTAL", "7"],
+        ["gmail", "7"],
+    ]
+    assert "/learnt: 404 no such page" in found.stderr
+    assert "nobody answers for partitions 0, 1" in found.stderr
