@@ -18,6 +18,7 @@ import contextlib
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from msgspec.structs import replace
 from structlog.typing import FilteringBoundLogger
@@ -171,7 +172,14 @@ class Line:
         courier = Courier(self, self._owner, self._reach, self._tools, pair, site)
         task = asyncio.create_task(courier.run(), name=f"{self._owner.source} {site}")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._ended, site))
+
+    def _ended(self, site: str, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._tools.log.error(
+                "courier_failed", source=self._owner.source, site=site, exc_info=error
+            )
 
     def stop(self) -> None:
         """Begin nothing more: hand back what no connection has taken or what waits for one to be made, and end idle ones."""

@@ -8,7 +8,6 @@ last (``failures``). Where the name servers now give another MX set than the gra
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Final, Literal
 
 from structlog.typing import FilteringBoundLogger
@@ -30,6 +29,7 @@ from services.sender.smtp.report import Report
 from services.sender.smtp.timeouts import Timeouts
 from services.sender.sources.echo import Observer
 from services.sender.sources.outlet import Outlet
+from services.sender.sources.secret import secret
 from services.sender.tlspolicy import Required, TlsPolicy
 from shared.net import machine
 from shared.net.destinations import Destination, Destinations, Host, NoDomain, NullMX, Unresolved
@@ -282,19 +282,28 @@ class Reach:
             return connection
 
     async def _try(self, endpoint: Endpoint, tls: Tls, knock: Knock) -> Connection:
+        credentials = await self._credentials()
         if not await knock():
             raise TurnMissed
-        origin = Origin(self._source.ehlo or "localhost", self._outlet.dial, self._credentials())
+        origin = Origin(self._source.ehlo or "localhost", self._outlet.dial, credentials)
         return await connect(
             endpoint, origin, tls, timeouts=self._timeouts, clock=self._common.clock
         )
 
-    def _credentials(self) -> Credentials | None:
+    async def _credentials(self) -> Credentials | None:
+        """Give a smart host's; raises Unreachable where they cannot be read, as if it had refused them."""
+        source = self._source
         # The password of a proxied source is its proxy's.
-        if not self._source.username or self._source.password_file is None:
+        if not source.username or source.password_file is None:
             return None
-        return Credentials(self._source.username, _secret(self._source.password_file))
-
-
-def _secret(path: Path) -> str:
-    return path.read_text().strip()
+        try:
+            return Credentials(source.username, await secret(source.password_file))
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "expected text"
+            raise Unreachable(
+                f"sources.{source.name}.password_file: {why}",
+                stage="auth",
+                category="credentials",
+                host=source.host,
+                source_ip=source.address,
+            ) from error

@@ -14,6 +14,7 @@ from typing import Final
 
 from services.sender.sources import proxyv2, socks5
 from services.sender.sources.paths import Declined, Opened, SourceUnavailable, connected, tcp_socket
+from services.sender.sources.secret import secret
 from shared.runtime.settings import Proxy
 
 _S: Final = 1_000_000_000
@@ -91,8 +92,7 @@ class Proxied:
         await loop.sock_sendall(sock, socks5.greeting(login=login))
         socks5.take_greeting(await _exactly(sock, socks5.ANSWER_BYTES), login=login)
         if login and self.password_file is not None:
-            # In a thread: where secrets are mounted, reading one may take its time.
-            password = (await asyncio.to_thread(self.password_file.read_text)).strip()
+            password = await secret(self.password_file)
             await loop.sock_sendall(sock, socks5.login(self.proxy.username, password))
             socks5.take_login(await _exactly(sock, socks5.ANSWER_BYTES))
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import pytest
 import structlog
+import structlog.testing
 
 from services.sender.line import Line, Tools
 from services.sender.messages import Made, MessageFailed
@@ -206,6 +207,28 @@ async def test_connections_over_a_smaller_limit_end() -> None:
     line.offer(grant(id="d", t1_ns=10**18, connections=1), b"")
     await until(lambda: len(said.records) == 4)
     await until(lambda: len(line._tasks) == 1)
+    assert not line.waiting()
+    await line.close()
+
+
+@dataclass(eq=False)
+class ClumsyHost(GoodHost):
+    async def connect(self, grant: Grant, turn: object) -> "GoodHost":
+        raise ZeroDivisionError("a bug of ours")
+
+
+async def test_a_bug_at_one_connection_is_told_and_what_waits_behind_it_is_not_forgotten() -> None:
+    owner, said = Owner(), Said()
+    line = a_line(owner, said, ClumsyHost())
+    with structlog.testing.capture_logs() as logs:
+        for number in range(3):
+            line.offer(numbered(number), b"")
+        # Each has its own; what it had in hand is settled by its lease.
+        await until(lambda: len(logs) == 3)
+    assert {(each["event"], each["source"], each["log_level"]) for each in logs} == {
+        ("courier_failed", "ip-1", "error")
+    }
+    assert {type(each["exc_info"]) for each in logs} == {ZeroDivisionError}
     assert not line.waiting()
     await line.close()
 

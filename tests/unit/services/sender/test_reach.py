@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -273,4 +274,37 @@ def test_a_source_that_cannot_be_used_is_not_the_hosts_trouble() -> None:
             await reach(there).connect(GRANT, turn)
 
     run(main())
+    assert there.dialled == ["8.8.1.1"]
+
+
+def smarthost(password_file: Path) -> Source:
+    return Source(
+        "relay",
+        2,
+        "smarthost",
+        "none",
+        host="relay.example",
+        port=25,
+        username="acme",
+        password_file=password_file,
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "why"), [(None, "No such file or directory"), (b"\xff\xfe", "expected text")]
+)
+async def test_a_password_that_cannot_be_read_is_told_as_one_that_is_refused(
+    tmp_path: Path, content: bytes | None, why: str
+) -> None:
+    """The event then says what to mend, and the source is probed until it is."""
+    file = tmp_path / "password"
+    if content is not None:
+        file.write_bytes(content)
+    there = world(**{"relay.example": ("8.8.1.1",)})
+    error = await failing(reach(there, smarthost(file)))
+    assert (error.scope, error.stage, error.category) == ("pair", "auth", "credentials")
+    assert error.why == f"sources.relay.password_file: {why}"
+    assert there.dialled == [], "no turn of the pair is used"
+    file.write_text("secret\n")
+    assert (await failing(reach(there, smarthost(file)))).stage == "connect"
     assert there.dialled == ["8.8.1.1"]
