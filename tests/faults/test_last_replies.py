@@ -11,8 +11,8 @@ from shared.records.control import CONTROL, Left
 from shared.records.event import Event
 from tests.support.config import QUICK_TIMING, submission
 from tests.support.reading import Log
-from tests.support.receiver import Receiver, most_in_window
-from tests.support.stack import Events, Service, Stack
+from tests.support.receiver import most_in_window
+from tests.support.stack import Events, Service
 from tests.support.yard import Yard
 
 #: As many connections as one begins with to a site that has not answered yet.
@@ -130,9 +130,7 @@ async def test_one_who_had_left_and_is_killed_before_the_replies_leaves_each_unk
         assert {event.type for event in said} == {"unknown"}
         assert all(event.final for event in said)
         # It is said by nobody but the scheduler, when the time of the attempts is over; then their places are free.
-        await room.stack.produce(
-            submission(f"more{at}@a.silent.test") for at in range(SITTING + 1)
-        )
+        await room.stack.produce(submission(f"more{at}@a.silent.test") for at in range(SITTING + 1))
         async with asyncio.timeout(120):
             while len(room.silent.seen("message")) < 2 * SITTING + 1:
                 await events.read()

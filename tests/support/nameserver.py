@@ -31,6 +31,8 @@ class Nameserver:
     #: How long the SOA of negative answers lets them be kept.
     negative_ttl: int = 300
     delay_s: float = 0.0
+    #: Nothing gets through: it hears, and says nothing to anybody.
+    away: bool = False
     asked: Counter[tuple[str, str]] = field(default_factory=Counter)
     port: int = 0
     _transport: asyncio.DatagramTransport | None = None
@@ -58,7 +60,7 @@ class Nameserver:
         name = question.name.to_text(omit_final_dot=True).lower()
         self.asked[name, dns.rdatatype.to_text(question.rdtype)] += 1
         manner = self.zone.get(name)
-        if manner == "mute":
+        if manner == "mute" or self.away:
             return
         answer = b"\0\1rubbish" if manner == "rubbish" else self._answer(query, name)
         task = asyncio.create_task(self._send(answer, peer))

@@ -50,10 +50,11 @@ def start_receiver(
     name: str,
     *options: str,
     host: str = "127.0.0.1",
+    port: int | None = None,
     launch: Launch = launch,
 ) -> Receiver:
-    """Start a receiver and wait until it listens."""
-    port, log = free_port(), directory / f"{name}.jsonl"
+    """Start a receiver, on any port where none is given, and wait until it listens."""
+    port, log = port or free_port(), directory / f"{name}.jsonl"
     words = ["--host", host, "--port", str(port), "--log", str(log), *options]
     with (directory / f"{name}.log").open("ab") as out:
         process = launch(

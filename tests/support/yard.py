@@ -28,9 +28,17 @@ class Yard:
     def __exit__(self, *_: object) -> None:
         self._running.close()
 
-    def receiver(self, *options: str, name: str = "receiver", host: str = "127.0.0.1") -> Receiver:
-        """Start a receiver and wait until it listens."""
-        receiver = start_receiver(self.directory, name, *options, host=host, launch=self.launch)
+    def receiver(
+        self,
+        *options: str,
+        name: str = "receiver",
+        host: str = "127.0.0.1",
+        port: int | None = None,
+    ) -> Receiver:
+        """Start a receiver, on any port where none is given, and wait until it listens."""
+        receiver = start_receiver(
+            self.directory, name, *options, host=host, port=port, launch=self.launch
+        )
         self._running.callback(receiver.stop)
         return receiver
 
