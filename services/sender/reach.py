@@ -237,12 +237,17 @@ class Reach:
     async def _endpoints(self, grant: Grant) -> list[tuple[Host, str]]:
         hosts = await self._hosts(grant)
         found: list[tuple[Host, str]] = []
+        unknown: Unresolved | None = None
         for host in hosts:
             if len(found) >= 2 * _TRIES:
                 break
             addresses = await self._common.destinations.addresses(host.name, self._source.family)
-            if not isinstance(addresses, Unresolved):
+            if isinstance(addresses, Unresolved):
+                unknown = addresses
+            else:
                 found += [(host, address) for address in addresses]
+        if unknown is not None and not found:
+            raise Unreachable(unknown.reason, stage="dns", category="dns")
         now = self._common.clock.mono_ns()
         # Stable: what failed not long ago comes last, and the order of preference holds among the rest.
         return sorted(found, key=lambda each: self._common.failures.failed(each[1], now))

@@ -311,7 +311,9 @@ class Ledger:
 
     def on_resolved(self, domain: str, resolution: Resolution) -> None:
         """Take the answer for a domain that ``asking`` gave out."""
-        for id_ in self._settling.unresolved.answered(domain):
+        # Where nobody could say, only those whose time it was have asked.
+        tried_ns = self.now_ns if isinstance(resolution, NoAnswer) else None
+        for id_ in self._settling.unresolved.answered(domain, tried_ns):
             entry = self.entries[id_]
             match resolution:
                 case Found(site=site, provider=provider):

@@ -107,6 +107,18 @@ def test_the_lowest_preference_goes_first_and_every_address_of_a_host_is_tried()
     )
 
 
+def test_hosts_of_which_nobody_knows_an_address_are_the_name_servers_trouble_and_are_not_said_to_have_none() -> (
+    None
+):
+    _, unknown = tried(world((10, "a"), (20, "b"), b=()))
+    assert (unknown.why, unknown.stage, unknown.category) == ("nobody answers", "dns", "dns")
+    _, none = tried(world((10, "a"), a=("2001:db8::1",)))
+    assert none.why == "the hosts have no address that this source can reach"
+    # One that is known is enough to try.
+    seen, _ = tried(world((10, "a"), (20, "b"), b=("8.8.1.1",)))
+    assert seen == ["8.8.1.1"]
+
+
 def test_among_equals_chance_decides_and_only_among_equals() -> None:
     """RFC 5321 5.1: the sender must randomize, to spread the load."""
     firsts: Counter[str] = Counter()

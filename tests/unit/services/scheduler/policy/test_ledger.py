@@ -680,6 +680,34 @@ def test_name_servers_that_do_not_answer_defer() -> None:
     assert world.grants == []
 
 
+def test_new_mail_of_a_domain_is_asked_for_at_once_whatever_older_mail_of_it_waits_for() -> None:
+    world = World()
+    world.deliver("old", site=None, provider=None)
+    world.turn()
+    assert world.ledger.asking() == ["x.example"]
+    world.ledger.on_resolved("x.example", NoAnswer("4.4.3 time-out"))
+    world.turn()
+    assert world.said() == ["deferred"]
+    due = world.ledger.entries["old"].due_ns
+    world.deliver("new", site=None, provider=None)
+    world.turn()
+    assert world.ledger.asking() == ["x.example"]
+    # It was tried in vain for the new one alone: the old one's turn had not come.
+    world.ledger.on_resolved("x.example", NoAnswer("4.4.3 time-out"))
+    world.turn()
+    assert world.said() == ["deferred", "deferred"]
+    assert world.ledger.entries["old"].due_ns == due
+    assert world.ledger.entries["old"].steps == world.ledger.entries["new"].steps == 1
+    assert world.ledger.asking() == []
+    while not (asked := world.ledger.asking()):
+        world.turn(1)
+    assert asked == ["x.example"]
+    assert world.now >= min(due, world.ledger.entries["new"].due_ns)
+    world.ledger.on_resolved("x.example", Found("mx.x.example", None))
+    world.turn()
+    assert world.ledger.entries["old"].site == world.ledger.entries["new"].site == "mx.x.example"
+
+
 def test_a_delivery_expires_without_a_grant_when_its_time_is_over() -> None:
     world = World()
     world.deliver("d1", expires_ns=world.now + 10 * S, not_before_ns=world.now + 20 * S)
