@@ -40,6 +40,8 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         self._heard_s = self._confirmed_s = 0.0
         self._changed = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
+        #: What ended the polling.
+        self._bug: Exception | None = None
         self.generation = 0
         #: What Kafka complained about last, for the log.
         self.trouble: str | None = None
@@ -88,6 +90,13 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         coordinator._do_heartbeat = beat  # noqa: SLF001
 
     async def _run(self) -> None:
+        try:
+            await self._keep_polling()
+        except Exception as error:  # noqa: BLE001 - whatever it is, whoever follows this membership must hear of it
+            self._bug = error
+            await self._lose(for_good=True)
+
+    async def _keep_polling(self) -> None:
         while True:
             if self._consumer is None:
                 try:
@@ -162,9 +171,11 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         return self._owned
 
     async def changed(self, known: frozenset[int]) -> frozenset[int]:
-        """Wait until what is owned differs from ``known``, and give it."""
+        """Wait until what is owned differs from ``known``, and give it; raises what ended the polling: nothing would change any more."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self._owned != known)
+            await self._changed.wait_for(lambda: self._bug is not None or self._owned != known)
+            if self._bug is not None:
+                raise self._bug
             return self._owned
 
     async def wait_owned(self, partition: int) -> None:
