@@ -7,18 +7,30 @@ the resolver's own cache and single flight make a second question cheap.
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Protocol
+
+from structlog.typing import FilteringBoundLogger
 
 from services.scheduler.policy.decisions import Found, Gone, NoAnswer, Resolution
-from shared.net.destinations import Destination, Destinations, NoDomain, NullMX, Unresolved
+from shared.net.destinations import Answer, Destination, NoDomain, NullMX, Unresolved
 
 Answers = deque[tuple[str, Resolution]]
+
+
+class Names(Protocol):
+    """What is asked: ``shared.net.destinations.Destinations``."""
+
+    async def resolve(self, domain: str) -> Answer:
+        """Look up, or give what is cached."""
+        ...
 
 
 @dataclass(slots=True)
 class Resolving:
     """Resolve for all workers of a process."""
 
-    destinations: Destinations
+    destinations: Names
+    log: FilteringBoundLogger
     at_once: int = 500
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _bound: asyncio.Semaphore | None = None
@@ -47,7 +59,12 @@ class Resolving:
         if self._bound is None:
             self._bound = asyncio.Semaphore(self.at_once)
         async with self._bound:
-            box.append((domain, _resolution(await self.destinations.resolve(domain))))
+            try:
+                found = _resolution(await self.destinations.resolve(domain))
+            except Exception as error:
+                self.log.exception("resolve_failed", domain=domain, error=repr(error))
+                found = NoAnswer("4.4.3 the look-up failed")
+            box.append((domain, found))
 
     async def close(self) -> None:
         """End the look-ups that are under way."""
@@ -56,7 +73,7 @@ class Resolving:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-def _resolution(answer: Destination | NoDomain | NullMX | Unresolved) -> Resolution:
+def _resolution(answer: Answer) -> Resolution:
     match answer:
         case Destination(site=site, provider=provider):
             return Found(site, provider)

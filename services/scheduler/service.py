@@ -98,7 +98,7 @@ class Scheduler:
         if self.heard is not None:
             feed.listeners.append(self.heard)
         destinations = self._destinations = Destinations(self.settings, self.clock)
-        resolving = Resolving(destinations)
+        resolving = Resolving(destinations, self.log)
         marks = Marks(self.cluster, topics.outcomes, self.owner)
         saying = Saying(self.cluster, topics.control, self.log)
         census = Census(self.workers, self.clock)
