@@ -121,6 +121,7 @@ def writes(
             Meta(
                 now_ns=now_ns,
                 groups=decided.groups,
+                divided_ns=decided.divided_ns,
                 configuration=decided.configuration,
                 positions=dict(positions),
             )

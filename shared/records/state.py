@@ -260,6 +260,8 @@ class Meta(
     now_ns: int = 0
     #: Between so many slot groups totals are divided.
     groups: int = 1
+    #: Since when it is so many; 0: always.
+    divided_ns: int = 0
     #: The fingerprint of the configuration that was said last to be gone by; of the first partition.
     configuration: str = ""
     #: Topic name without prefix -> next offset, in this partition.

@@ -8,6 +8,7 @@ for each source; those of a tenant or a sending domain count over all sources, s
 
 from typing import Final
 
+from shared.records.lanemap import group_of
 from shared.runtime.files import shown
 from shared.runtime.layers import FIELDS
 from shared.runtime.providers import provider_of
@@ -25,9 +26,11 @@ _TOTALS: Final = ("total_rate", "total_connections")
 def limit_rows(settings: Settings, problems: Problems) -> None:
     """Add every problem of the rows of [limits]."""
     addresses = sum(1 for source in settings.sources.values() if source.address)
+    groups = {group_of(each.slot) for each in settings.sources.values() if each.kind != "smarthost"}
     for name, row in settings.limits.items():
         path = f"limits.{shown(name)}"
         _row(path, name, row, settings, problems)
+        _divided(f"{path}.total_rate", name, row, len(groups), problems)
         if row.total_connections is not None and row.total_connections < addresses:
             problems.say(
                 f"{path}.total_connections",
@@ -65,6 +68,18 @@ def _row(path: str, name: str, row: LimitRow, settings: Settings, problems: Prob
         case _:
             exists(path, "source", rest, settings.sources, problems)
             _pair(path, key, row, problems)
+
+
+def _divided(path: str, name: str, row: LimitRow, groups: int, problems: Problems) -> None:
+    """Refuse a total of which not every slot group can have a token: what each decides by itself would pass it."""
+    if row.total_rate is None or name.startswith(("tenant:", "smarthost:")):
+        return
+    if row.total_rate.count < groups:
+        problems.say(
+            path,
+            f"it is divided between the {groups} slot groups of the sources (128 slots each): expected at least {groups}, "
+            f"got {row.total_rate.count}",
+        )
 
 
 def _key(path: str, key: str, settings: Settings, problems: Problems) -> None:

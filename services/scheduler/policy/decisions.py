@@ -63,6 +63,8 @@ class Decisions:
 
     #: Between so many slot groups totals are divided.
     groups: int = 1
+    #: Since when it is so many.
+    divided_ns: int = 0
     #: The fingerprint of the configuration that was said to be gone by.
     configuration: str = ""
     granted: list[Granted] = field(default_factory=list)

@@ -130,6 +130,8 @@ class Ledger:
         self._dealt_by = 0
         self._pins_ns = 0
         self._restored = False
+        #: Totals are divided otherwise than when they were spent from last.
+        self._divided = False
         #: What has not been looked at since the lane map was another.
         self._unsought: list[str] = []
         self._granted: list[Granted] = []
@@ -172,6 +174,7 @@ class Ledger:
             case Meta():
                 self._pass_to(record.now_ns)
                 self._divide(record.groups)
+                self._pairs.totals.divided_ns = record.divided_ns
                 self._audit.said = record.configuration
 
     def restored(self) -> None:
@@ -202,6 +205,8 @@ class Ledger:
         self.orders.refresh(self.now_ns)
         if self._lanes.renewed():
             self._renew()
+        if self._divided:
+            self._begin_anew()
         self._find_strays()
         self.orders.sweep(self.entries, self._settling.meet)
         for id_ in self.orders.free():
@@ -366,6 +371,7 @@ class Ledger:
         audited = self._audit.take(self.now_ns)
         decided = Decisions(
             groups=self._pairs.deciders,
+            divided_ns=self._pairs.totals.divided_ns,
             configuration=self._audit.said,
             granted=self._granted,
             events=self._settling.take() + said + self._pair_events() + audited,
@@ -516,8 +522,8 @@ class Ledger:
 
     def _go_by_map(self) -> None:
         self._queues.regroup()
-        if self._divide(len(self._lanes.map.groups)):
-            self._begin_anew()
+        # In the next round: what was restored tells the time of the last one, and others have gone on.
+        self._divided = self._divide(len(self._lanes.map.groups)) or self._divided
 
     def _divide(self, deciders: int) -> bool:
         self._queues.parts.divide(deciders)
@@ -525,11 +531,12 @@ class Ledger:
 
     def _begin_anew(self) -> None:
         """Let each part of a total begin as if all of it had been spent: what was spent in one piece may have been all of the window's."""
-        totals = self._pairs.totals
+        self._divided, totals = False, self._pairs.totals
+        totals.divided_ns = self.now_ns
         for name in totals.of_lanes():
             rate = self._queues.parts.rate(name) or self._pairs.total_rate(name)
             if rate is not None:
-                totals.begin_anew(name, rate, self.now_ns)
+                totals.begin_anew(name, rate)
 
     def _pass_to(self, now_ns: int) -> None:
         self._settling.now_ns = max(self.now_ns, now_ns)

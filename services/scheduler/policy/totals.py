@@ -37,6 +37,8 @@ class Totals:
         """Begin with nothing spent."""
         self._totals: dict[str, _Total] = {}
         self._dirty: set[str] = set()
+        #: When they were divided otherwise last: of one that is not known here others may have spent until then.
+        self.divided_ns = 0
 
     def __repr__(self) -> str:
         """Show the names."""
@@ -86,17 +88,26 @@ class Totals:
     def earliest(self, name: str, rate: Rate, now_ns: int) -> int:
         """Give the time, ``now_ns`` or later, when the next token may be spent."""
         total = self._totals.get(name)
-        return limits.earliest(limits.UNUSED if total is None else total.limiter, rate, now_ns)
+        limiter = self._untouched(name, rate) if total is None else total.limiter
+        return limits.earliest(limiter, rate, now_ns)
 
-    def begin_anew(self, name: str, rate: Rate, now_ns: int) -> None:
-        """Go on at another ``rate``, with nothing to spend at first."""
+    def begin_anew(self, name: str, rate: Rate) -> None:
+        """Go on at another ``rate``, with nothing to spend at first: they are divided otherwise since ``divided_ns``."""
         total = self._total(name)
-        total.limiter = limits.begun_anew(total.limiter, rate, now_ns)
+        total.limiter = limits.begun_anew(total.limiter, rate, self.divided_ns)
         self._dirty.add(name)
+
+    def _untouched(self, name: str, rate: Rate) -> int:
+        """Give the limiter of one that was never used here."""
+        if not self.divided_ns or name.startswith(_OF_NO_LANE):
+            return limits.UNUSED
+        return limits.begun_anew(limits.UNUSED, rate, self.divided_ns)
 
     def spend(self, name: str, rate: Rate, at_ns: int) -> None:
         """Spend a token at ``at_ns``, which is not before ``earliest``."""
-        total = self._total(name)
+        total = self._totals.get(name)
+        if total is None:
+            total = self._totals[name] = _Total(self._untouched(name, rate))
         total.limiter = limits.spend(total.limiter, rate, at_ns)
         self._dirty.add(name)
 

@@ -222,6 +222,17 @@ def test_what_could_not_be_read_is_not_compared_with_anything(tmp_path: Path) ->
     ]
 
 
+@pytest.mark.parametrize("row", ["default", "gmail", '"mx.example"', '"gmail/tenant:acme"'])
+def test_a_total_has_a_token_for_each_slot_group(tmp_path: Path, row: str) -> None:
+    text = changed("slots = 16", "slots = 256").replace("slot = 1\n", "slot = 200\n")
+    read(tmp_path, f'{text}[limits.{row}]\ntotal_rate = "2/h"')
+    read(tmp_path, f'{text}[limits."tenant:acme"]\ntotal_rate = "1/h"')
+    path = f"limits.{row}.total_rate"
+    (problem,) = problems(tmp_path, f'{text}[limits.{row}]\ntotal_rate = "1/h"')
+    assert problem.startswith(f"{path}: it is divided between the 2 slot groups of the sources")
+    assert problem.endswith("expected at least 2, got 1")
+
+
 def test_mail_is_tied_to_one_source_only_within_a_slot_group(tmp_path: Path) -> None:
     text = changed("slots = 16", "slots = 256").replace("slot = 1\n", "slot = 200\n")
     read(tmp_path, text.replace("ip-2 = 1 }", 'ip-2 = 1 }\nsticky = "recipient"'))

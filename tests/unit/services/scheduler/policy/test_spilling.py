@@ -3,9 +3,11 @@
 from collections import Counter
 from dataclasses import replace
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.cli.lanes import pools_of
 from services.scheduler.policy.warmup import DAY_NS
 from shared.records.lanemap import LaneMap, moved
 from shared.records.state import DeliveryState
@@ -46,12 +48,14 @@ def spilling(spill: Spill = SPILL, *, rate: Rate | None = None) -> Settings:
 class Backlog(World):
     """A world where mail waits since the morning."""
 
-    def __init__(self, config: Settings) -> None:
-        """Begin with an owner for the smart host too."""
-        super().__init__(config, MAP)
-        self.now, self.map = MORNING, MAP
+    def __init__(self, config: Settings, lane_map: LaneMap = MAP) -> None:
+        """Begin with an owner for each source."""
+        super().__init__(config, lane_map)
+        self.now, self.map = MORNING, lane_map
         for part in self.parts:
-            part.own(1)
+            for source in config.sources.values():
+                if source.slot:
+                    part.own(source.slot)
 
     def mail(self, count: int, first: int = 0, **more: object) -> None:
         lane = self.map.partition(BIG)
@@ -162,6 +166,21 @@ def test_sites_share_the_daily_amount() -> None:
         lane = MAP.partition(MAP.lane_of(site))
         life = world.now + DAY_NS
         world.deliver(lane, f"d{number}", provider=None, site=site, expires_ns=life)
+    world.hours(4)
+    assert len(world.relayed()) == SPILL.daily
+
+
+def test_slot_groups_share_the_daily_amount() -> None:
+    base = spilling()
+    far = replace(base.sources["ip"], name="far", slot=128, address="127.0.0.12")
+    main = replace(base.pools["main"], sources={"ip": 1, "far": 1})
+    config = replace(base, sources={**base.sources, "far": far}, pools={**base.pools, "main": main})
+    lanes = {**MAP.lanes, f"{BIG}@1": 1, "site:0@1": 1, "site:1@1": 1}
+    world = Backlog(config, msgspec.structs.replace(MAP, lanes=lanes, pools=pools_of(config)))
+    # A recipient's mail is of one group: of both there is much more than what may spill.
+    for number in range(120):
+        life = world.now + DAY_NS
+        world.deliver(0, f"d{number}", to=f"u{number}@big.example", expires_ns=life)
     world.hours(4)
     assert len(world.relayed()) == SPILL.daily
 
