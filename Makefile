@@ -37,7 +37,7 @@ down: setup ## stop what `make up` started
 	@$(RUN) -m services.cli.demo down $(ARGS)
 
 test: setup ## run all tests, on a real Kafka (ARGS="-k name" for some)
-	@$(RUN) -m pytest -n $(WORKERS) --maxschedchunk 1 $(ARGS)
+	@$(RUN) -m pytest -n $(WORKERS) $(ARGS)
 
 check: setup ## lint, formatting, types, and which room may know which
 	@$(RUN) -m ruff check
@@ -69,7 +69,7 @@ bench-scheduler: setup ## measure the scheduler: its policy, its memory, its rou
 	@$(RUN) -m tests.bench.scheduler $(ARGS)
 
 verify: setup ## have signatures of thousands of odd messages judged by dkimpy and OpenDKIM (some minutes)
-	@$(RUN) -m pytest tests/unit/services/sender/dkim/test_verified.py -n 2 --maxschedchunk 1 \
+	@$(RUN) -m pytest tests/unit/services/sender/dkim/test_verified.py -n 2 \
 	  --hypothesis-profile=thousands --timeout=0 $(ARGS)
 
 faults: setup ## kill -9 services at random KILLS times (20) while mail is under way, and count what came of it

@@ -8,12 +8,14 @@ a broker starts its own: `services.cli.cluster.broker.LocalKafka`.
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from services.cli.cluster.broker import LocalKafka
 from tests.support.broker import shared
+from tests.support.distribution import Pieces
 from tests.support.nursery import Launch, nursery
 from tests.support.prefix import own_prefix
 from tests.support.yard import Yard
@@ -55,6 +57,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out := [item for item in items if any(map(item.get_closest_marker, unwanted))]:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Pieces | None:
+    """Share the tests out in our way, unless another is asked for."""
+    return Pieces(config, log) if config.getoption("dist") == "load" else None
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
