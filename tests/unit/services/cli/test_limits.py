@@ -8,7 +8,6 @@ import pytest
 from click.testing import CliRunner
 
 from services.cli.limits import answer, limits
-from services.cli.orders.limiting import limit
 from shared.records.control import Directive, OrderedRate
 from shared.runtime.layers import WHOLE, Part
 from shared.runtime.settings import ByteRate, LimitRow, Rate, Settings
@@ -176,20 +175,3 @@ def test_what_is_ordered_of_a_tenant_stands_in_the_place_of_its_row() -> None:
     for part in (WHOLE, Part(tenant="other")):
         lines = answer(Settings(limits=rows), "gmail", "", part, [ordered])
         assert not [line for line in lines if line.layer == "directive"]
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--rate", "5/s"], "expected a rate per min, h or d"),
-        (["--rate", "5/h", "--source", "ip-1"], "counted over all sources"),
-        (["--rate", "5/h", "--connections", "2"], "counted over all sources"),
-    ],
-)
-def test_an_order_refuses_what_a_tenant_cannot_have(
-    config: str, words: list[str], said: str
-) -> None:
-    options = ["--tenant", "acme", *words, "--reason", "why", "--config", config]
-    result = CliRunner().invoke(limit, options)
-    assert result.exit_code == 2
-    assert said in result.output
