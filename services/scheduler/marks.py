@@ -4,12 +4,10 @@ A mark that could not be written is not sent again: the next one says more. Whil
 judgement: nobody is declared lost because Kafka was away.
 """
 
-import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from shared.kafka.cluster import Cluster
-from shared.kafka.errors import ProducerBroken
-from shared.kafka.producer import Producer, Stamped
+from shared.kafka.lasting import Lasting
+from shared.kafka.producer import Stamped
 from shared.records.codec import encode
 from shared.records.outcome import Mark
 
@@ -18,31 +16,17 @@ from shared.records.outcome import Mark
 class Marks:
     """Append marks to mail.outcomes."""
 
-    cluster: Cluster
+    producer: Lasting
     topic: str
     owner: str
-    _producer: Producer | None = None
-    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def append(self, partition: int, sent_ns: int) -> Stamped:
         """Append one mark; raises KafkaTrouble."""
-        async with self._lock:
-            if self._producer is None or self._producer.broken:
-                await self._renew()
-            producer = self._producer
-        if producer is None:
-            raise ProducerBroken("no producer")
+        producer = await self.producer.whole()
         return await producer.send(
             self.topic, partition, encode(Mark(sent_ns=sent_ns, owner=self.owner))
         )
 
-    async def _renew(self) -> None:
-        broken, self._producer = self._producer, None
-        if broken is not None:
-            await broken.stop()
-        self._producer = await self.cluster.producer(linger_ms=0)
-
     async def close(self) -> None:
         """Close the producer."""
-        if self._producer is not None:
-            await self._producer.stop()
+        await self.producer.close()

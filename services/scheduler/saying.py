@@ -11,9 +11,8 @@ from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
-from shared.kafka.cluster import Cluster
 from shared.kafka.errors import KafkaTrouble
-from shared.kafka.producer import Producer
+from shared.kafka.lasting import Lasting
 from shared.records.codec import encode
 from shared.records.control import control_key
 from shared.records.shares import Shares, Want
@@ -26,7 +25,7 @@ _MOST: Final = 100
 class Saying:
     """Append to mail.control."""
 
-    cluster: Cluster
+    producer: Lasting
     topic: str
     log: FilteringBoundLogger
     _waiting: asyncio.Queue[Want | Shares] = field(default_factory=lambda: asyncio.Queue(_MOST))
@@ -39,21 +38,13 @@ class Saying:
 
     async def run(self) -> None:
         """Write until cancelled."""
-        producer: Producer | None = None
         try:
             while True:
                 record = await self._waiting.get()
                 try:
-                    if producer is None or producer.broken:
-                        producer = await self._renewed(producer)
+                    producer = await self.producer.whole()
                     await producer.send(self.topic, 0, encode(record), key=control_key(record))
                 except KafkaTrouble as error:
                     self.log.warning("control_write_failed", reason=str(error))
         finally:
-            if producer is not None:
-                await producer.stop()
-
-    async def _renewed(self, broken: Producer | None) -> Producer:
-        if broken is not None:
-            await broken.stop()
-        return await self.cluster.producer(linger_ms=0)
+            await self.producer.close()

@@ -25,6 +25,7 @@ from services.scheduler.telling import Telling
 from services.scheduler.worker import GROUP, MAX_RECORDS, Shell, Worker
 from shared.kafka.cluster import Cluster
 from shared.kafka.controlfeed import ControlFeed, Listener
+from shared.kafka.lasting import Lasting
 from shared.kafka.membership import Membership
 from shared.kafka.suspicion import Suspicion
 from shared.kafka.workers import PartitionWorkers
@@ -99,8 +100,8 @@ class Scheduler:
             feed.listeners.append(self.heard)
         destinations = self._destinations = Destinations(self.settings, self.clock)
         resolving = Resolving(destinations, self.log)
-        marks = Marks(self.cluster, topics.outcomes, self.owner)
-        saying = Saying(self.cluster, topics.control, self.log)
+        marks = Marks(Lasting(self.cluster), topics.outcomes, self.owner)
+        saying = Saying(Lasting(self.cluster), topics.control, self.log)
         census = Census(self.workers, self.clock)
         gauges = self._gauges = Gauges(
             self.metrics, self.settings, self.clock, self.workers, self.view, census
@@ -120,7 +121,7 @@ class Scheduler:
             configured=None if self.configured is None else self.configured(),
         )
         telling = Telling(
-            self.cluster,
+            Lasting(self.cluster),
             topics.control,
             self.clock,
             self.log,

@@ -13,9 +13,8 @@ from typing import Final
 from structlog.typing import FilteringBoundLogger
 
 from services.scheduler.worker import Worker
-from shared.kafka.cluster import Cluster
 from shared.kafka.errors import KafkaTrouble
-from shared.kafka.producer import Producer
+from shared.kafka.lasting import Lasting
 from shared.protocol.control import ControlView
 from shared.records.codec import encode
 from shared.records.control import Answering, answering_key, control_key, directive_key
@@ -34,7 +33,7 @@ _SILENT_NS: Final = 600 * _S
 class Telling:
     """Speak for one process."""
 
-    cluster: Cluster
+    producer: Lasting
     topic: str
     clock: Clock
     log: FilteringBoundLogger
@@ -43,7 +42,6 @@ class Telling:
     process: str
     pod: str
     url: str
-    _producer: Producer | None = None
     _said: tuple[int, ...] | None = None
     _said_ns: int = 0
     _buried_ns: int = field(default=0)
@@ -64,8 +62,7 @@ class Telling:
                 await self._send(answering_key(self.pod), None)
         except KafkaTrouble as error:
             self.log.warning("answering_failed", reason=str(error))
-        if self._producer is not None:
-            await self._producer.stop()
+        await self.producer.close()
 
     async def _speak(self) -> None:
         now, has = self.clock.mono_ns(), tuple(sorted(self.workers))
@@ -89,9 +86,5 @@ class Telling:
                 yield answering_key(pod)
 
     async def _send(self, key: bytes, value: bytes | None) -> None:
-        if self._producer is None or self._producer.broken:
-            broken, self._producer = self._producer, None
-            if broken is not None:
-                await broken.stop()
-            self._producer = await self.cluster.producer(linger_ms=0)
-        await self._producer.send(self.topic, 0, value, key=key)
+        producer = await self.producer.whole()
+        await producer.send(self.topic, 0, value, key=key)

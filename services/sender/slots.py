@@ -28,6 +28,7 @@ from services.sender.sources.outlet import Outlet, is_given
 from services.sender.voice import Voice
 from shared.kafka.cluster import Cluster
 from shared.kafka.controlfeed import ControlFeed
+from shared.kafka.lasting import Lasting
 from shared.protocol.control import ControlView
 from shared.records.control import (
     Claim,
@@ -78,7 +79,7 @@ class Slots:
             numbers, self.me.process, self.me.pod, self.view, times, self.common.rng
         )
         self.presence = Presence(numbers, self.me, self.view, times)
-        self._voice = Voice(self.cluster, self.topics.control, self.clock, self.log)
+        self._voice = Voice(Lasting(self.cluster), self.topics.control, self.clock, self.log)
         self._channels = Channels(self.view, self.feed, self.dispatch, self._voice, self.leftovers)
 
     def _floating(self) -> tuple[int, ...]:

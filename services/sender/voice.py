@@ -10,9 +10,9 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
-from shared.kafka.cluster import Cluster
 from shared.kafka.errors import KafkaTrouble
-from shared.kafka.producer import Producer, Stamped
+from shared.kafka.lasting import Lasting
+from shared.kafka.producer import Stamped
 from shared.records.codec import encode
 from shared.records.control import Control, control_key
 from shared.runtime.clock import Clock
@@ -22,22 +22,16 @@ from shared.runtime.clock import Clock
 class Voice:
     """Append to mail.control."""
 
-    cluster: Cluster
+    producer: Lasting
     topic: str
     clock: Clock
     log: FilteringBoundLogger
-    _producer: Producer | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def mend(self) -> None:
         """Have a producer, unless there is one that works."""
-        if self._producer is not None and not self._producer.broken:
-            return
-        if self._producer is not None:
-            await self._producer.stop()
-            self._producer = None
         try:
-            self._producer = await self.cluster.producer(linger_ms=0)
+            await self.producer.whole()
         except KafkaTrouble as error:
             self.log.warning("control_producer_failed", reason=str(error))
             await self.clock.sleep(1)
@@ -55,11 +49,12 @@ class Voice:
 
     async def append(self, record: Control | None, key: bytes) -> Stamped | None:
         """Append a record (None: a tombstone); None: nobody knows whether it is there."""
-        if self._producer is None:
+        producer = self.producer.present
+        if producer is None:
             return None
         try:
             value = None if record is None else encode(record)
-            return await self._producer.send(self.topic, 0, value, key=key)
+            return await producer.send(self.topic, 0, value, key=key)
         except KafkaTrouble as error:
             self.log.warning("control_send_failed", key=key.decode(), reason=str(error))
             return None
@@ -73,5 +68,4 @@ class Voice:
     async def close(self) -> None:
         """Wait for what is on its way."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._producer is not None:
-            await self._producer.stop()
+        await self.producer.close()

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any, cast
 
 from services.scheduler.telling import Telling
+from shared.kafka.lasting import Lasting
 from shared.protocol.control import ControlView
 from shared.records.control import Answering, Directive, answering_key, directive_key
 from shared.runtime.clock import SystemClock
@@ -82,7 +83,7 @@ def test_only_who_has_the_first_partition_buries_and_all_say_where_they_are() ->
     for partitions, buried in (((1, 2), 0), ((0, 1), 1)):
         log = Log()
         one = telling(view, *partitions)
-        one.cluster = cast("Any", log)
+        one.producer = Lasting(cast("Any", log))
         asyncio.run(one._speak())
         assert log.values.count(None) == buried
         assert len(log.values) - buried == 1
