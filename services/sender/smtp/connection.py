@@ -21,6 +21,7 @@ knows by ``started`` that it must count it as unknown.
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import msgspec
@@ -28,6 +29,7 @@ import msgspec
 from services.sender.smtp.blocks import blocks
 from services.sender.smtp.deadline import Deadline
 from services.sender.smtp.envelope import Capabilities, Transaction
+from services.sender.smtp.progress import untaken_bytes
 from services.sender.smtp.reply import harmless
 from services.sender.smtp.report import Peer, Report, Watch, ended_unheard
 from services.sender.smtp.session import Phase, Script
@@ -67,20 +69,23 @@ class Errand(Protocol):
         ...
 
 
+@dataclass(slots=True, eq=False)
 class _Run:
     """One transaction under way."""
 
-    __slots__ = ("blocks", "errand", "out", "script", "small", "until", "unwritten", "watch")
-
-    def __init__(self, script: Script, errand: Errand, watch: Watch, until: float) -> None:
-        self.script, self.errand, self.watch, self.until = script, errand, watch, until
-        #: What is left of the message; None: it has not been given.
-        self.blocks: Iterator[bytes] | None = None
-        self.small = False
-        #: Whether all of the message but its dot has left, or waits for its dot.
-        self.out = False
-        #: Pieces of a small message that waits for its dot.
-        self.unwritten: list[bytes | memoryview] = []
+    script: Script
+    errand: Errand
+    watch: Watch
+    until: float
+    #: What is left of the message; None: it has not been given.
+    blocks: Iterator[bytes] | None = None
+    small: bool = False
+    #: Whether all of the message but its dot has left, or waits for its dot.
+    out: bool = False
+    #: Pieces of a small message that waits for its dot.
+    unwritten: list[bytes | memoryview] = field(default_factory=list)
+    #: Bytes that the peer had not taken when it was looked last; of a small message nobody looks.
+    untaken: int = 0
 
 
 class Connection(asyncio.Protocol):
@@ -226,8 +231,10 @@ class Connection(asyncio.Protocol):
         """Take it that the time is over: the one of what is waited for, or the transaction's own."""
         run = self._run
         if run is None:
-            return
+            return None
         script = run.script
+        if script.phase in (Phase.BODY, Phase.DOT) and self._takes(run):
+            return self._wait(run, self._timeouts.of(script.stage))
         self._lap(run)
         if self._loop.time() >= run.until - 0.001:
             script.lost("the attempt took too long")
@@ -239,6 +246,11 @@ class Connection(asyncio.Protocol):
             stage = script.stage
             script.lost(f"no reply to {stage.upper()} within {self._timeouts.of(stage) // _S} s")
         self._go_on(run)
+
+    def _takes(self, run: _Run) -> bool:
+        """Say whether the peer has taken something since this was asked, or written, last: it is slow, and not away."""
+        before, run.untaken = run.untaken, untaken_bytes(self._transport, self._raw)
+        return run.untaken < before and self._loop.time() < run.until - 0.001
 
     def _flush(self, script: Script) -> None:
         output = script.take_output()
@@ -282,6 +294,7 @@ class Connection(asyncio.Protocol):
                 run.watch.bytes += len(piece)
                 self._wait(run, self._timeouts.block_ns)
                 self._transport.write(piece)
+                run.untaken = untaken_bytes(self._transport, self._raw)
         return False
 
     def _drained(self, run: _Run) -> bool:
@@ -317,6 +330,9 @@ class Connection(asyncio.Protocol):
         small = _taken(run)
         run.watch.bytes += len(small)
         self._transport.write(b"".join((small, script.take_output())))
+        if not run.small:
+            # What the kernel holds goes before the dot: as long as that goes, nobody waits for a reply yet.
+            run.untaken = untaken_bytes(self._transport, self._raw)
         if small and self._held():
             # The dot is at the end of what is held here, so it has not left, and never will.
             script.withdraw_dot()

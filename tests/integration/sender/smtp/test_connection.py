@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import os
+import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import trustme
@@ -453,6 +456,46 @@ async def test_a_peer_that_takes_nothing_of_a_large_message_is_left_without_a_do
     assert isinstance(report.result, Lost)
     assert not report.result.after_dot
     assert not asked
+
+
+@pytest.mark.parametrize("waits_for", ["block", "dot"])
+async def test_a_peer_that_takes_a_large_message_slowly_is_waited_for(waits_for: str) -> None:
+    """It takes twice as long as a block, or a reply, may take, and never stops."""
+    within_ns, taken = 3 * S // 2, list[int]()
+
+    async def dawdle(talk: Talk) -> None:
+        # By the socket itself: the stream would read ahead.
+        sock = talk.writer.get_extra_info("socket")
+        talk.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        with socket.socket(fileno=os.dup(sock.fileno())) as ours:
+            ours.setblocking(False)
+            piece, at = b"", 0
+            while not piece.endswith(b"\r\n.\r\n"):
+                await asyncio.sleep(0.2 if at < 17 else 0)
+                with contextlib.suppress(BlockingIOError):
+                    piece = ours.recv(32_768)
+                    taken.append(len(piece))
+                at += 1
+            await asyncio.sleep(0.2 * (17 - at))
+        talk.writer.transport.resume_reading()  # type: ignore[attr-defined]
+
+    generous = Timeouts(block_ns=60 * S, dot_ns=60 * S)
+    # The smaller one fits into the buffers of two sockets: all of it is out before the peer takes much.
+    lines, limits = {
+        "block": (150_000, replace(generous, block_ns=within_ns)),
+        "dot": (9_000, replace(generous, dot_ns=within_ns)),
+    }[waits_for]
+    async with peer(*GREETING, DATA, ENVELOPE, dawdle, b"250 ok\r\n") as (endpoint, _):
+        connection = await opened(endpoint, timeouts=limits)
+        begun = time.monotonic()
+        report = await send(
+            connection, WHAT, [b"x" * 76 + b"\r\n"] * lines, yes, yes, within_ns=60 * S
+        )
+        took = time.monotonic() - begun
+        await hung_up(connection)
+    assert isinstance(report.result, Accepted), report
+    assert took * S > 2 * within_ns
+    assert sum(taken) > 70 * lines
 
 
 async def test_a_refusal_keeps_the_connection_and_resets_the_envelope() -> None:
