@@ -231,10 +231,11 @@ class Connection(asyncio.Protocol):
         """Take it that the time is over: the one of what is waited for, or the transaction's own."""
         run = self._run
         if run is None:
-            return None
+            return
         script = run.script
         if script.phase in (Phase.BODY, Phase.DOT) and self._takes(run):
-            return self._wait(run, self._timeouts.of(script.stage))
+            self._wait(run, self._timeouts.of(script.stage))
+            return
         self._lap(run)
         if self._loop.time() >= run.until - 0.001:
             script.lost("the attempt took too long")

@@ -12,7 +12,7 @@ import termios
 
 
 def untaken_bytes(transport: asyncio.WriteTransport, raw: asyncio.WriteTransport | None) -> int:
-    """Count what ``transport``, ``raw`` below it where it is encrypted, and the kernel hold; the kernel nothing where the socket is gone."""
+    """Count what ``transport``, ``raw`` below it where it is encrypted, and the kernel hold: nothing there where the socket is gone."""
     held = int(transport.get_write_buffer_size())
     if raw is not None:
         held += int(raw.get_write_buffer_size())
