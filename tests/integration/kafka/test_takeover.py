@@ -8,6 +8,7 @@ import asyncio
 import logging
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -98,6 +99,30 @@ class Counting:
         return last
 
 
+async def _until(seen: Callable[[], bool], seconds: float = 60) -> None:
+    async with asyncio.timeout(seconds):
+        while not seen():
+            await asyncio.sleep(0.02)
+
+
+async def _at_work(*processes: Counting) -> None:
+    """Wait until each of them has committed some rounds more."""
+    before = [each.committed for each in processes]
+    await _until(
+        lambda: all(
+            each.committed > known + 25 for each, known in zip(processes, before, strict=True)
+        )
+    )
+
+
+def _owned(process: Counting) -> int:
+    return len(process.workers.membership.owned()) if process.workers else 0
+
+
+def _shares(partitions: int, processes: int) -> list[int]:
+    return sorted((partitions + at) // processes for at in range(processes))
+
+
 async def _check(log: Log, topic: str, partitions: int, least: int) -> None:
     for partition in range(partitions):
         counted = [int(value or b"0") for value in await log.values(topic, partition)]
@@ -115,17 +140,17 @@ async def test_a_stalled_owner_comes_back_as_a_zombie_and_no_round_is_lost_or_do
         there = Counting(aside.cluster, log.prefix + "group", members, topic)
         await here.start()
         await aside.run(there.start())
-        await asyncio.sleep(3)
+        await _until(lambda: _owned(here) == _owned(there) == 2)
         for _ in range(2):
+            # Both work, and so again after each stall.
+            await _at_work(here, there)
             aside.block(SESSION_S + 4)
-            await asyncio.sleep(SESSION_S + 9)
+            await _until(lambda: _owned(here) == 4)
+            await _until(lambda: _owned(here) == _owned(there) == 2)
+        await _at_work(here, there)
+        # Neither was fenced more often than it was taken from.
         assert there.workers is not None
         assert here.workers is not None
-        assert len(there.workers.membership.owned()) == 2
-        before = there.committed
-        await asyncio.sleep(2)
-        # Both work again, and neither was fenced more often than it was taken from.
-        assert there.committed > before
         assert there.workers.fencings <= 4
         assert here.workers.fencings <= 4
         await aside.run(there.stop())
@@ -137,12 +162,20 @@ async def test_a_stalled_owner_comes_back_as_a_zombie_and_no_round_is_lost_or_do
 async def test_partitions_move_between_processes_that_come_and_go(log: Log) -> None:
     members, topic = await log.topic(6), await log.topic(6)
     processes = [Counting(log.cluster, log.prefix + "group", members, topic) for _ in range(4)]
+    running: list[Counting] = []
+
+    async def shared_out_and_at_work() -> None:
+        await _until(lambda: sorted(map(_owned, running)) == _shares(6, len(running)))
+        await _at_work(*running)
+
     for process in processes:
         await process.start()
-        await asyncio.sleep(1.5)
+        running.append(process)
+        await shared_out_and_at_work()
     for process in processes[:3]:
+        running.remove(process)
         await process.stop()
-        await asyncio.sleep(1)
+        await shared_out_and_at_work()
     fencings = [process.workers.fencings for process in processes if process.workers]
     await processes[3].stop()
     # Whoever loses a partition to a rebalance may lose its last round, once for each partition that moved.
@@ -161,13 +194,14 @@ async def test_two_that_both_believe_for_ever_to_own_a_partition_do_not_fence_ea
     await one.start()
     await two.start()
     began = time.monotonic()
-    await asyncio.sleep(12)
-    seconds = time.monotonic() - began
+    await _until(lambda: _owned(one) == _owned(two) == 1)
     assert one.workers is not None
     assert two.workers is not None
+    # Long enough for each to have been fenced again and again, and to have worked in between.
+    await _until(lambda: time.monotonic() - began >= 5 and one.committed + two.committed > 60)
+    seconds = time.monotonic() - began
     fencings = one.workers.fencings + two.workers.fencings
     assert 1 <= fencings <= 1.2 * seconds
-    assert one.committed + two.committed > 20
     await one.stop()
     await two.stop()
     await _check(log, topic, 1, 100)
