@@ -10,24 +10,24 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 
+import msgspec
+
 from services.scheduler.policy.explain import Share, Standing
 from services.scheduler.policy.fairness import FairQueue, Order
 from services.scheduler.policy.lines import FOREVER, Check, Line, Shut
 
 
-class DueQueue:
+class DueQueue(msgspec.Struct, eq=False):
     """Deliveries that wait for the same slots under the same limits."""
 
-    __slots__ = ("_fair", "_first", "_one", "_order", "_rng")
-
-    def __init__(self, order: Order, rng: random.Random) -> None:
-        """Begin empty; ``rng`` says where in a release each line begins."""
-        self._order, self._rng = order, rng
-        #: The only one that was ever here, as (id, due ns, line).
-        self._one: tuple[str, int, Line] | None = None
-        self._fair: FairQueue | None = None
-        #: What was given, and put back: it goes before all others.
-        self._first: tuple[str, int, Line] | None = None
+    _order: Order
+    #: Says where in a release each line begins.
+    _rng: random.Random
+    #: The only one that was ever here, as (id, due ns, line).
+    _one: tuple[str, int, Line] | None = None
+    _fair: FairQueue | None = None
+    #: What was given, and put back: it goes before all others.
+    _first: tuple[str, int, Line] | None = None
 
     def __len__(self) -> int:
         """Count the deliveries."""

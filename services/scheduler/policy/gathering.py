@@ -65,7 +65,10 @@ class Gathering:
 
     def _spares(self) -> Iterator[int]:
         for (key, slot), settled in self._touched.items():
+            groups = self.queues.of_key(key)
+            if not groups or all(each.reason != "credit" for each in groups):
+                continue
             pair = self.pairs.known(key, slot)
-            if pair is None or all(each.reason != "credit" for each in self.queues.of_key(key)):
+            if pair is None:
                 continue
             yield spare(pair.open, self.pairs.limit(None, key, slot).connections, settled)

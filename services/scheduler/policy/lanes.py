@@ -34,7 +34,8 @@ class Lanes:
         self.changes = 0
         #: (limit key, slot group) -> whether it is decided about here, while the map and what is held are as they were then.
         self._decided: dict[tuple[str, int], bool] = {}
-        self._decided_by: tuple[int, int] = (-1, -1)
+        self._decided_by: LaneMap | None = None
+        self._decided_when = -1
 
     @property
     def map(self) -> LaneMap:
@@ -86,9 +87,12 @@ class Lanes:
 
     def decides(self, limit_key: str, group: int = 0) -> bool:
         """Say whether this partition may grant for ``limit_key`` from the slots of ``group``."""
-        by = self.map.version, self.changes
-        if by != self._decided_by or len(self._decided) >= _REMEMBERED:
-            self._decided_by = by
+        if (
+            self._view.lane_map is not self._decided_by
+            or self.changes != self._decided_when
+            or len(self._decided) >= _REMEMBERED
+        ):
+            self._decided_by, self._decided_when = self._view.lane_map, self.changes
             self._decided.clear()
         found = self._decided.get((limit_key, group))
         if found is None:

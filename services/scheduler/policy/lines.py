@@ -46,6 +46,10 @@ Check = Callable[[Line, int], Shut | None]
 class Gate(Protocol):
     """Something that keeps lines back."""
 
+    @property
+    def shuts(self) -> bool:
+        """Say whether it may keep back anything, anywhere, in this round."""
+
     def at(self, limit_key: str, provider: str | None) -> Check | None:
         """Give what is asked for the lines that wait under these limits; None: nothing of it concerns them."""
 

@@ -23,7 +23,7 @@ LONGEST_NS: Final = (_SPANS - 1) * _SPAN_NS
 _MOST: Final = 0xFFFF
 
 
-class Meter(msgspec.Struct):
+class Meter(msgspec.Struct, gc=False):
     """Two spans of ten seconds: the present one and, where it follows at once, the one before; and the last rate that was sure."""
 
     began_ns: int = 0

@@ -265,6 +265,11 @@ class Orders:
             if order.action == "pause" and _kind(order.directive) == "groups"
         ]
 
+    @property
+    def shuts(self) -> bool:
+        """Say whether a pause of lines is in force (``lines.Gate``)."""
+        return bool(self._shutting)
+
     def at(self, limit_key: str, provider: str | None) -> Check | None:
         """Give what is asked for the lines that wait under these limits (``lines.Gate``)."""
         del limit_key

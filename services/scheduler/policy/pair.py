@@ -17,7 +17,7 @@ FEW: Final = 50
 _PAUSE: Final[msgspec.json.Decoder[pauses.Pause]] = msgspec.json.Decoder(pauses.Pause)
 
 
-class Pair(msgspec.Struct):
+class Pair(msgspec.Struct, gc=False):
     """One pair's state; there are as many as sites times the slots that send to them."""
 
     key: str

@@ -111,6 +111,11 @@ class Parts:
         """Say whether any row concerns mail to a destination."""
         return bool(self._everywhere) or limit_key in self._keys
 
+    @property
+    def shuts(self) -> bool:
+        """Say whether there is any row of a part (``lines.Gate``)."""
+        return bool(self._everywhere or self._keys)
+
     def at(self, limit_key: str, provider: str | None) -> Check | None:
         """Give what is asked of the lines that wait for a destination; None: no row concerns them."""
         del provider  # The key is the provider's name where there is one.

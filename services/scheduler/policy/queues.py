@@ -97,6 +97,8 @@ class Queues:
     entries: Entries
     #: What else keeps lines back.
     gates: list[Gate] = field(default_factory=list)
+    #: Those of them that are asked in this round.
+    _asked: list[Gate] = field(default_factory=list)
     _groups: dict[GroupKey, Group] = field(default_factory=dict)
     _by_key: dict[str, dict[GroupKey, Group]] = field(default_factory=dict)
     _places: dict[tuple[str | None, str, str], _Place] = field(default_factory=dict)
@@ -284,6 +286,8 @@ class Queues:
     ) -> Iterator[str]:
         """Take out those of ``tenants`` that have been due since ``before_ns``, the longest first, and wait for a slot alone."""
 
+        self._ask()
+
         def of(group: Group) -> Iterator[tuple[int, str, Group]]:
             check = self._check(group)
 
@@ -358,6 +362,7 @@ class Queues:
         """Give deliveries that may go now, or never, group by group in turns; each is taken out of its queue."""
         self._wake_up(now_ns)
         turn = self._woken(now_ns)
+        self._ask()
         self._keep = LOOKED
         while turn and max_grants > 0 and max_bytes > 0:
             group = turn.popleft()
@@ -544,11 +549,17 @@ class Queues:
         slots, whole = self._blocked(group)
         return group.pinned in slots and not whole
 
+    def _ask(self) -> None:
+        """Note which gates may shut anything now: mostly none does."""
+        self._asked = [gate for gate in self.gates if gate.shuts]
+
     def _check(self, group: Group) -> Check | None:
         """Give what is asked of each line of this group before it may go."""
+        if not self._asked:
+            return None
         checks = [
             check
-            for gate in self.gates
+            for gate in self._asked
             if (check := gate.at(group.limit_key, group.provider)) is not None
         ]
         return together(checks) if checks else None

@@ -9,10 +9,9 @@ flood is.
 import heapq
 import random
 from bisect import bisect_right
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from typing import Final
+from typing import Final, Self
 
 # Divisible by every weight up to 16; others are rounded by less than a millionth.
 _TURN: Final = 720_720 << 10
@@ -21,17 +20,28 @@ _TURN: Final = 720_720 << 10
 Weighted = tuple[int, int]
 
 
-@lru_cache(maxsize=1_024)
-def _sums(candidates: tuple[Weighted, ...]) -> list[int]:
-    # A pool's candidates are one tuple: most groups of small sites draw once from it.
-    return list(accumulate(weight for _, weight in candidates))
+class Candidates(tuple[Weighted, ...]):
+    """Those of a pool, which most groups of small sites draw once from: their weights are added up once."""
+
+    sums: list[int]
+
+    @classmethod
+    def of(cls, candidates: Iterable[Weighted]) -> Self:
+        """Add them up."""
+        made = cls(candidates)
+        made.sums = list(accumulate(weight for _, weight in made))
+        return made
 
 
 def drawn(candidates: Sequence[Weighted], rng: random.Random) -> Weighted:
     """Draw one of (slot, weight), at least one, by weight: whose turn it is first."""
     if len(candidates) == 1:
         return candidates[0]
-    sums = _sums(tuple(candidates))
+    sums = (
+        candidates.sums
+        if type(candidates) is Candidates
+        else list(accumulate(weight for _, weight in candidates))
+    )
     return candidates[bisect_right(sums, int(rng.random() * sums[-1]))]
 
 

@@ -141,6 +141,11 @@ class SendingDomains:
             after = replace(state.suspension, until_ns=now_ns + _PROBE_NS)
             self._keep(which, replace(state, suspension=after))
 
+    @property
+    def shuts(self) -> bool:
+        """Say whether any destination has said something of a sending domain (``lines.Gate``)."""
+        return bool(self._states)
+
     def at(self, limit_key: str, provider: str | None) -> Check | None:
         """Give what is asked of lines that wait there (``lines.Gate``)."""
         del provider

@@ -16,7 +16,7 @@ from services.scheduler.policy.group import Group
 from services.scheduler.policy.lines import FOREVER
 from services.scheduler.policy.pairs import BEHIND, Full, Pairs, Room
 from services.scheduler.policy.parts import Parts
-from services.scheduler.policy.rotation import Rotation, Weighted, drawn
+from services.scheduler.policy.rotation import Candidates, Rotation, Weighted, drawn
 from services.scheduler.policy.steering import Steering, first_tags, goes_first
 from services.scheduler.policy.stickiness import Homes
 from shared.records.lanemap import group_of
@@ -145,7 +145,7 @@ class Sources:
         return _Reach(
             both,
             live,
-            tuple((slot, weight * _PARTS) for slot, weight in live),
+            Candidates.of((slot, weight * _PARTS) for slot, weight in live),
             any(source.warmup in self.settings.warmups for source, _ in found),
         )
 

@@ -22,6 +22,11 @@ class Windows:
         self._any = any(window is not None for window in said)
         self._standing: dict[Window, Standing] = {}
 
+    @property
+    def shuts(self) -> bool:
+        """Say whether anybody has a window (``lines.Gate``)."""
+        return self._any
+
     def at(self, limit_key: str, provider: str | None) -> Check | None:
         """Give the check; it is the same wherever the mail goes."""
         del limit_key, provider

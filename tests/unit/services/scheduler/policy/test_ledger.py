@@ -224,6 +224,8 @@ def test_a_line_that_is_shut_is_asked_about_once_however_many_rounds_pass() -> N
     asked: list[Line] = []
 
     class Gate:
+        shuts = True
+
         def at(self, limit_key: str, provider: str | None) -> Check:
             return self.check
 
