@@ -90,13 +90,12 @@ class Deliveries:
 
     def take(self) -> dict[str, DeliveryState | None]:
         """Give what changed since the last call; None: it ended."""
-        changed: dict[str, DeliveryState | None] = {
-            id_: self.entries.get(id_) for id_ in self._dirty
-        }
-        self._dirty = set()
-        for entry in changed.values():
-            if entry is not None:
+        changed: dict[str, DeliveryState | None] = {}
+        for id_ in self._dirty:
+            entry = changed[id_] = self.entries.get(id_)
+            if entry is not None and entry.open is None:
                 self.entries.rest(entry)
+        self._dirty = set()
         return changed
 
     # -- time

@@ -585,11 +585,12 @@ class Pairs:
         pair = self._pairs.get((key, slot))
         if pair is None:
             pair = self._glances.pop((key, slot), None) or Pair(key, slot)
+            # Not written yet: before it has a limiter or an answer, nothing is known of it.
             self._pairs[key, slot] = pair
-            self._dirty.add((key, slot))
         if epoch > pair.epoch:
+            if pair.epoch != NO_EPOCH:
+                self._dirty.add((key, slot))
             pair.epoch, pair.open = epoch, 0
-            self._dirty.add((key, slot))
         return pair
 
     def _total(self, key: str) -> TotalState:

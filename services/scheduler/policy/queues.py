@@ -103,6 +103,8 @@ class Queues:
     _by_key: dict[str, dict[GroupKey, Group]] = field(default_factory=dict)
     _places: dict[tuple[str | None, str, str], _Place] = field(default_factory=dict)
     _wakes: list[tuple[int, int, Group]] = field(default_factory=list)
+    #: Those that are new and due: of small sites nearly all are, so no heap orders them. ``wake_ns`` is 0 until they are looked at.
+    _new: list[Group] = field(default_factory=list)
     _serial: int = 0
     _pauses: list[Directive] = field(default_factory=list)
     #: Of lanes and orders, as they were seen last.
@@ -195,7 +197,7 @@ class Queues:
         if was.pools == now.pools and was.groups == now.groups:
             return
         self.outdated.set_aside(self._by_key, self._now_ns)
-        self._groups, self._by_key, self._wakes = {}, {}, []
+        self._groups, self._by_key, self._wakes, self._new = {}, {}, [], []
 
     def regrouping(self, most: int) -> Iterator[DeliveryState]:
         """Take out up to ``most`` that wait as an older map had it; each must be put where it belongs before the next is taken."""
@@ -219,6 +221,9 @@ class Queues:
                 self._by_key[place.limit_key] = {key: group}
             else:
                 others[key] = group
+            if due_ns <= now_ns:
+                group.wake_ns = 0
+                self._new.append(group)
         group.queue.push(entry.id, due_ns, line_of(entry), now_ns=now_ns)
         if entry.expires_ns - self._urgent_ns.get(entry.class_, 0) <= now_ns:
             group.queue.urge(entry.id, entry.expires_ns)
@@ -285,7 +290,6 @@ class Queues:
         self, groups: Sequence[Group], before_ns: int, tenants: Container[str], now_ns: int
     ) -> Iterator[str]:
         """Take out those of ``tenants`` that have been due since ``before_ns``, the longest first, and wait for a slot alone."""
-
         self._ask()
 
         def of(group: Group) -> Iterator[tuple[int, str, Group]]:
@@ -324,7 +328,7 @@ class Queues:
 
     def next_ns(self) -> int:
         """Say when a group is due to be looked at, or something wakes."""
-        if self.outdated:
+        if self.outdated or self._new:
             return self._now_ns
         woken = self.asleep.next_ns()
         due = self._wakes[0][0] if self._wakes else FOREVER
@@ -393,7 +397,10 @@ class Queues:
 
     def _woken(self, now_ns: int) -> deque[Group]:
         """Give the groups whose time it is to be looked at, the one first that was served longest ago."""
-        woken: list[Group] = []
+        new, self._new = self._new, []
+        woken = [group for group in new if group.wake_ns == 0 and not group.gone]
+        for group in woken:
+            group.wake_ns = FOREVER
         while self._wakes and self._wakes[0][0] <= now_ns:
             wake, _, group = heapq.heappop(self._wakes)
             if group.wake_ns == wake and not group.gone:

@@ -20,7 +20,7 @@ _TURN: Final = 720_720 << 10
 Weighted = tuple[int, int]
 
 
-class Candidates(tuple[Weighted, ...]):
+class Candidates(tuple[Weighted, ...]):  # noqa: SLOT001 - a tuple may have none but an empty one
     """Those of a pool, which most groups of small sites draw once from: their weights are added up once."""
 
     sums: list[int]
