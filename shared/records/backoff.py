@@ -3,6 +3,8 @@
 Levels of a rate are whole messages a day, so that they can be cut and raised without a fraction; those of connections are connections.
 """
 
+from typing import Final
+
 import msgspec
 
 
@@ -62,3 +64,7 @@ class Backoff(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
     suspension: Suspension | None = None
     #: Of a pair that has no ``pace`` of its own.
     hearsay: Hearsay | None = None
+
+
+#: Nothing was ever held against a pair, or a sending domain.
+NO_BACKOFF: Final = Backoff()

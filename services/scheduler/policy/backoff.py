@@ -20,11 +20,10 @@ from msgspec.structs import replace
 
 from services.scheduler.policy import allowance, hearsay, limits, suspensions
 from services.scheduler.policy.pauses import Allowed, Deferred
-from services.scheduler.policy.reactions import Caution, Fewer, Slow, Suspend
+from services.scheduler.policy.reaction import Caution, Fewer, Slow, Suspend
 from shared.records.backoff import Allowance, Backoff
 from shared.runtime.settings import Backoff as Rules
 
-NONE: Final = Backoff()
 #: Each stop is up to this share longer, so that the pairs of a provider do not begin together.
 _JITTER: Final = 0.1
 _SLOWED: Final = 1

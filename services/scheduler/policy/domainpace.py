@@ -20,9 +20,9 @@ from msgspec.structs import replace
 from services.scheduler.policy import backoff, limits
 from services.scheduler.policy.learning import counted
 from services.scheduler.policy.meter import LONGEST_NS, Meter
-from services.scheduler.policy.reactions import Slow
+from services.scheduler.policy.reaction import Slow
 from services.scheduler.policy.supply import Supply, rising
-from shared.records.backoff import Allowance
+from shared.records.backoff import NO_BACKOFF, Allowance
 from shared.records.state import DomainState
 from shared.runtime.settings import Backoff as Rules
 from shared.runtime.settings import Rate
@@ -49,7 +49,7 @@ def warned(
     state: DomainState, warning: Warned, meter: Meter, rules: Rules, rng: random.Random
 ) -> tuple[DomainState, bool]:
     """Take a warning; True: it is a new one, and not of what was under way when the last was read."""
-    back, now = state.backoff or backoff.NONE, warning.now_ns
+    back, now = state.backoff or NO_BACKOFF, warning.now_ns
     windows, again = [warning.hold_ns], back.held_ns > 0 and not back.taken
     if again:
         # The stop was not long enough, so mail is counted over longer: over this and the stops before at least, and what was sent

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from services.scheduler.policy import allowance, limits
 from services.scheduler.policy.pair import Pair
-from shared.records.backoff import Allowance, Backoff, Hearsay
+from shared.records.backoff import NO_BACKOFF, Allowance, Backoff, Hearsay
 from shared.records.lanemap import group_of
 from shared.runtime.settings import Backoff as Rules
 from shared.runtime.settings import Settings
@@ -33,7 +33,6 @@ _BELOW: Final = 970
 _BORNE: Final = 12
 #: Of the lower of two levels, in tenths: up to there they are the same.
 _ALIKE: Final = 15
-_NONE: Final = Backoff()
 
 
 def mates(settings: Settings, slot: int) -> list[int]:
@@ -72,7 +71,7 @@ def tell(hurt: int, window_ns: int, siblings: Sequence[Pair], now_ns: int, rules
     for rank, each in enumerate(slowed, 1):
         # One goes up again after the other, within as long as the first remembers.
         later = rank * rules.memory_ns // (len(slowed) + 1)
-        back = each.backoff or _NONE
+        back = each.backoff or NO_BACKOFF
         if back.pace is not None:
             each.backoff = replace(back, pace=_renewed(back.pace, now_ns, later, rules))
         else:
@@ -81,7 +80,7 @@ def tell(hurt: int, window_ns: int, siblings: Sequence[Pair], now_ns: int, rules
     if scout is None:
         return Change(slowed, anew)
     said = Hearsay(hurt=hurt, window_ns=window_ns, heard_ns=now_ns)
-    scout.backoff = replace(scout.backoff or _NONE, hearsay=said)
+    scout.backoff = replace(scout.backoff or NO_BACKOFF, hearsay=said)
     return Change([*slowed, scout], anew)
 
 
@@ -103,7 +102,7 @@ def free(pairs: Iterable[Pair]) -> Change:
             if back.hearsay.pace is not None:
                 change.concerned.append(pair)
             after = replace(back, hearsay=None)
-            pair.backoff = None if after == _NONE else after
+            pair.backoff = None if after == NO_BACKOFF else after
     return change
 
 

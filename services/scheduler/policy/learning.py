@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from services.scheduler.policy import backoff, health, hearsay, limits, pauses, reactions
+from services.scheduler.policy import backoff, health, hearsay, limits, pauses, reaction, reactions
 from services.scheduler.policy.meter import LONGEST_NS, Meter
 from services.scheduler.policy.pair import Pair
 from services.scheduler.policy.pairlimit import PairLimit
+from shared.records.backoff import NO_BACKOFF
 from shared.records.outcome import Outcome
 from shared.runtime.settings import Backoff as Rules
 from shared.runtime.workings import Timing
@@ -105,23 +106,23 @@ class Learning:
         others: list[Pair] = []
         self._reflect(pair, answer.outcome, now_ns)
         match reactions.of(answer.provider, answer.outcome):
-            case reactions.Good():
+            case reaction.Good():
                 pair.troubles = 0
                 self._good(pair, answer, now_ns)
                 if hearsay.disproved(pair, now_ns):
                     others = self._disprove(pair, answer)
-            case reactions.Trouble():
+            case reaction.Trouble():
                 pair.troubles += 1
                 if pair.troubles >= _TROUBLES:
                     pair.troubles = 0
                     self._fail(pair, now_ns)
-            case reactions.Fail(everywhere=False):
+            case reaction.Fail(everywhere=False):
                 self._fail(pair, now_ns)
-            case reactions.Fail():
+            case reaction.Fail():
                 return [each for each in everywhere() if self._fail(each, now_ns)]
-            case (reactions.Slow() | reactions.Fewer() | reactions.Suspend()) as caution:
+            case (reaction.Slow() | reaction.Fewer() | reaction.Suspend()) as caution:
                 others = self._warned(pair, answer, caution, now_ns)
-            case reactions.SuspendDomain() | reactions.SlowDomain() | reactions.Nothing():
+            case reaction.SuspendDomain() | reaction.SlowDomain() | reaction.Nothing():
                 pass
         return others if (pair.pause, pair.backoff) == before else [pair, *others]
 
@@ -189,26 +190,26 @@ class Learning:
         return freed.pairs
 
     def _warned(
-        self, pair: Pair, answer: Answer, caution: reactions.Caution, now_ns: int
+        self, pair: Pair, answer: Answer, caution: reaction.Caution, now_ns: int
     ) -> list[Pair]:
         """Slow, or suspend, the pair; gives others that it is a warning to as well."""
         heard = self._heard(pair, answer, caution, now_ns)
-        before = pair.backoff or backoff.NONE
+        before = pair.backoff or NO_BACKOFF
         after, news = backoff.on_warning(before, caution, heard, self.rules, self.rng)
         pair.backoff = after
         if not news:
             return []
-        if isinstance(caution, reactions.Fewer) and heard.connections == 1:
+        if isinstance(caution, reaction.Fewer) and heard.connections == 1:
             # It cannot be fewer: then it is the pair that does not work.
             self._fail(pair, now_ns)
         # What is granted from here on keeps its distance from what was granted before, whatever the rate was.
         pair.limiter = max(pair.limiter, after.mark_ns)
         pair.meter.reset(now_ns)
-        fix = caution.fix if isinstance(caution, reactions.Suspend) else ""
+        fix = caution.fix if isinstance(caution, reaction.Suspend) else ""
         self._tell(news, pair, answer, backoff.until_ns(after, now_ns), fix)
         window = _counts_over(caution, self.rules)
-        volume = isinstance(caution, reactions.Slow) or (
-            isinstance(caution, reactions.Suspend) and caution.volume
+        volume = isinstance(caution, reaction.Slow) or (
+            isinstance(caution, reaction.Suspend) and caution.volume
         )
         if not volume or window is None or heard.counted is None:
             return []
@@ -217,12 +218,12 @@ class Learning:
             return []
         told = hearsay.tell(after.pace.hurt, window, answer.siblings(), now_ns, self.rules)
         for each in told.concerned:
-            until = backoff.until_ns(each.backoff or backoff.NONE, now_ns)
+            until = backoff.until_ns(each.backoff or NO_BACKOFF, now_ns)
             self._tell("slowed", each, answer, until, because=_HEARD)
         return told.pairs
 
     def _heard(
-        self, pair: Pair, answer: Answer, caution: reactions.Caution, now_ns: int
+        self, pair: Pair, answer: Answer, caution: reaction.Caution, now_ns: int
     ) -> backoff.Heard:
         limit, allowed = answer.limits()
         rate, said = limit.rate, None if pair.backoff is None else pair.backoff.hearsay
@@ -244,7 +245,7 @@ class Learning:
         )
 
     def _counted(
-        self, pair: Pair, answer: Answer, caution: reactions.Caution, now_ns: int
+        self, pair: Pair, answer: Answer, caution: reaction.Caution, now_ns: int
     ) -> int | None:
         """Give what the pair did in as long as it is to wait; None: too few answers, or the wait has nothing to do with how many."""
         window = _counts_over(caution, self.rules)
@@ -276,12 +277,12 @@ class Learning:
         )
 
 
-def _counts_over(caution: reactions.Caution, rules: Rules) -> int | None:
+def _counts_over(caution: reaction.Caution, rules: Rules) -> int | None:
     """Say over how long a destination counts: as long as it is to wait, within bounds; None: the wait says nothing of it."""
     match caution:
-        case reactions.Slow(hold_ns=hold):
+        case reaction.Slow(hold_ns=hold):
             window = rules.hold_ns if hold is None else hold
-        case reactions.Suspend(first_ns=int(first), slower=True):
+        case reaction.Suspend(first_ns=int(first), slower=True):
             window = first
         case _:
             return None

@@ -6,7 +6,7 @@ from services.scheduler.policy import backoff, pauses
 from services.scheduler.policy.pair import Pair
 from services.scheduler.policy.pairs import Pairs
 from shared.records.answers import Learnt
-from shared.records.backoff import Backoff
+from shared.records.backoff import NO_BACKOFF, Backoff
 from shared.records.state import DomainState
 from shared.runtime.settings import Settings
 
@@ -26,7 +26,7 @@ def of(
 
 
 def _learnt(pair: Pair, source: str, partition: int, now_ns: int, paused: int | None) -> Learnt:
-    back = pair.backoff or backoff.NONE
+    back = pair.backoff or NO_BACKOFF
     pace, connections = backoff.pace(back), back.connections
     return Learnt(
         partition=partition,
@@ -45,7 +45,7 @@ def _learnt(pair: Pair, source: str, partition: int, now_ns: int, paused: int | 
 
 
 def _of_domain(state: DomainState, partition: int, now_ns: int) -> Learnt:
-    back, suspension = state.backoff or backoff.NONE, state.suspension
+    back, suspension = state.backoff or NO_BACKOFF, state.suspension
     until = None if suspension is None or not suspension.left else suspension.until_ns
     return Learnt(
         partition=partition,

@@ -39,6 +39,7 @@ from services.scheduler.policy.vanguard import Vanguards
 from services.scheduler.policy.warmup import Spent, Token
 from services.scheduler.policy.whose import Whose
 from shared.protocol.control import NO_EPOCH, ControlView
+from shared.records.backoff import NO_BACKOFF
 from shared.records.control import Directive
 from shared.records.health import Health
 from shared.records.lanemap import LaneMap, group_of
@@ -187,7 +188,7 @@ class Pairs:
             pair.pause = pauses.stricter(pair.pause, pause_of(record))
             pair.heard = max(pair.heard, record.heard)
             if record.backoff is not None:
-                pair.backoff = backoff.stricter(pair.backoff or backoff.NONE, record.backoff)
+                pair.backoff = backoff.stricter(pair.backoff or NO_BACKOFF, record.backoff)
             pair.health = health.joined(
                 pair.health, record.health, self.settings.backoff.half_life_ns
             )

@@ -5,104 +5,33 @@ sending domain's suspends or slows the domain at the provider, the pair's slows 
 pairs. What a provider publishes about a reply (how long to stop, with how many connections to come back) holds before the general row.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from services.scheduler.policy.published import said_by
+from services.scheduler.policy.reaction import (
+    AUTH,
+    BLOCKED,
+    CREDENTIALS,
+    PTR,
+    SENDER,
+    TLS,
+    TOO_MUCH,
+    Fail,
+    Fewer,
+    Good,
+    Nothing,
+    Reaction,
+    Slow,
+    SlowDomain,
+    Suspend,
+    SuspendDomain,
+    Trouble,
+)
 from shared.records.outcome import Outcome, Reply
 
-_S: Final = 1_000_000_000
-_MIN: Final = 60 * _S
-_H: Final = 60 * _MIN
-
-
-@dataclass(frozen=True, slots=True)
-class Nothing:
-    """Nothing is learnt about the pair, or nothing that is not the delivery's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Good:
-    """The pair works, and what it does is not too much."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fail:
-    """The pair does not work: it pauses and is probed (``pauses``); ``everywhere``: and so do the key's other pairs."""
-
-    everywhere: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """The host has trouble of its own, or only with this delivery: several in a row are the pair's, and it pauses."""
-
-
-@dataclass(frozen=True, slots=True)
-class Slow:
-    """Too fast: stop for ``hold_ns`` (None: as the operator set it), then at a part of the rate; with that many connections, if any.
-
-    ``lasts``: it is the source's reputation that the rate is measured by, and that comes back in days, not in minutes.
-    """
-
-    hold_ns: int | None = None
-    connections: int | None = None
-    lasts: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Fewer:
-    """Too many connections."""
-
-
-@dataclass(frozen=True, slots=True)
-class Suspend:
-    """Suspend the pair, for ``first_ns`` at least (None: as the operator set it); ``slower``: it comes back at a part of the rate.
-
-    ``volume``: the reply names how much was sent, so that it says something of the other sources of the pool too (``hearsay``).
-    """
-
-    first_ns: int | None = None
-    fix: str = ""
-    slower: bool = True
-    volume: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class SuspendDomain:
-    """Suspend the sending domain at the provider after so many such replies with nothing taken between."""
-
-    fix: str
-    hits: int = 3
-
-
-@dataclass(frozen=True, slots=True)
-class SlowDomain:
-    """The sending domain sends too much: stop it at the provider for ``hold_ns``, then let a part of what it did go (``domainpace``)."""
-
-    fix: str
-    hold_ns: int
-
-
-Caution = Slow | Fewer | Suspend
-Reaction = Nothing | Good | Trouble | Fail | Caution | SuspendDomain | SlowDomain
-
-_BLOCKED: Final = (
-    "The provider refuses this address. Look it up in the block lists and at the provider's postmaster page, stop what "
-    "brought it there (complaints, dead addresses), then ask for its removal."
-)
-_PTR: Final = "Give the address a PTR record whose name resolves to the address again; it should be the source's ehlo name."
-_TLS: Final = "The provider takes no mail in the clear from this source. Look at why TLS fails between the two."
-_CREDENTIALS: Final = (
-    "The smart host refuses the login: correct username and password_file of the source."
-)
-_AUTH: Final = "Publish SPF, DKIM and DMARC records that cover this source and this domain, and see that From is aligned with one of them."
-_TOO_MUCH: Final = (
-    "The provider finds that this sending domain sends too much, from whatever source: it stops, and goes on at a lower rate that rises "
-    "again. A rate for the domain at this provider keeps it below from the start."
-)
-_SENDER: Final = "The domain of the return path must exist and take mail: give it MX or A records."
+_MIN: Final = 60_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,279 +47,19 @@ ROWS: Final[tuple[Row, ...]] = (
     Row("rate", "pair", Slow()),
     Row("host", "pair", Trouble()),
     Row("connections", "pair", Fewer()),
-    Row("block", "pair", Suspend(fix=_BLOCKED)),
-    Row("policy", "pair", Suspend(fix=_BLOCKED)),
-    Row("ptr", "pair", Suspend(fix=_PTR, slower=False)),
-    Row("tls", "pair", Suspend(fix=_TLS, slower=False)),
-    Row("credentials", "pair", Suspend(fix=_CREDENTIALS, slower=False)),
-    Row("auth", "domain", SuspendDomain(_AUTH)),
-    Row("sender", "domain", SuspendDomain(_SENDER)),
+    Row("block", "pair", Suspend(fix=BLOCKED)),
+    Row("policy", "pair", Suspend(fix=BLOCKED)),
+    Row("ptr", "pair", Suspend(fix=PTR, slower=False)),
+    Row("tls", "pair", Suspend(fix=TLS, slower=False)),
+    Row("credentials", "pair", Suspend(fix=CREDENTIALS, slower=False)),
+    Row("auth", "domain", SuspendDomain(AUTH)),
+    Row("sender", "domain", SuspendDomain(SENDER)),
     # Gmail's word, of a domain as of an address: stop for ten minutes at least (support.google.com/a/answer/3726730).
-    Row("rate", "domain", SlowDomain(_TOO_MUCH, 10 * _MIN)),
+    Row("rate", "domain", SlowDomain(TOO_MUCH, 10 * _MIN)),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """What a provider asks for after a reply of its own, or what is practised there; ``sample`` is run as a test."""
-
-    provider: str
-    reaction: Caution
-    source: str
-    sample: tuple[int, str, str]
-    enhanced: re.Pattern[str] | None = None
-    text: re.Pattern[str] | None = None
-
-    def matches(self, reply: Reply) -> bool:
-        """Say whether the row speaks of this reply of its provider."""
-        return (self.enhanced is None or self.enhanced.fullmatch(reply.enhanced) is not None) and (
-            self.text is None or self.text.search(reply.text) is not None
-        )
-
-
-def _re(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern, re.IGNORECASE)
-
-
-_SENDERS_AT_GOOGLE: Final = "support.google.com/a/answer/3726730"
-_SENDERS_AT_YAHOO: Final = "senders.yahooinc.com/smtp-error-codes"
-_CODES: Final = "the provider's own codes, as seen in practice"
-_PRACTISED: Final = "as practised: KumoMTA's shipped shaping"
-_SENDERS_AT_MICROSOFT: Final = "learn.microsoft.com: NDR codes"
-
-#: The first row that matches holds, whatever the sender made of the reply: these codes mean one thing.
-PUBLISHED: Final[tuple[Published, ...]] = (
-    Published(
-        # Stop for ten minutes at least, come back with one connection, add one by one.
-        provider="gmail",
-        enhanced=_re(r"4\.7\.28"),
-        reaction=Slow(10 * _MIN, connections=1),
-        source=_SENDERS_AT_GOOGLE,
-        sample=(421, "4.7.28", "Gmail has detected an unusual rate of mail from your IP address"),
-    ),
-    Published(
-        provider="gmail",
-        enhanced=_re(r"5\.7\.28"),
-        reaction=Suspend(1 * _H, _BLOCKED, volume=True),
-        source=_SENDERS_AT_GOOGLE,
-        sample=(550, "5.7.28", "There is an unusual rate of unsolicited mail from your IP address"),
-    ),
-    Published(
-        provider="gmail",
-        text=_re(r"very low reputation"),
-        reaction=Suspend(1 * _H, _BLOCKED),
-        source=_PRACTISED,
-        sample=(421, "4.7.0", "suspicious due to the very low reputation of the sending IP"),
-    ),
-    Published(
-        provider="yahoo",
-        text=_re(r"\[(?:tss|ipts)04\]"),
-        # "Unexpected volume or user complaints".
-        reaction=Suspend(2 * _H, _BLOCKED, volume=True),
-        source=f"{_SENDERS_AT_YAHOO}; two hours {_PRACTISED}",
-        sample=(421, "4.7.0", "[TSS04] Messages from 192.0.2.1 temporarily deferred"),
-    ),
-    Published(
-        provider="yahoo",
-        text=_re(r"\[(?:tss|ipts)05\]"),
-        reaction=Suspend(4 * _H, _BLOCKED),
-        source=f"{_SENDERS_AT_YAHOO}; four hours {_PRACTISED}",
-        sample=(421, "4.7.0", "[TSS05] Messages from 192.0.2.1 temporarily deferred"),
-    ),
-    Published(
-        # "Retrying will NOT succeed."
-        provider="yahoo",
-        text=_re(r"\[(?:ts03|tss09|tss11)\]"),
-        reaction=Suspend(24 * _H, _BLOCKED),
-        source=_SENDERS_AT_YAHOO,
-        sample=(553, "5.7.2", "[TSS09] All messages from 192.0.2.1 will be permanently deferred"),
-    ),
-    Published(
-        provider="yahoo",
-        text=_re(r"\[(?:bl21|bl23|tss07)\]"),
-        reaction=Suspend(24 * _H, f"The address is on a Spamhaus list. {_BLOCKED}"),
-        source=_SENDERS_AT_YAHOO,
-        sample=(553, "5.7.1", "[BL21] Connections will not be accepted from 192.0.2.1"),
-    ),
-    Published(
-        provider="microsoft",
-        enhanced=_re(r"4\.7\.652"),
-        reaction=Fewer(),
-        source=_SENDERS_AT_MICROSOFT,
-        sample=(451, "4.7.652", "The mail server has exceeded the maximum number of connections"),
-    ),
-    Published(
-        # "Rate limited due to IP reputation": S775, S3114 and RP-001 to RP-003.
-        provider="microsoft",
-        text=_re(r"rate limited due to IP reputation|\bRP-00[123]\b"),
-        reaction=Slow(lasts=True),
-        source=_SENDERS_AT_MICROSOFT,
-        sample=(
-            451,
-            "4.7.650",
-            "The mail server [192.0.2.1] has been temporarily rate limited due to IP reputation. (S775)",
-        ),
-    ),
-    Published(
-        provider="microsoft",
-        text=_re(r"\bS31(?:40|50)\b"),
-        reaction=Suspend(
-            24 * _H,
-            f"Microsoft's form for senders takes the request (sender.office.com). {_BLOCKED}",
-        ),
-        source=_SENDERS_AT_MICROSOFT,
-        sample=(550, "5.7.1", "Unfortunately, messages from [192.0.2.1] weren't sent (S3140)"),
-    ),
-    Published(
-        provider="microsoft365",
-        enhanced=_re(r"5\.7\.(?:511|60[6-9]|6[1-4]\d)"),
-        reaction=Suspend(24 * _H, f"sender.office.com takes the request. {_BLOCKED}"),
-        source=_SENDERS_AT_MICROSOFT,
-        sample=(550, "5.7.606", "Access denied, banned sending IP [192.0.2.1]"),
-    ),
-    Published(
-        provider="apple",
-        text=_re(r"excessive volume|\[HCM1\]"),
-        reaction=Slow(15 * _MIN),
-        source=_PRACTISED,
-        sample=(421, "4.7.1", "Messages from 192.0.2.1 temporarily deferred: excessive volume"),
-    ),
-    Published(
-        # The throttles last from five minutes to two hours: the middle, and longer where it goes on.
-        provider="comcast",
-        text=_re(r"\bRL0000\d\d\b"),
-        reaction=Slow(30 * _MIN),
-        source=_PRACTISED,
-        sample=(421, "4.1.0", "192.0.2.1 throttled: RL000001"),
-    ),
-    Published(
-        # Lifted by themselves within a day.
-        provider="cox",
-        text=_re(r"\b(?:CXBL|CDRBL)\b"),
-        reaction=Suspend(24 * _H, _BLOCKED),
-        source=_CODES,
-        sample=(554, "", "cox too many bad commands from 192.0.2.1 AUP#CXBL"),
-    ),
-    Published(
-        provider="cox",
-        text=_re(r"\bIPBL\d+\b"),
-        reaction=Suspend(fix=_BLOCKED),
-        source=_CODES,
-        sample=(554, "", "192.0.2.1 rejected, see AUP#IPBL0001"),
-    ),
-    Published(
-        provider="cox",
-        text=_re(r"\bCXCNCT\b"),
-        reaction=Fewer(),
-        source=_CODES,
-        sample=(421, "", "cox Too many sessions from 192.0.2.1 AUP#CXCNCT"),
-    ),
-    Published(
-        provider="spectrum",
-        text=_re(r"AUP#[a-z]*-?1(?:000|2\d\d)\b"),
-        reaction=Suspend(fix=_BLOCKED),
-        source=_CODES,
-        sample=(554, "5.7.1", "192.0.2.1 blocked AUP#In-1000"),
-    ),
-    Published(
-        provider="spectrum",
-        text=_re(r"AUP#[a-z]*-?11\d\d\b"),
-        reaction=Suspend(fix=_PTR, slower=False),
-        source=_CODES,
-        sample=(554, "5.7.1", "no reverse name AUP#In-1110"),
-    ),
-    Published(
-        provider="spectrum",
-        text=_re(r"AUP#[a-z]*-?13[0-4]\d\b"),
-        reaction=Fewer(),
-        source=_CODES,
-        sample=(421, "4.7.1", "too many from 192.0.2.1 AUP#In-1310"),
-    ),
-    Published(
-        provider="spectrum",
-        text=_re(r"AUP#[a-z]*-?1(?:3[5-9]\d|4\d\d|5[4-8]\d)\b"),
-        reaction=Slow(),
-        source=_CODES,
-        sample=(452, "4.1.0", "too much from 192.0.2.1 AUP#Out-1420"),
-    ),
-    *(
-        Published(
-            provider=provider,
-            text=_re(r"\b(?:OFR|LPN)\w*_(?:10[1-3]|510)\b"),
-            reaction=Suspend(fix=_BLOCKED),
-            source=_CODES,
-            sample=(550, "5.7.1", f"mail from 192.0.2.1 refused {code}_102"),
-        )
-        for provider, code in (("orange", "OFR004"), ("laposte", "LPN007"))
-    ),
-    *(
-        Published(
-            provider=provider,
-            text=_re(r"\b(?:OFR|LPN)\w*_104\b"),
-            reaction=Fewer(),
-            source=_CODES,
-            sample=(421, "4.7.1", f"too many connections {code}_104"),
-        )
-        for provider, code in (("orange", "OFR004"), ("laposte", "LPN007"))
-    ),
-    Published(
-        provider="godaddy",
-        text=_re(r"\bIB007\b"),
-        reaction=Fewer(),
-        source=_CODES,
-        sample=(421, "", "temporarily rejected, too many sessions IB007"),
-    ),
-    Published(
-        # As 550 5.1.1 too, which says nothing of the mailbox then.
-        provider="godaddy",
-        text=_re(r"\bIB(?:101|504|510|607)\b"),
-        reaction=Slow(),
-        source=_CODES,
-        sample=(550, "5.1.1", "sent to too many recipients this hour IB607"),
-    ),
-    Published(
-        provider="godaddy",
-        text=_re(r"\bIB10[3-6]\b"),
-        reaction=Suspend(fix=_BLOCKED),
-        source=_CODES,
-        sample=(554, "", "connection refused, 192.0.2.1 is listed IB104"),
-    ),
-    Published(
-        provider="godaddy",
-        text=_re(r"\bIB108\b"),
-        reaction=Suspend(fix=_PTR, slower=False),
-        source=_CODES,
-        sample=(554, "", "192.0.2.1 has no reverse name IB108"),
-    ),
-    *(
-        Published(
-            # Throttles that are written as 550.
-            provider=provider,
-            text=_re(r"frequency (?:is )?limited|\bHL:ITC\b|\bRP:[A-Z]{3}\b"),
-            reaction=Slow(),
-            source=_CODES,
-            sample=(550, "", f"{text}: too much from 192.0.2.1"),
-        )
-        for provider, text in (("qq", "Connection frequency limited"), ("netease", "HL:ITC"))
-    ),
-    Published(
-        provider="mimecast",
-        text=_re(r"temporarily blacklisted|csi\.mimecast\.org"),
-        reaction=Suspend(fix=_BLOCKED),
-        source=_CODES,
-        sample=(550, "", "csi.mimecast.org: poor reputation of 192.0.2.1"),
-    ),
-)
-
-#: Providers that say so of sending domains: there each domain's mail is counted, for a warning to be measured by.
-COUNT_DOMAINS: Final = frozenset({"gmail"})
 
 _TABLE: Final[Mapping[tuple[str, str], Reaction]] = {
     (row.category, row.scope): row.reaction for row in ROWS
-}
-_BY_PROVIDER: Final[Mapping[str, tuple[Published, ...]]] = {
-    name: tuple(row for row in PUBLISHED if row.provider == name)
-    for name in {row.provider for row in PUBLISHED}
 }
 _NO_REPLY: Final = Reply(code=0)
 #: At these stages a peer that says "too much" means the connection, not the mail.
@@ -408,14 +77,7 @@ def of(provider: str | None, outcome: Outcome) -> Reaction:
             # What is published speaks of sources.
             return _of_no(outcome)
         case _:
-            return _published(provider, outcome.reply) or _of_no(outcome)
-
-
-def _published(provider: str | None, reply: Reply | None) -> Caution | None:
-    if provider is None or reply is None:
-        return None
-    rows = _BY_PROVIDER.get(provider, ())
-    return next((row.reaction for row in rows if row.matches(reply)), None)
+            return said_by(provider, outcome.reply) or _of_no(outcome)
 
 
 def _of_no(outcome: Outcome) -> Reaction:

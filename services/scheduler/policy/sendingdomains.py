@@ -21,7 +21,8 @@ from services.scheduler.policy.entries import sending_domain
 from services.scheduler.policy.learning import Kind, PairNews
 from services.scheduler.policy.lines import Check, Line, Shut
 from services.scheduler.policy.meter import Meter
-from services.scheduler.policy.reactions import COUNT_DOMAINS, Good, SlowDomain, SuspendDomain
+from services.scheduler.policy.published import COUNT_DOMAINS
+from services.scheduler.policy.reaction import Good, SlowDomain, SuspendDomain
 from services.scheduler.policy.reactions import of as reaction_of
 from services.scheduler.policy.supply import Supply
 from shared.records.lanemap import LaneMap

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.scheduler.policy import backoff
-from services.scheduler.policy.backoff import NONE, Heard
+from services.scheduler.policy.backoff import Heard
 from services.scheduler.policy.pauses import Allowed, Deferred
-from services.scheduler.policy.reactions import Caution, Fewer, Slow, Suspend
-from shared.records.backoff import Backoff, Hearsay
+from services.scheduler.policy.reaction import Caution, Fewer, Slow, Suspend
+from shared.records.backoff import NO_BACKOFF, Backoff, Hearsay
 from shared.runtime.settings import Backoff as Rules
 
 S = 1_000_000_000
@@ -48,7 +48,7 @@ class World:
     limit: int | None = None
     seed: int = 1
     now: int = START
-    back: Backoff = NONE
+    back: Backoff = NO_BACKOFF
     rng: random.Random = field(default_factory=random.Random)
 
     def __post_init__(self) -> None:

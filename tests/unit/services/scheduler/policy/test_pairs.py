@@ -73,6 +73,29 @@ def test_what_was_spent_is_kept_and_written_with_its_epoch() -> None:
     assert after.t0_ns == room.t0_ns + 1 * S
 
 
+def test_a_pair_is_written_when_something_is_known_of_it_and_not_before() -> None:
+    view = ControlView()
+    epoch = live(view, 0, NOW)
+    row = replace(defaults.LIMITS["default"], start_rate=None)
+    source = Source("ip-0", 0, "bind", "none", ehlo="m0.example.com", address="192.0.2.1")
+    known = Settings(sources={"ip-0": source}, limits={**defaults.LIMITS, "default": row})
+    pairs = Pairs(known, view, random.Random(1))
+    room = pairs.room(None, NOBODY, 0, epoch, NOW)
+    assert isinstance(room, Room)
+    assert room.limit.rate is None
+    pairs.spend(NOBODY, 0, room.t0_ns, room.limit)
+    pairs.opened(NOBODY, grant(epoch), 2_000)
+    assert pairs.take() == ([], []), "its epoch is its slot's, and its open grant is the delivery's"
+    hear(pairs, "delivered")
+    (written,), _ = pairs.take()
+    assert (written.key, written.slot, written.epoch) == (NOBODY, 0, epoch)
+    assert written.health is not None
+    later = epoch + 1
+    pairs.opened(NOBODY, grant(later), 2_000)
+    (written,), _ = pairs.take()
+    assert written.epoch == later, "what is written goes on to be true"
+
+
 def test_a_kept_pair_that_is_looked_at_in_a_newer_epoch_is_written_again() -> None:
     view = ControlView()
     epoch = live(view, 0, NOW)

@@ -5,19 +5,20 @@ from typing import Any
 import pytest
 
 from services.scheduler.policy import reactions
-from services.scheduler.policy.reactions import (
-    PUBLISHED,
-    ROWS,
+from services.scheduler.policy.published import PUBLISHED, Published
+from services.scheduler.policy.reaction import (
+    BLOCKED,
     Fail,
     Fewer,
     Good,
     Nothing,
-    Published,
+    Reaction,
     Slow,
     SlowDomain,
     Suspend,
     SuspendDomain,
 )
+from services.scheduler.policy.reactions import ROWS, Row
 from shared.records.outcome import Outcome, Reply, Result
 from shared.runtime import defaults
 
@@ -54,7 +55,7 @@ def test_a_published_row_speaks_of_its_sample_and_no_earlier_row_does(row: Publi
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.category} {row.scope}")
 @pytest.mark.parametrize("result", ["deferred", "bounced"])
-def test_a_row_holds_for_its_category_and_scope(row: reactions.Row, result: Result) -> None:
+def test_a_row_holds_for_its_category_and_scope(row: Row, result: Result) -> None:
     assert reactions.of(None, outcome(result, row.category, row.scope)) == row.reaction
     for scope in ("recipient", "message"):
         found = reactions.of(None, outcome(result, row.category, scope))
@@ -86,11 +87,11 @@ def test_what_an_operator_must_mend_says_what_to_do() -> None:
         (outcome("pair_failed", "tls", "pair"), Fail()),
         (outcome("pair_failed", "rate", "pair", stage="banner"), Fewer()),
         (outcome("pair_failed", "rate", "pair", stage="mail"), Slow()),
-        (outcome("pair_failed", "block", "pair", stage="banner"), Suspend(fix=reactions._BLOCKED)),
+        (outcome("pair_failed", "block", "pair", stage="banner"), Suspend(fix=BLOCKED)),
         (outcome("deferred", "host", "provider"), Fail(everywhere=True)),
     ],
 )
-def test_whose_trouble_it_is_decides(said: Outcome, expected: reactions.Reaction) -> None:
+def test_whose_trouble_it_is_decides(said: Outcome, expected: Reaction) -> None:
     assert reactions.of("gmail", said) == expected
 
 
