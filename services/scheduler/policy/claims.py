@@ -8,7 +8,7 @@ A claim is of memory alone: after a restart the message is asked for again, and 
 from typing import Final
 
 from services.scheduler.policy.group import Group
-from services.scheduler.policy.pairs import Full
+from services.scheduler.policy.room import Full
 
 # The group that has the claim may be looked at a moment later than the others.
 _LOOK_AGAIN_NS: Final = 50_000_000

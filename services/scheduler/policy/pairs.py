@@ -5,26 +5,21 @@ grants of the slot's present epoch: those of an earlier one are void at once, si
 changes, its pairs count as just used: what the older owner sent last is not known.
 """
 
-import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import msgspec
-
 from services.scheduler.policy import (
-    backoff,
     growth,
     health,
     hearsay,
-    idle,
     limits,
     pauses,
     sizes,
 )
-from services.scheduler.policy.budgets import Budgets
 from services.scheduler.policy.learning import Answer, Learning, PairNews
-from services.scheduler.policy.pair import Pair, pair_of, pause_of, record_of
+from services.scheduler.policy.memory import Memory
+from services.scheduler.policy.pair import Pair
 from services.scheduler.policy.pairlimit import (
     HORIZON_NS,
     SLOT_GRANTS,
@@ -32,20 +27,15 @@ from services.scheduler.policy.pairlimit import (
     PairLimits,
     slowed,
 )
+from services.scheduler.policy.room import BEHIND, NO_CREDIT, Full, Room, held
 from services.scheduler.policy.sendingdomains import SendingDomains
-from services.scheduler.policy.spilling import Spilling
-from services.scheduler.policy.totals import Totals
 from services.scheduler.policy.vanguard import Vanguards
 from services.scheduler.policy.warmup import Spent, Token
-from services.scheduler.policy.whose import Whose
-from shared.protocol.control import NO_EPOCH, ControlView
-from shared.records.backoff import NO_BACKOFF
+from shared.protocol.control import NO_EPOCH
 from shared.records.control import Directive
-from shared.records.health import Health
-from shared.records.lanemap import LaneMap, group_of
 from shared.records.outcome import Outcome
-from shared.records.state import DeliveryState, Open, PairState, TotalState
-from shared.runtime.settings import Rate, Settings
+from shared.records.state import DeliveryState, Open
+from shared.runtime.settings import Rate
 
 _S: Final = 1_000_000_000
 #: Bytes in the open grants of one slot.
@@ -63,142 +53,28 @@ class SlotLoad:
     bytes: int = 0
 
 
-class Room(msgspec.Struct, frozen=True, gc=False):
-    """The pair may take a grant that starts at ``t0_ns``."""
-
-    t0_ns: int
-    #: What holds for it.
-    limit: PairLimit
-    #: Where its source is being warmed up.
-    warming: Token | None = None
-
-
-class Full(msgspec.Struct, frozen=True, gc=False):
-    """Not before ``until_ns``; None: until an outcome comes. ``why`` names the constraint."""
-
-    until_ns: int | None
-    why: str
-
-
-_NO_CREDIT: Final = Full(None, "credit")
-#: Another source goes first (``vanguard``): until more of that one is answered.
-BEHIND: Final = Full(None, "credit")
-
-
 @dataclass(slots=True)
-class Pairs:
-    """All pairs of a partition."""
+class Pairs(Memory):
+    """All pairs of a partition: what each may have, what it has spent, what it has heard."""
 
-    settings: Settings
-    view: ControlView
-    rng: random.Random
-    _pairs: dict[tuple[str, int], Pair] = field(default_factory=dict)
-    #: Pairs that were looked at and have nothing to remember: until the round is over. There are sites times slots of them.
-    _glances: dict[tuple[str, int], Pair] = field(default_factory=dict)
-    totals: Totals = field(default_factory=Totals)
     _loads: dict[int, SlotLoad] = field(default_factory=dict)
-    #: What is left of the limits of pairs that were warned.
-    _slowed: dict[tuple[str, int], PairLimit] = field(default_factory=dict)
-    _dirty: set[tuple[str, int]] = field(default_factory=set)
-    _looking: idle.Looking = field(default_factory=idle.Looking)
-    _forgotten: set[tuple[str, int]] = field(default_factory=set)
-    #: Limit keys that have taken mail of some source badly.
-    _ailing: set[str] = field(default_factory=set)
     _configured: PairLimits = field(init=False)
     _learning: Learning = field(init=False)
     #: What destinations think of sending domains.
     domains: SendingDomains = field(init=False)
-    budgets: Budgets = field(init=False)
-    spilling: Spilling = field(init=False)
     vanguards: Vanguards = field(init=False)
 
     def __post_init__(self) -> None:
         """Resolve by these settings, and learn by their rules."""
+        Memory.__post_init__(self)
         self._configured = PairLimits(self.settings)
         self._learning = Learning(self.settings.backoff, self.settings.timing, self.rng)
         self.domains = SendingDomains(self.settings.backoff, self.rng, HORIZON_NS)
-        whose = Whose(self.settings, self.view)
-        self.budgets = Budgets(self.settings, whose)
-        self.spilling = Spilling(self.settings, whose)
         self.vanguards = Vanguards(self.settings)
-
-    # -- changelog
-
-    def restore(self, record: PairState) -> None:
-        """Take a pair's state."""
-        pair = self._pairs[record.key, record.slot] = pair_of(record)
-        self._note(pair)
-        self.budgets.restore(record.key, record.slot, record.warmup)
-
-    def restore_total(self, record: TotalState) -> None:
-        """Take what counts over several slots."""
-        self.totals.restore(record)
-        self.spilling.restore(record.key, record.spills)
-
-    def take(self) -> tuple[list[PairState], list[TotalState]]:
-        """Give what changed since the last call."""
-        # A bucket of sites has a budget and nothing else of a pair.
-        dirty = self._dirty | self.budgets.take()
-        pairs = [self._record(self._pair(key, slot, NO_EPOCH)) for key, slot in dirty]
-        totals = [self._total(name) for name in self.totals.take() | self.spilling.take()]
-        self._dirty, self._glances = set(), {}
-        return pairs, totals
-
-    def tidy(self, now_ns: int) -> None:
-        """Forget what is as if it had never been used, of a portion of all pairs."""
-        for which in self._looking.portion(self._pairs.keys(), now_ns):
-            pair = self._pairs.get(which)
-            if pair is not None and which not in self._dirty and self._rests(pair, now_ns):
-                del self._pairs[which]
-                self._slowed.pop(which, None)
-                self._forgotten.add(which)
-
-    def take_forgotten(self) -> set[tuple[str, int]]:
-        """Name the pairs that nothing is known of any more, since the last call."""
-        gone = {which for which in self._forgotten if which not in self._pairs}
-        self._forgotten = set()
-        return gone
 
     def take_news(self) -> list[PairNews]:
         """Give what operators should know of since the last call."""
         return self._learning.take() + self.domains.take_news()
-
-    # -- lanes that change hands
-
-    def of_lane(
-        self, lane: str, lane_map: LaneMap, now_ns: int
-    ) -> tuple[tuple[PairState, ...], tuple[TotalState, ...]]:
-        """Give the state of every pair and total of a lane, for its next decider; what rests needs no mention."""
-        pairs = (
-            self._record(pair)
-            for pair in self._pairs.values()
-            if not self._rests(pair, now_ns)
-            and lane_map.lane_of(pair.key, group_of(pair.slot)) == lane
-        )
-        keys = (key for key in self.spilling.keys() if lane_map.in_lane(key, lane))  # noqa: SIM118 - a method of ours
-        names = {*self.totals.of_lane(lane, lane_map), *keys}
-        return tuple(pairs), tuple(map(self._total, names))
-
-    def merge(self, pairs: Iterable[PairState], totals: Iterable[TotalState]) -> None:
-        """Take what the decider before has spent, and the pauses that it knew; what was spent here before counts as well."""
-        for record in pairs:
-            pair = self._pair(record.key, record.slot, record.epoch)
-            pair.limiter = max(pair.limiter, record.limiter)
-            pair.volume = max(pair.volume, record.volume)
-            pair.pause = pauses.stricter(pair.pause, pause_of(record))
-            pair.heard = max(pair.heard, record.heard)
-            if record.backoff is not None:
-                pair.backoff = backoff.stricter(pair.backoff or NO_BACKOFF, record.backoff)
-            pair.health = health.joined(
-                pair.health, record.health, self.settings.backoff.half_life_ns
-            )
-            pair.good = growth.merged(pair.good, record.good)
-            self._note(pair)
-            self.budgets.merge(record.key, record.slot, record.warmup)
-            self._changed(pair)
-        for total in totals:
-            self.totals.merge(total)
-            self.spilling.merge(total.key, total.spills)
 
     # -- limits
 
@@ -229,10 +105,6 @@ class Pairs:
         """Give what holds for (key, slot) now."""
         del provider  # The key is the provider's name where there is one.
         return self._limit(self._pairs.get((key, slot)), key, slot)
-
-    def known(self, key: str, slot: int) -> Pair | None:
-        """Give what is known of a pair; None: it was never used."""
-        return self._pairs.get((key, slot))
 
     def whole(self, key: str, slot: int) -> PairLimit:
         """Give what holds for (key, slot) but for what it has learnt."""
@@ -268,14 +140,14 @@ class Pairs:
             pair = self._glance(key, slot, epoch, limit)
         # Else nothing is known of it that its slot's epoch could change.
         if load.grants >= SLOT_GRANTS or load.bytes >= SLOT_BYTES:
-            return _NO_CREDIT
+            return NO_CREDIT
         if pair is not None:
             if pair.backoff is not None or type(pair.pause) is not pauses.Clear:
-                full = _held(pair, limit, now_ns)
+                full = held(pair, limit, now_ns)
                 if full is not None:
                     return full
             elif pair.open >= limit.credit:
-                return _NO_CREDIT
+                return NO_CREDIT
         if limit.rate is None:
             return self._unspaced(pair, key, slot, limit, now_ns)
         return self._spaced(pair, key, slot, limit, now_ns)
@@ -477,21 +349,6 @@ class Pairs:
             return 1.0
         return health.weight(health.faded(pair.health, now_ns, self.settings.backoff.half_life_ns))
 
-    def ails(self, key: str) -> bool:
-        """Say whether a source's ``weight`` may be less than 1 for a limit key."""
-        return key in self._ailing
-
-    def _note(self, pair: Pair) -> None:
-        if pair.health is not None and health.weight(pair.health) < 1:
-            self._ailing.add(pair.key)
-
-    def healths(self, now_ns: int) -> Iterator[tuple[str, int, Health]]:
-        """Give (limit key, slot, health as it is now) of every pair that had answers."""
-        half_life = self.settings.backoff.half_life_ns
-        for pair in self._pairs.values():
-            if pair.health is not None:
-                yield pair.key, pair.slot, health.faded(pair.health, now_ns, half_life)
-
     def _grow(self, pair: Pair, outcome: Outcome) -> None:
         """Let a destination that nobody knows have more after a message that it took, and less after a refusal of the pair."""
         whole = self._configured.of(pair.key, pair.slot, pair.good).growing
@@ -523,39 +380,9 @@ class Pairs:
             if self.budgets.standing(key, each, now_ns) is None
         ]
 
-    def _changed(self, pair: Pair) -> None:
-        """Keep what a pair has learnt; its limit may be another now."""
-        self._dirty.add((pair.key, pair.slot))
-        self._slowed.pop((pair.key, pair.slot), None)
-
     def _forget(self, pair: Pair, now_ns: int) -> None:
         if self._learning.forgets(pair, now_ns):
             self._changed(pair)
-
-    def paused(self, now_ns: int) -> list[tuple[str, int, int]]:
-        """List (limit key, slot, until ns) of the paused pairs."""
-        found = []
-        for pair in self._pairs.values():
-            until = pauses.until_ns(pair.pause)
-            if until is not None and until > now_ns:
-                found.append((pair.key, pair.slot, until))
-        return found
-
-    def suspended(self, now_ns: int) -> list[tuple[str, int, int]]:
-        """List (limit key, slot, until ns) of the pairs that a warning has stopped; one that is over and not probed yet is in it too."""
-        return [
-            (pair.key, pair.slot, backoff.until_ns(pair.backoff, now_ns) or now_ns)
-            for pair in self._pairs.values()
-            if pair.backoff is not None and backoff.stopped(pair.backoff, now_ns)
-        ]
-
-    def warned(self) -> list[Pair]:
-        """List the pairs that are paused, or have learnt from warnings."""
-        return [
-            pair
-            for pair in self._pairs.values()
-            if pair.backoff is not None or type(pair.pause) is pauses.Paused
-        ]
 
     def slowed(self) -> list[tuple[str, int, int | None, int]]:
         """List (limit key, slot, messages a day or None, connections) of the pairs that warnings have left less than their limits."""
@@ -581,29 +408,6 @@ class Pairs:
                 pair.limiter = max(pair.limiter, used)
         return pair
 
-    def _pair(self, key: str, slot: int, epoch: int) -> Pair:
-        """Give the pair to be changed; it is kept from here on."""
-        pair = self._pairs.get((key, slot))
-        if pair is None:
-            pair = self._glances.pop((key, slot), None) or Pair(key, slot)
-            # Not written yet: before it has a limiter or an answer, nothing is known of it.
-            self._pairs[key, slot] = pair
-        if epoch > pair.epoch:
-            if pair.epoch != NO_EPOCH:
-                self._dirty.add((key, slot))
-            pair.epoch, pair.open = epoch, 0
-        return pair
-
-    def _total(self, key: str) -> TotalState:
-        spills = self.spilling.state(key)
-        return msgspec.structs.replace(self.totals.state(key), spills=spills)
-
-    def _record(self, pair: Pair) -> PairState:
-        return record_of(pair, self.budgets.state(pair.key, pair.slot))
-
-    def _rests(self, pair: Pair, now_ns: int) -> bool:
-        return idle.rests(pair, now_ns) and self.budgets.state(pair.key, pair.slot) is None
-
     def _load(self, slot: int, epoch: int) -> SlotLoad:
         load = self._loads.get(slot)
         if load is None:
@@ -611,20 +415,3 @@ class Pairs:
         if epoch > load.epoch:
             load.epoch, load.grants, load.bytes = epoch, 0, 0
         return load
-
-
-def _held(pair: Pair, limit: PairLimit, now_ns: int) -> Full | None:
-    """Say what holds a pair back but its rates: a pause, a back-off, its open grants."""
-    if type(pair.pause) is not pauses.Clear:
-        match pauses.may_grant(pair.pause, now_ns, pair.open):
-            case pauses.Deferred(until_ns=until):
-                return Full(until, "paused")
-            case pauses.Allowed():
-                pass
-    if pair.backoff is not None:
-        match backoff.may_grant(pair.backoff, now_ns, pair.open):
-            case pauses.Deferred(until_ns=until):
-                return Full(until, "suspended")
-            case pauses.Allowed():
-                pass
-    return _NO_CREDIT if pair.open >= limit.credit else None

@@ -29,9 +29,10 @@ from services.scheduler.policy.lines import FOREVER, Check, Gate, Line, together
 from services.scheduler.policy.orders import LOOKED, Orders
 from services.scheduler.policy.outdated import Outdated
 from services.scheduler.policy.pairlimit import PairLimit
-from services.scheduler.policy.pairs import Full, Pairs
+from services.scheduler.policy.pairs import Pairs
 from services.scheduler.policy.parts import Parts
 from services.scheduler.policy.resting import Entries
+from services.scheduler.policy.room import Full
 from services.scheduler.policy.sources import Candidate, Sources, Turn
 from services.scheduler.policy.windows import Windows
 from shared.protocol.control import ControlView

@@ -14,8 +14,9 @@ import msgspec
 from services.scheduler.policy.claims import Claims
 from services.scheduler.policy.group import Group
 from services.scheduler.policy.lines import FOREVER
-from services.scheduler.policy.pairs import BEHIND, Full, Pairs, Room
+from services.scheduler.policy.pairs import Pairs
 from services.scheduler.policy.parts import Parts
+from services.scheduler.policy.room import BEHIND, Full, Room
 from services.scheduler.policy.rotation import Candidates, Rotation, Weighted, drawn
 from services.scheduler.policy.steering import Steering, first_tags, goes_first
 from services.scheduler.policy.stickiness import Homes

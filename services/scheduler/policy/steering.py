@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
-from services.scheduler.policy.pairs import Room
+from services.scheduler.policy.room import Room
 from shared.records.state import DeliveryState
 from shared.runtime.settings import Settings
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from services.scheduler.policy.entries import waiting
-from services.scheduler.policy.pairs import BEHIND, Pairs, Room
+from services.scheduler.policy.pairs import Pairs
+from services.scheduler.policy.room import BEHIND, Room
 from services.scheduler.simulation.answers import ACCEPTED, Answer
 from shared.protocol.control import ControlView
 from shared.records.outcome import Outcome

@@ -15,8 +15,9 @@ from services.scheduler.policy.learning import Answer, Learning
 from services.scheduler.policy.meter import LONGEST_NS, Meter
 from services.scheduler.policy.pair import Pair
 from services.scheduler.policy.pairlimit import PairLimits
-from services.scheduler.policy.pairs import Full, Pairs, Room
+from services.scheduler.policy.pairs import Pairs
 from services.scheduler.policy.pauses import Deferred
+from services.scheduler.policy.room import Full, Room
 from shared.protocol.control import ControlView
 from shared.records.backoff import Allowance, Backoff, Hearsay
 from shared.records.lanemap import propose

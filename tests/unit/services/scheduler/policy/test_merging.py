@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from services.scheduler.policy import backoff, growth, pauses
 from services.scheduler.policy.pair import pause_of
-from services.scheduler.policy.pairs import Full, Pairs
+from services.scheduler.policy.pairs import Pairs
+from services.scheduler.policy.room import Full
 from shared.protocol.control import ControlView
 from shared.records.backoff import Allowance, Backoff, Suspension
 from shared.records.state import NO_PAUSE, PairState, TotalState

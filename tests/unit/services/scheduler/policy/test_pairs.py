@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from services.scheduler.policy import growth
 from services.scheduler.policy.entries import waiting
-from services.scheduler.policy.pairs import Full, Pairs, Room
+from services.scheduler.policy.pairs import Pairs
+from services.scheduler.policy.room import Full, Room
 from shared.protocol.control import ControlView
 from shared.records.lanemap import propose
 from shared.records.outcome import Outcome, Result

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from services.scheduler.policy.entries import waiting
 from services.scheduler.policy.pairlimit import PairLimits
-from services.scheduler.policy.pairs import Room
+from services.scheduler.policy.room import Room
 from services.scheduler.policy.steering import Steering, first_tags, goes_first
 from services.scheduler.policy.warmup import Token
 from shared.runtime.warmups import Warmup

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from services.scheduler.policy.entries import waiting
 from services.scheduler.policy.pair import FEW
-from services.scheduler.policy.pairs import BEHIND, Full, Pairs, Room
+from services.scheduler.policy.pairs import Pairs
+from services.scheduler.policy.room import BEHIND, Full, Room
 from services.scheduler.policy.vanguard import Vanguards
 from shared.protocol.control import ControlView
 from shared.records.outcome import Outcome, Reply
