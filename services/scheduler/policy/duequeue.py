@@ -12,8 +12,9 @@ from itertools import islice
 
 import msgspec
 
+from services.scheduler.policy.backlog import Order
 from services.scheduler.policy.explain import Share, Standing
-from services.scheduler.policy.fairness import FairQueue, Order
+from services.scheduler.policy.fairness import FairQueue
 from services.scheduler.policy.lines import FOREVER, Check, Line, Shut
 
 

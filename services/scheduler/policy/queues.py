@@ -18,11 +18,11 @@ from typing import Final
 import msgspec
 
 from services.scheduler.policy.asleep import LEAD_NS, Asleep
+from services.scheduler.policy.backlog import Order
 from services.scheduler.policy.deliveries import urgent_ns
 from services.scheduler.policy.duequeue import DueQueue
 from services.scheduler.policy.entries import line_of
 from services.scheduler.policy.explain import Pace
-from services.scheduler.policy.fairness import Order
 from services.scheduler.policy.group import Group, GroupKey
 from services.scheduler.policy.lanes import Lanes
 from services.scheduler.policy.lines import FOREVER, Check, Gate, Line, together

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.scheduler.policy.backlog import Order
 from services.scheduler.policy.duequeue import DueQueue
 from services.scheduler.policy.explain import (
     Constraint,
@@ -22,7 +23,6 @@ from services.scheduler.policy.explain import (
     binding,
     column,
 )
-from services.scheduler.policy.fairness import Order
 from services.scheduler.policy.lines import Line
 from services.scheduler.policy.pauses import CLEAR
 from shared.records.answers import AGES

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from services.scheduler.policy.backlog import Order
 from services.scheduler.policy.duequeue import DueQueue
-from services.scheduler.policy.fairness import Order
 from services.scheduler.policy.lines import FOREVER, Check, Line, Shut, Weights, together
 
 CLASSES = ("transactional", "bulk")

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.scheduler.policy import ledger
+from services.scheduler.policy.backlog import Order
 from services.scheduler.policy.duequeue import DueQueue
-from services.scheduler.policy.fairness import Order
 from services.scheduler.policy.group import Group, GroupKey
 from services.scheduler.policy.lines import Line
 from services.scheduler.policy.outdated import Outdated
