@@ -123,6 +123,12 @@ NEEDS: Final = (
         required=False,
     ),
     Need(
+        "libfaketime",
+        lambda: any(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")),
+        "the tests of clocks that are set, of `make faults`, are skipped",
+        required=False,
+    ),
+    Need(
         "dante-server",
         program("danted"),
         "the test of another SOCKS5 proxy, with a password, is skipped",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.config import submission
-from tests.support.nursery import launch
+from tests.support.nursery import ROOT, launch
 from tests.support.receiver import Receiver, most_in_window
 from tests.support.stack import Events
 from tests.support.yard import Yard
@@ -64,7 +64,8 @@ async def test_a_clock_that_is_set_stops_its_process_and_passes_no_limit(
     clock = SetClock(yard.directory / "clock")
     stack.set_up()
     for kind in ("ingest", "scheduler", "sender"):
-        stack.start(kind, wait=False, **(clock.environment() if kind == whose else {}))
+        env = clock.environment() if kind == whose else {}
+        stack.start(kind, None, wait=False, code=ROOT, **env)
     async with Events(stack, PARTITIONS) as events:
         await stack.produce(submission(f"u{at}@a.test") for at in range(MESSAGES))
         await _taken(receiver, events, 10)
