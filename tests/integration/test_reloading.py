@@ -1,7 +1,6 @@
 """A changed configuration is taken over by running services while mail flows, and one that is wrong changes nothing."""
 
 import asyncio
-import json
 import time
 from pathlib import Path
 
@@ -9,7 +8,8 @@ import pytest
 
 from tests.support.config import submission
 from tests.support.nursery import Launch
-from tests.support.stack import Events, Service, Stack
+from tests.support.saying import heard, said
+from tests.support.stack import Events, Stack
 from tests.support.yard import Yard
 
 PARTITIONS, SECONDS = 2, 90
@@ -23,17 +23,11 @@ warmup = "none"
 """
 
 
-def said(service: Service, event: str) -> list[dict[str, object]]:
-    lines = [json.loads(line) for line in service.log.read_text().splitlines() if line[:1] == "{"]
-    return [line for line in lines if line["event"] == event]
-
-
-async def heard(stack: Stack, event: str, times: int = 1) -> None:
-    """Wait until each service has said it so often."""
-    end = time.monotonic() + SECONDS
-    while not all(len(said(service, event)) >= times for service in stack.services):
-        assert time.monotonic() < end, {s.name: len(said(s, event)) for s in stack.services}
-        await asyncio.sleep(0.1)
+async def until_configured(events: Events, times: int) -> None:
+    """Wait until it was told so often what the cluster runs on."""
+    async with asyncio.timeout(SECONDS):
+        while sum(event.type == "configured" for event in events.other) < times:
+            await events.read()
 
 
 def change(stack: Stack, *edits: tuple[str, str], more: str = "") -> None:
@@ -135,6 +129,9 @@ async def test_what_is_published_counts_for_all_who_follow_it_and_for_who_starts
                 'domains = ["acme.example"]', 'domains = ["acme.example", "new.example"]'
             )
         )
+        # What the cluster begins with is told by whoever decides, in its first round.
+        async with Events(stack, PARTITIONS) as events:
+            await until_configured(events, 1)
         stack.cli("config", "apply", str(changed), "--author", "ada", "--reason", "a new name")
         await heard(stack, "config_reloaded")
         for service in stack.services:
@@ -149,8 +146,8 @@ async def test_what_is_published_counts_for_all_who_follow_it_and_for_who_starts
             await stack.produce([value])
             await events.until_final(1, SECONDS)
             assert events.types() == {"delivered": 1}
+            await until_configured(events, 2)
             audit = [event.configured for event in events.other if event.type == "configured"]
-            # The first is what the cluster began with.
             assert [(each.reason, each.changed) for each in audit if each] == [
                 ("", ()),
                 ("a new name", ("tenants.acme.domains",)),

@@ -3,11 +3,13 @@
 import json
 import time
 from collections import Counter
+from typing import Any
 
 import pytest
 
 from shared.records.event import Event
 from tests.support.config import submission
+from tests.support.saying import heard
 from tests.support.stack import Events, Stack
 from tests.support.yard import Yard
 
@@ -23,6 +25,12 @@ def dry(stack: Stack, *words: str) -> int:
     said = stack.cli(*words, "--dry-run").stdout
     assert said.startswith("would have "), said
     return int(said.split()[3])
+
+
+def waiting(stack: Stack) -> dict[str, Any]:
+    """Give what `postyard queue` shows by reason and tenant."""
+    found: dict[str, Any] = json.loads(stack.cli("queue", "--by", "reason,tenant", "--json").stdout)
+    return found
 
 
 def hits(events: Events, action: str, phase: str = "done") -> dict[int | None, int]:
@@ -106,13 +114,14 @@ async def test_what_waits_is_shown_explained_rerouted_and_slowed(yard: Yard) -> 
         "sources = { ip-1 = 1, ip-2 = 1 }", "sources = { ip-1 = 1 }"
     )
     stack.config_path.write_text(stack.config)
-    time.sleep(8)
+    await heard(stack, "config_reloaded")
     await stack.produce(tagged(f"u{at}@a.test", "t") for at in range(40))
     async with Events(stack, PARTITIONS) as events:
         await events.until_accepted(40, 60)
-        time.sleep(2)
-        queued = json.loads(stack.cli("queue", "--by", "reason,tenant", "--json").stdout)
-        assert [(row["reason"], row["tenant"], row["total"]) for row in queued["rows"]] == [
+        end = time.monotonic() + 30
+        while (rows := (queued := waiting(stack))["rows"]) and rows[0]["total"] < 40:
+            assert time.monotonic() < end, queued
+        assert [(row["reason"], row["tenant"], row["total"]) for row in rows] == [
             ("directive", "acme", 40)
         ]
         assert queued["missing_partitions"] == []
