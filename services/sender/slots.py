@@ -94,7 +94,8 @@ class Slots:
 
     def add(self, source: Source) -> None:
         """Serve ``source``, as soon and as long as its address can be used here."""
-        if not is_given(source, self.settings.sender.ordinal):
+        # A configuration is often renewed together with the processes: whoever leaves begins nothing.
+        if self._draining or not is_given(source, self.settings.sender.ordinal):
             return
         owner = SlotOwner(source.slot, source.name, self.me, self.view, self._times, self._now())
         outlet = Outlet(source, self.settings.sender, self.common.observer, self.clock, self.log)
