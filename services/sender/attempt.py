@@ -13,7 +13,7 @@ from typing import Final, Literal, Protocol
 from services.sender.ownership import Now
 from shared.records.grant import Grant
 
-#: So long the dot waits for a fresh heartbeat before the transaction is dropped.
+#: So long the dot waits for the stamp of `started` and for a fresh heartbeat before the transaction is dropped.
 WAIT_FOR_FRESH_NS: Final = 30_000_000_000
 
 
@@ -46,7 +46,7 @@ class Hold:
 class Stop:
     """Never: drop it; ``hand_back`` says whether the scheduler is told or the lease settles it."""
 
-    reason: Literal["epoch", "expired", "over", "stale", "void", "deadline", "drain"]
+    reason: Literal["epoch", "expired", "over", "stale", "unheard", "void", "deadline", "drain"]
     hand_back: bool
 
 
@@ -108,18 +108,17 @@ class AttemptGate:
             return Stop("deadline", hand_back=True)
         if self._grant.epoch != self._owner.epoch:
             return Stop("epoch", hand_back=True)
-        if self._stamp_ns is None:
-            return Hold()
-        if self._stamp_ns > self._grant.t1_ns:
-            return Stop("void", hand_back=True)
         if self._ready_ns is None:
             self._ready_ns = now.mono_ns
+        over = now.mono_ns - self._ready_ns > WAIT_FOR_FRESH_NS
+        if self._stamp_ns is None:
+            return Stop("unheard", hand_back=True) if over else Hold()
+        if self._stamp_ns > self._grant.t1_ns:
+            return Stop("void", hand_back=True)
         # A process whose clocks stood still cannot see it by them: the two stamps are the broker's.
         if (
             self._owner.acting(now.mono_ns)
             and self._stamp_ns <= self._owner.beat_stamp_ns + self._fresh_ns
         ):
             return Go()
-        if now.mono_ns - self._ready_ns > WAIT_FOR_FRESH_NS:
-            return Stop("stale", hand_back=True)
-        return Hold()
+        return Stop("stale", hand_back=True) if over else Hold()

@@ -32,6 +32,7 @@ class Attempt:
     """Carry one grant over a connection; ``then`` hears how that ended, maybe before ``begin`` returns."""
 
     __slots__ = (
+        "_bug",
         "_cancel",
         "_connection",
         "_job",
@@ -60,6 +61,7 @@ class Attempt:
         self._made: Made | None = None
         self._stamp: int | KafkaTrouble | None = None
         self._turn: bool | None = None
+        self._bug: BaseException | None = None
         self._cancel: Callable[[], object] | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -109,6 +111,13 @@ class Attempt:
 
     def _wait(self, waiting: Coroutine[Any, Any, None]) -> None:
         self._task = asyncio.create_task(waiting)
+        self._task.add_done_callback(self._waited)
+
+    def _waited(self, task: "asyncio.Task[None]") -> None:
+        """Let the connection run into a bug of what was waited for: nobody else would ever go on."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._bug = error
+            self._connection.resume()
 
     async def _wait_for_turn(self) -> None:
         self._turn = await self._pair.rcpts.next(self._may_mail, self._may_wait)
@@ -127,7 +136,9 @@ class Attempt:
     # -- Errand
 
     def turn(self) -> bool | None:
-        """Say whether RCPT may be written now."""
+        """Say whether RCPT may be written now; raises what the waiting for it raised."""
+        if self._bug is not None:
+            raise self._bug
         if self._turn is None and self._task is None:
             self._turn = self._pair.rcpts.now(self._may_mail)
             if self._turn is None:
@@ -141,9 +152,9 @@ class Attempt:
         return self._made
 
     def dot(self) -> bool | None:
-        """Say whether the final dot may be written now."""
-        if self._stamp is None:
-            return None
+        """Say whether the final dot may be written now; raises what the waiting for it raised."""
+        if self._bug is not None:
+            raise self._bug
         if isinstance(self._stamp, KafkaTrouble):
             self._tools.log.warning(
                 "started_failed", attempt=self._job.grant.attempt, reason=str(self._stamp)
@@ -153,7 +164,8 @@ class Attempt:
             case Go():
                 return True
             case Hold():
-                if self._task is None:
+                # Of a `started` that is not acknowledged it hears, and the connection asks again when there was time enough for that.
+                if self._task is None and self._stamp is not None:
                     self._wait(self._look_again())
                 return None
             case Stop(reason=reason):

@@ -41,6 +41,8 @@ _S: Final = 1_000_000_000
 _SMALL_BYTES: Final = 16 * 1024
 # What lies in the transport below TLS is not announced: it is looked at so often.
 _POLL_S: Final = 0.01
+#: A timer may fire so much too early.
+_GRAIN_S: Final = 0.001
 #: Where a script stands while it waits for a reply.
 _ANSWERS: Final = frozenset({Phase.COMMANDS, Phase.DOT, Phase.LONE_DOT})
 
@@ -216,7 +218,7 @@ class Connection(asyncio.Protocol):
                     answer = run.errand.dot()
                     # Nothing is waited for from here to the write.
                     if answer is None:
-                        return self._deadline.set(run.until)
+                        return self._wait(run, self._timeouts.gate_ns)
                     self._complete(run, answer)
             else:
                 self._flush(script)
@@ -233,11 +235,15 @@ class Connection(asyncio.Protocol):
         if run is None:
             return
         script = run.script
+        if script.phase is Phase.BODY and run.out and self._loop.time() < run.until - _GRAIN_S:
+            # It waits for the errand alone, which may know by now that there is no more time.
+            self._go_on(run)
+            return
         if script.phase in (Phase.BODY, Phase.DOT) and self._takes(run):
             self._wait(run, self._timeouts.of(script.stage))
             return
         self._lap(run)
-        if self._loop.time() >= run.until - 0.001:
+        if self._loop.time() >= run.until - _GRAIN_S:
             script.lost("the attempt took too long")
         elif script.phase is Phase.BODY:
             script.lost(
@@ -251,7 +257,7 @@ class Connection(asyncio.Protocol):
     def _takes(self, run: _Run) -> bool:
         """Say whether the peer has taken something since this was asked, or written, last: it is slow, and not away."""
         before, run.untaken = run.untaken, untaken_bytes(self._transport, self._raw)
-        return run.untaken < before and self._loop.time() < run.until - 0.001
+        return run.untaken < before and self._loop.time() < run.until - _GRAIN_S
 
     def _flush(self, script: Script) -> None:
         output = script.take_output()

@@ -1,4 +1,4 @@
-"""How long to wait for a peer, at each stage: RFC 5321 4.5.3.2."""
+"""How long to wait, at each stage: for a peer RFC 5321 4.5.3.2 says it."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -23,6 +23,8 @@ class Timeouts:
     block_ns: int = 180 * _S
     #: RFC 5321 4.5.3.2.6: ten minutes for the final dot; less invites duplicates.
     dot_ns: int = 600 * _S
+    #: Not the peer's: when whoever must allow the dot is asked again. The attempt's gate says no from half a minute on.
+    gate_ns: int = 31 * _S
 
     def of(self, stage: Stage) -> int:
         """Give the time to wait for a reply at ``stage``."""

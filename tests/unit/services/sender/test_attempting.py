@@ -161,6 +161,37 @@ async def test_no_dot_goes_without_a_started_that_counts(stamp: int | KafkaTroub
     assert world.attempt.dot() is False
 
 
+async def test_a_started_that_is_not_acknowledged_is_not_waited_for_for_ever() -> None:
+    """The peer has the message but for its dot meanwhile, and would be the first to lose patience."""
+    world = World()
+    assert world.attempt.dot() is None
+    world.clock.at_ns += WAIT_FOR_FRESH_NS
+    assert world.attempt.dot() is None
+    world.clock.at_ns += 1
+    assert world.attempt.dot() is False
+
+
+async def test_a_bug_in_what_is_waited_for_is_the_attempts_and_not_nobodys() -> None:
+    world = World(spacing_ns=3 * S)
+
+    async def broken(seconds: float) -> None:
+        raise ZeroDivisionError
+
+    world.clock.sleep = broken  # type: ignore[method-assign]
+    assert world.attempt.turn() is None
+    await until(lambda: world.resumed == 1)
+    with pytest.raises(ZeroDivisionError):
+        world.attempt.turn()
+    world = World()
+    world.owner.fresh = False
+    world.stamped(BEAT)
+    world.clock.sleep = broken  # type: ignore[method-assign]
+    assert world.attempt.dot() is None
+    await until(lambda: world.resumed == 1)
+    with pytest.raises(ZeroDivisionError):
+        world.attempt.dot()
+
+
 async def test_no_dot_goes_in_an_epoch_that_is_over() -> None:
     world = World()
     world.stamped(BEAT)

@@ -101,7 +101,7 @@ class Eager:
     def message(self) -> list[bytes]:
         return MESSAGE
 
-    def dot(self) -> bool:
+    def dot(self) -> bool | None:
         return True
 
     def ended(self, report: Report) -> None:
@@ -142,6 +142,28 @@ async def test_a_part_of_the_reply_to_the_dot_gives_no_more_time() -> None:
             await asyncio.sleep(0.05)
     assert isinstance(eager.reports[0].result, Lost)
     assert eager.reports[0].result.after_dot
+
+
+async def test_whoever_must_allow_the_dot_is_asked_again_though_nobody_comes_back_to_say() -> None:
+    kernel = Kernel(1000, [b"250 ok\r\n250 ok\r\n354 go\r\n"])
+    sending = connection(kernel, Timeouts(gate_ns=S // 20))
+
+    class Undecided(Eager):
+        asked = 0
+
+        def dot(self) -> bool | None:
+            self.asked += 1
+            return None if self.asked < 3 else False
+
+    undecided = Undecided(sending, left=0)
+    sending.begin(WHAT, undecided, within_ns=60 * S)
+    async with asyncio.timeout(30):
+        while not undecided.reports:
+            await asyncio.sleep(0.01)
+    assert undecided.asked == 3
+    assert isinstance(undecided.reports[0].result, Dropped)
+    assert kernel.aborted
+    assert not any(b"\r\n.\r\n" in each for each in kernel.taken)
 
 
 async def test_an_errand_that_breaks_sends_no_dot_and_hears_of_it() -> None:
