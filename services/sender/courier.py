@@ -153,9 +153,9 @@ class Courier:
                 self._line.hand_back(job.grant, "pair")
                 return False
             match job.gate.may_take(self._now()):
-                case Go():
+                case Go() if self._tools.journal.prompt(job.grant.part):
                     return True
-                case Hold():
+                case Go() | Hold():
                     if self._owner.stopping:
                         self._line.hand_back(job.grant, "drain")
                         return False
@@ -291,8 +291,10 @@ class Courier:
         )
 
     def _may_take_now(self, job: Job, now: Now) -> bool:
-        return self._pair.warning.lets(job.grant, now.mono_ns) and isinstance(
-            job.gate.may_take(now), Go
+        return (
+            self._pair.warning.lets(job.grant, now.mono_ns)
+            and isinstance(job.gate.may_take(now), Go)
+            and self._tools.journal.prompt(job.grant.part)
         )
 
     def _begin(self, job: Job, now: Now) -> bool:

@@ -18,7 +18,7 @@ from typing import Final
 from structlog.typing import FilteringBoundLogger
 
 from shared.kafka.cluster import Cluster
-from shared.kafka.errors import KafkaTrouble, KafkaUnavailable, ProducerBroken, TopicProblem
+from shared.kafka.errors import KafkaTrouble, ProducerBroken, TopicProblem
 from shared.kafka.producer import Acknowledged, Producer, Stamped
 from shared.records.codec import encode
 from shared.records.grant import Grant
@@ -29,6 +29,8 @@ _MS: Final = 1_000_000
 #: What comes within so long goes together; a final dot waits for its `started`, so it is short.
 _GATHER_S: Final = 0.005
 _PAUSE_S: Final = 0.5
+#: A partition that takes longer to acknowledge a batch has no leader just now.
+_SLOW_NS: Final = 2_000_000_000
 
 #: The stamp of a `started`, ns, or why there is none.
 Stamp = int | KafkaTrouble
@@ -57,8 +59,17 @@ class Journal:
     #: By partition, in order: what waits, and the one batch that was handed over and is not acknowledged.
     _queues: defaultdict[int, deque[_Kept]] = field(default_factory=lambda: defaultdict(deque))
     _flying: dict[int, list[_Kept]] = field(default_factory=dict)
+    #: Since when that batch is on its way, ns on the monotonic clock.
+    _since: dict[int, int] = field(default_factory=dict)
     _broken: ProducerBroken | None = None
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def prompt(self, partition: int) -> bool:
+        """Say whether a `started` would be acknowledged soon, as far as can be seen: else no attempt should begin, as none could end."""
+        if self._producer is None or self._broken is not None:
+            return False
+        since = self._since.get(partition)
+        return since is None or self.clock.mono_ns() - since < _SLOW_NS
 
     def started(self, grant: Grant, then: Callable[[Stamp], None]) -> None:
         """Say that the attempt began; ``then`` hears the stamp once, or a trouble where nobody can say."""
@@ -85,7 +96,8 @@ class Journal:
                 self._producer = await self.cluster.producer(linger_ms=0)
                 self._broken = None
                 await self._pump(self._producer)
-            except (ProducerBroken, KafkaUnavailable) as error:
+            except KafkaTrouble as error:
+                # Also where Kafka does not let us any more: what is kept is what nobody else can say.
                 self._take_back(error)
                 self.log.warning("journal_producer_broken", error=str(error), kept=self._kept())
                 await self.clock.sleep(_PAUSE_S)
@@ -111,6 +123,7 @@ class Journal:
     async def _hand_over(self, producer: Producer, part: int) -> None:
         # Before it is handed over: whatever breaks meanwhile, it is known.
         batch = self._flying[part] = list(self._queues.pop(part))
+        self._since[part] = self.clock.mono_ns()
         values = [kept.value for kept in batch]
         try:
             taken = await producer.append_batch(
@@ -138,7 +151,7 @@ class Journal:
     def _settle(self, part: int, batch: list[_Kept], stamp: Stamp) -> None:
         if self._flying.get(part) is not batch:
             return  # It was taken back meanwhile, and is said again.
-        del self._flying[part]
+        del self._flying[part], self._since[part]
         if part in self._queues:
             self._wake.set()
         for kept in batch:
@@ -149,7 +162,7 @@ class Journal:
 
     def _take_back(self, error: KafkaTrouble) -> None:
         """Keep the outcomes, in order, and let whoever waits for a `started` know that nobody can say."""
-        flying, self._flying = self._flying, {}
+        flying, self._flying, self._since = self._flying, {}, {}
         waiting, self._queues = self._queues, defaultdict(deque)
         kept = {
             part: [*flying.get(part, ()), *waiting.get(part, ())] for part in {**flying, **waiting}

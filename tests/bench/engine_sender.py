@@ -96,6 +96,9 @@ class _Journal:
     unacknowledged: Counter[int] = field(default_factory=Counter)
     said: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def prompt(self, partition: int) -> bool:
+        return True
+
     def started(self, grant: Grant, then: Callable[[int], None]) -> None:
         then(self.clock.now_ns())
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import structlog
 
 from services.sender.journal import Journal, Stamp
-from shared.kafka.errors import KafkaTrouble, ProducerBroken
+from shared.kafka.errors import KafkaTrouble, KafkaUnavailable, NotAllowed, ProducerBroken
 from shared.kafka.producer import Acknowledged, Heard, Stamped
 from shared.records.outcome import Handback
 from tests.support.grants import grant
@@ -57,10 +57,24 @@ class Kafka:
 
     log: list[bytes] = field(default_factory=list)
     made: list[Producer] = field(default_factory=list)
+    #: What it says before it gives the next.
+    troubles: list[KafkaTrouble] = field(default_factory=list)
 
     async def producer(self, *, linger_ms: int) -> Producer:
+        if self.troubles:
+            raise self.troubles.pop()
         self.made.append(Producer(self.log))
         return self.made[-1]
+
+
+@dataclass
+class Clock(StoppedClock):
+    """Stands where it is put."""
+
+    at_ns: int = 0
+
+    def mono_ns(self) -> int:
+        return self.at_ns
 
 
 async def until(done: Callable[[], bool]) -> None:
@@ -74,8 +88,10 @@ def back(number: int) -> Handback:
 
 
 @asynccontextmanager
-async def journal_of(kafka: Kafka) -> AsyncIterator[Journal]:
-    journal = Journal(cast("Cluster", kafka), "o", StoppedClock(), structlog.get_logger())
+async def journal_of(kafka: Kafka, journal: Journal | None = None) -> AsyncIterator[Journal]:
+    journal = journal or Journal(
+        cast("Cluster", kafka), "o", StoppedClock(), structlog.get_logger()
+    )
     running = asyncio.create_task(journal.run())
     await until(lambda: bool(kafka.made))
     # It has one when its ``cluster.producer`` has returned.
@@ -152,6 +168,43 @@ async def test_what_a_batch_has_no_room_for_is_in_the_next() -> None:
         await journal.flushed()
         assert journal.unacknowledged[0] == 0
     assert ids(kafka.log) == [f"m{number}" for number in range(5)]
+
+
+async def test_what_was_said_outlives_a_kafka_that_lets_nobody_in_for_a_while() -> None:
+    kafka = Kafka()
+    async with journal_of(kafka) as journal:
+        journal.say(grant(id="m0"), back(0))
+        await until(lambda: bool(kafka.made[0].waiting))
+        kafka.troubles = [KafkaUnavailable("no broker"), NotAllowed("a certificate is out of date")]
+        kafka.made[0].breaks()
+        await until(lambda: len(kafka.made) == 2 and bool(kafka.made[1].waiting))
+        assert not kafka.troubles
+        kafka.made[1].hear()
+        await journal.flushed()
+    assert ids(kafka.log) == ["m0"]
+
+
+async def test_a_partition_that_acknowledges_nothing_is_not_prompt_and_others_are() -> None:
+    kafka, clock = Kafka(), Clock()
+    journal = Journal(cast("Cluster", kafka), "o", clock, structlog.get_logger())
+    assert not journal.prompt(0)
+    async with journal_of(kafka, journal):
+        assert journal.prompt(0)
+        journal.say(grant(part=0), back(0))
+        await until(lambda: bool(kafka.made[0].waiting))
+        clock.at_ns = 1_999_999_999
+        assert journal.prompt(0)
+        clock.at_ns = 2_000_000_000
+        assert not journal.prompt(0)
+        assert journal.prompt(1)
+        kafka.made[0].hear()
+        assert journal.prompt(0)
+        journal.say(grant(part=0), back(1))
+        await until(lambda: bool(kafka.made[0].waiting))
+        kafka.made[0].breaks()
+        assert not journal.prompt(1)
+        await until(lambda: len(kafka.made) == 2 and bool(kafka.made[1].waiting))
+        assert journal.prompt(0)
 
 
 async def test_a_started_that_nobody_can_send_is_told_at_once() -> None:

@@ -54,9 +54,13 @@ class Said:
 
     records: list[Outcome | Handback] = field(default_factory=list)
     unacknowledged: dict[int, int] = field(default_factory=lambda: {0: 0})
+    is_prompt: bool = True
 
     def say(self, grant: Grant, record: Outcome | Handback) -> None:
         self.records.append(record)
+
+    def prompt(self, partition: int) -> bool:
+        return self.is_prompt
 
     def started(self, grant: Grant, then: Callable[[int], None]) -> None:
         then(0)
@@ -307,6 +311,31 @@ async def test_any_number_of_grants_that_end_at_once_end_in_turn() -> None:
     assert host.count == 3000
     assert len({each.id for each in said.records}) == 3000
     assert line.busy == 0 or not line.waiting()
+    await line.close()
+
+
+async def test_nothing_begins_while_what_must_be_said_of_it_cannot_be_and_all_does_when_it_can() -> (
+    None
+):
+    owner, said, host = Owner(), Said(is_prompt=False), GoodHost()
+    line = a_line(owner, said, host)
+    for number in range(3):
+        line.offer(numbered(number), b"")
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert (host.count, host.errand) == (0, None)
+    assert not said.records
+    said.is_prompt = True
+    await until(lambda: len(said.records) == 3)
+    assert host.count == 3
+    # What waits for it is handed back at a drain like all that has not begun.
+    said.is_prompt = False
+    line.offer(numbered(3), b"")
+    owner.stopping = True
+    line.stop()
+    await until(lambda: len(said.records) == 4)
+    assert isinstance(said.records[3], Handback)
+    assert said.records[3].reason == "drain"
     await line.close()
 
 

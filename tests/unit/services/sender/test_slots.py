@@ -103,6 +103,9 @@ class Said:
     def has_said(self, epoch: int) -> bool:
         return True
 
+    def prompt(self, partition: int) -> bool:
+        return True
+
 
 class Nothing:
     """Takes other settings, and does nothing else."""
