@@ -102,7 +102,7 @@ class AttemptGate:
         """Take the stamp of `started`."""
         self._stamp_ns = stamp_ns
 
-    def may_dot(self, now: Now) -> Answer:  # noqa: PLR0911 - one for each answer
+    def may_dot(self, now: Now) -> Answer:
         """Say whether the final dot may be written; it must be, in the same breath, on ``Go``."""
         if self._taken_ns is None or now.mono_ns - self._taken_ns > self._attempt_max_ns:
             return Stop("deadline", hand_back=True)
