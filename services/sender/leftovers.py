@@ -7,8 +7,10 @@ scheduler waits for their outcomes although a newer epoch is ready:
     what is left is said (``Left``) and read back -> released -> the next owner begins, with so many connections less
     a reply, or a loss -> its outcome is acknowledged -> ``Left`` with what is left then -> ... -> nothing: forgotten
 
-No dot is written here: what had none when its slot was given up was cut off. A crash leaves outcomes that nobody says, which end as
-``unknown`` when the time of their attempts is over; until then their connections are counted, although they are gone.
+No dot is written here: what had none when its slot was given up was cut off. A crash leaves outcomes that nobody says. Where the next
+process of the same pod can prove that the one before it is dead (``podlock``), it says for it that nothing is left: the kernel has closed
+those connections, and their attempts end as ``unknown`` at once. Else that comes when their time is over, and until then the connections
+are counted, although they are gone: a process that is only silent may well have them.
 """
 
 from collections.abc import Iterator
@@ -66,6 +68,30 @@ def over(view: ControlView, slot: int, epoch: int, attempt_max_ns: int) -> list[
         for older, (stamp_ns, _) in view.slot(slot).left.items()
         if older < epoch and view.log_ns - stamp_ns > long_ns
     ]
+
+
+@dataclass(slots=True)
+class Heir:
+    """Say for the process before in the same pod, which a lock proves dead, that nothing is left of it; None: there is no such proof."""
+
+    view: ControlView
+    dead: str | None
+    process: str
+    _said_ns: int | None = None
+
+    def speak(self, now_ns: int) -> list[Left]:
+        """Give what must be said now; the log was read to its end."""
+        if self.dead is None or (
+            self._said_ns is not None and now_ns < self._said_ns + _SAY_AGAIN_NS
+        ):
+            return []
+        # An empty one, and no tombstone: from its stamp on the schedulers know that every outcome there ever was lies before it.
+        found = [
+            Left(slot=slot, epoch=epoch, process=self.process)
+            for slot, epoch in self.view.left_by(self.dead)
+        ]
+        self._said_ns = now_ns if found else None
+        return found
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from typing import Final
 from structlog.typing import FilteringBoundLogger
 
 from services.sender.dispatch import Dispatch
-from services.sender.leftovers import Leftovers
+from services.sender.leftovers import Heir, Leftovers
 from services.sender.line import Line, Tools
 from services.sender.ownership import (
     Constants,
@@ -66,6 +66,7 @@ class Slots:
     sharing: Sharing = field(init=False)
     presence: Presence = field(init=False)
     _shared_ns: int = 0
+    _heir: Heir = field(init=False)
     _voice: Voice = field(init=False)
     _channels: Channels = field(init=False)
     _draining: bool = False
@@ -79,6 +80,7 @@ class Slots:
             numbers, self.me.process, self.me.pod, self.view, times, self.common.rng
         )
         self.presence = Presence(numbers, self.me, self.view, times)
+        self._heir = Heir(self.view, self.me.dead_predecessor, self.me.process)
         self._voice = Voice(Lasting(self.cluster), self.topics.control, self.clock, self.log)
         self._channels = Channels(self.view, self.feed, self.dispatch, self._voice, self.leftovers)
 
@@ -210,7 +212,9 @@ class Slots:
             slot.owner.wanted = slot.source.slot in wanted
 
     def _turn_leftovers(self) -> None:
-        """Go on waiting for what slots that were given up have left."""
+        """Go on waiting for what slots that were given up have left, and end what a process left that is dead."""
+        for nothing in self._heir.speak(self.clock.mono_ns()) if self.feed.at_end else ():
+            self._voice.say(nothing)
         now, grace = self.clock.mono_ns(), self.settings.sender.grace_ns
         for said, late in self.leftovers.turn(now, grace, for_good=self._draining):
             if late is not None:

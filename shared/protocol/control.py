@@ -273,6 +273,15 @@ class ControlView:
         found = self.slot(slot).left.get(epoch)
         return () if found is None else found[1].attempts
 
+    def left_by(self, process: str) -> list[tuple[int, int]]:
+        """Give the slots and epochs of which ``process`` said last that it waits for something."""
+        return [
+            (number, epoch)
+            for number, slot in self._slots.items()
+            for epoch, (_, left) in slot.left.items()
+            if left.process == process and left.attempts
+        ]
+
     def unanswered(self, slot: int, epoch: int, within_ns: int) -> list[Unanswered]:
         """Give what the epochs before ``epoch`` left and still wait for, as far as it was said within ``within_ns`` of log time."""
         return [

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.sender.leftovers import Leftover, Leftovers, Telling, over
+from services.sender.leftovers import Heir, Leftover, Leftovers, Telling, over
 from shared.protocol.control import ControlView
-from shared.records.control import Left, Unanswered
+from shared.records.control import Heartbeat, Left, Unanswered
 
 if TYPE_CHECKING:
     from services.sender.line import Line
@@ -141,6 +141,43 @@ def test_a_slot_may_be_released_when_all_that_is_under_way_is_known_and_may_not_
     assert not one.covers(cast("Line", line))
     line.under_way = None
     assert not one.covers(cast("Line", line))
+
+
+def test_of_a_process_that_is_proved_dead_nothing_is_left_and_of_any_other_all_is() -> None:
+    view = ControlView()
+    for slot, epoch, process in ((0, 5, "dead"), (0, 6, "silent"), (3, 7, "dead"), (4, 9, "dead")):
+        said = Left(slot=slot, epoch=epoch, process=process, attempts=attempts("a"))
+        view.feed(view.position, 0, said)
+    view.feed(view.position, 0, Left(slot=4, epoch=9, process="dead"))
+    heir, now = Heir(view, "dead", "heir"), S
+    nothing = heir.speak(now)
+    assert [(each.slot, each.epoch, each.attempts) for each in nothing] == [(0, 5, ()), (3, 7, ())]
+    # Once, unless it is not read back.
+    assert heir.speak(now) == []
+    view.feed(view.position, now, nothing[0])
+    now += 3 * S
+    assert heir.speak(now) == nothing[1:]
+    view.feed(view.position, now, nothing[1])
+    now += 3 * S
+    assert heir.speak(now) == []
+    assert [each.id for each in view.unanswered(0, 9, 1200 * S)] == ["a"]
+    assert view.unanswered(3, 9, 1200 * S) == []
+    assert Heir(view, None, "heir").speak(now) == []
+
+
+def test_an_attempt_of_the_dead_is_over_from_the_heirs_word_on_and_not_before() -> None:
+    """What its owner still said in mail.outcomes was said before that: who has read so far there has read it."""
+    view = ControlView()
+    view.feed(view.position, S, Left(slot=0, epoch=5, process="dead", attempts=attempts("a")))
+    view.feed(
+        view.position,
+        2 * S,
+        Heartbeat(slot=0, epoch=6, process="heir", ready=True, mono_ns=0, wall_ns=0),
+    )
+    assert view.over_ns(0, 5, "a", 1) is None
+    (nothing,) = Heir(view, "dead", "heir").speak(0)
+    view.feed(view.position, 9 * S, nothing)
+    assert view.over_ns(0, 5, "a", 1) == 9 * S
 
 
 def test_what_was_said_of_an_epoch_is_taken_away_when_nothing_of_it_can_be_under_way() -> None:

@@ -20,7 +20,17 @@ from shared.kafka.errors import ProducerBroken
 from shared.kafka.producer import Stamped
 from shared.protocol.control import ControlView
 from shared.records.codec import Unreadable
-from shared.records.control import CONTROL, Claim, Control, Heartbeat, Present, Released
+from shared.records.control import (
+    CONTROL,
+    Claim,
+    Control,
+    Heartbeat,
+    Left,
+    Present,
+    Released,
+    Unanswered,
+    control_key,
+)
 from shared.records.grant import Grant
 from shared.records.outcome import Handback, Outcome
 from shared.records.topics import Topics
@@ -390,6 +400,37 @@ def test_floating_slots_are_shared_out_and_moved_with_never_two_that_act() -> No
         await until(lambda: len(one.slots.owned()) == 4, one, two)
         await two.over()
         await one.kill()
+
+    run(main())
+
+
+def test_what_a_dead_process_left_counts_for_its_slots_next_owner_until_its_heir_comes() -> None:
+    async def main() -> None:
+        kafka = Kafka()
+        under_way = tuple(Unanswered(id=id_, n=1, key="big", site="mx.big") for id_ in "ab")
+        for record in (
+            Claim(slot=0, source="ip-1", process="dead", pod="pod-three"),
+            Heartbeat(slot=0, epoch=0, process="dead", ready=True, mono_ns=0, wall_ns=0),
+            Left(slot=0, epoch=0, process="dead", attempts=under_way),
+            Released(slot=0, epoch=0, process="dead"),
+        ):
+            kafka.records.append((CLOCK.now_ns(), control_key(record), record))
+        two = Process(kafka, having(HERE), "two")
+        await until(lambda: two.acts(0), two)
+        await passing(30, two)
+        assert two.slots.slots[0].line.left() == 2
+        # Nobody knows whether that one is dead.
+        other = Process(kafka, having(), "other")
+        await passing(5, two, other)
+        assert two.slots.slots[0].line.left() == 2
+        heir = Process(kafka, having(), "three", dead_predecessor="dead")
+        await passing(5, two, other, heir)
+        assert two.slots.slots[0].line.left() == 0
+        assert two.acts(0)
+        nothing = kafka.of(Left, "three")
+        assert nothing == [Left(slot=0, epoch=0, process="three")]
+        for each in (two, other, heir):
+            await each.kill()
 
     run(main())
 
