@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 #: What the dispatch reader would have in hand.
 _AHEAD: Final = 400
-_THREADS: Final = 2
+THREADS: Final = 2
 _WARM_UP: Final = 200
 _LEASE_NS: Final = 600_000_000_000
 
@@ -197,7 +197,7 @@ def _engine(target: str, key: RSAPrivateKey, connections: int) -> Engine:
     host, _, port = target.rpartition(":")
     clock = SystemClock()
     journal = _Journal(clock)
-    messages = _Messages(SigningPool(_THREADS, clock), (Signer(DOMAIN, SELECTOR, key),))
+    messages = _Messages(SigningPool(THREADS, clock), (Signer(DOMAIN, SELECTOR, key),))
     tools = Tools(
         Settings(),
         clock,
