@@ -23,15 +23,27 @@ PERIOD_LEAST_NS: Final = 60 * 1_000_000_000
 _TOTALS: Final = ("total_rate", "total_connections")
 
 
+def slot_groups(settings: Settings) -> int:
+    """Count the slot groups that sources with an address lie in: each is decided about by itself, so what counts over all is divided."""
+    return len({group_of(each.slot) for each in settings.sources.values() if each.address})
+
+
+def of_part(name: str) -> bool:
+    """Say whether a row is of what a tenant or a sending domain has at one destination that is no smart host."""
+    key, _, rest = name.partition("/")
+    return rest.startswith(("tenant:", "domain:")) and not key.startswith("smarthost:")
+
+
 def limit_rows(settings: Settings, problems: Problems) -> None:
     """Add every problem of the rows of [limits]."""
     addresses = sum(1 for source in settings.sources.values() if source.address)
-    groups = {group_of(each.slot) for each in settings.sources.values() if each.kind != "smarthost"}
+    groups = slot_groups(settings)
     for name, row in settings.limits.items():
         path = f"limits.{shown(name)}"
         _row(path, name, row, settings, problems)
-        _divided(f"{path}.total_rate", name, row, len(groups), problems)
-        if row.total_connections is not None and row.total_connections < addresses:
+        _divided(f"{path}.total_rate", name, row, groups, problems)
+        alone = name.startswith("smarthost:")
+        if row.total_connections is not None and row.total_connections < addresses and not alone:
             problems.say(
                 f"{path}.total_connections",
                 f"expected at least {addresses}, one for each source with an address, got {row.total_connections}",
@@ -71,8 +83,11 @@ def _row(path: str, name: str, row: LimitRow, settings: Settings, problems: Prob
 
 
 def _divided(path: str, name: str, row: LimitRow, groups: int, problems: Problems) -> None:
-    """Refuse a total of which not every slot group can have a token: what each decides by itself would pass it."""
-    if row.total_rate is None or name.startswith(("tenant:", "smarthost:")):
+    """Refuse a total of which not every slot group can have a token: what each decides by itself would pass it.
+
+    Of a tenant's or a sending domain's the tokens are dealt (``services.scheduler.policy.shares``), and a smart host is in no group.
+    """
+    if row.total_rate is None or of_part(name) or name.startswith(("tenant:", "smarthost:")):
         return
     if row.total_rate.count < groups:
         problems.say(

@@ -7,12 +7,14 @@ reading goes on and finds the other problems; ``Problems.sound`` then says which
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from shared.runtime import values
 from shared.runtime.files import shown
 
 T = TypeVar("T")
+#: A name that nobody knows is answered with so many of those that there are: there may be thousands of tenants.
+_NAMED: Final = 12
 
 
 @dataclass(slots=True)
@@ -102,9 +104,13 @@ class Table:
 
 
 def suggestion(word: str, known: Iterable[str], otherwise: str) -> str:
-    """Name the nearest of ``known``, or all of them."""
-    near = difflib.get_close_matches(word, list(known), 1)
-    return f"did you mean {near[0]}?" if near else f"{otherwise}: {', '.join(sorted(known))}"
+    """Name the nearest of ``known``, or the first of them, and how many more there are."""
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, 1)
+    if near:
+        return f"did you mean {near[0]}?"
+    more = f", and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{otherwise}: {', '.join(names[:_NAMED])}{more}"
 
 
 def exists(

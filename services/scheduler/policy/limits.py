@@ -25,6 +25,8 @@ from shared.runtime.settings import Rate
 #: State of a limiter that never spent a token.
 UNUSED: Final = 0
 DAY_NS: Final = 86_400_000_000_000
+#: How the limit keys of smart hosts begin: each is one lane and one source, so nothing that counts over all is divided there.
+SMARTHOST: Final = "smarthost:"
 
 
 def interval_ns(rate: Rate) -> int:

@@ -97,8 +97,10 @@ class PairLimits:
             name = source.name if source else ""
             orders = overruled(self._orders, key, name) if self._orders else NOTHING
             resolved = resolve(self._settings, key, name, order=orders.order).limit()
-            found = self._found[where] = self._made(orders.slowed(resolved))
-        return found if found.growing is None else self._growing(where, found, found.growing, good)
+            found = self._found[where] = self._made(key, orders.slowed(resolved))
+        if found.growing is None:
+            return found
+        return self._growing(where, found, found.growing, good)
 
     def _growing(
         self, where: tuple[str, int], found: PairLimit, whole: Limit, good: int
@@ -109,11 +111,14 @@ class PairLimits:
         limit = self._grown.get((where, good))
         if limit is None:
             now = replace(whole, rate=_tighter(whole.rate, growth.rate(start, good)))
-            limit = self._grown[where, good] = replace(self._made(now), growing=whole)
+            limit = self._grown[where, good] = replace(self._made(where[0], now), growing=whole)
         return limit
 
-    def _made(self, limit: Limit) -> PairLimit:
-        made = _pair_limit(limit, self._addresses, self.deciders, self._settings.timing)
+    def _made(self, key: str, limit: Limit) -> PairLimit:
+        # A smart host is one lane and one source: all over its slots is what the one has.
+        alone = key.startswith(limits.SMARTHOST)
+        addresses, deciders = (1, 1) if alone else (self._addresses, self.deciders)
+        made = _pair_limit(limit, addresses, deciders, self._settings.timing)
         if limit.bytes is None:
             return made
         timing = self._settings.timing

@@ -4,7 +4,8 @@
     spend(line)  ->  a token of each, and between which times the attempt must start
 
 They count over all slots, so an attempt starts within ``total_window`` of its tokens, and the limits are widened by it (``limits``).
-What is at one destination is decided about in one partition; a tenant's own total in all of them, by shares (``shares``).
+What is at one destination is decided about in one partition, or in one for each slot group, and divided between these; a tenant's own
+total in all of them, by shares (``shares``), and so is what has less than one token for each slot group.
 
 A token may lie a little ahead, so that a round finds work until the next one; no further, for a connection waits with what is not due.
 Destinations that wait for the next token of the same limit come at a random time within that, so that each is the first as often.
@@ -89,11 +90,11 @@ class Parts:
                 limit = _Limit(name, whole, "tenant_rate", whole=True, crosses=name in crosses)
                 self._everywhere[which] = limit
                 continue
-            rate = limits.widened(limits.divided(total, deciders), spread)
-            if kind == "tenant":
-                self._tenants[key, which] = _Limit(name, rate, "tenant_rate", whole=True)
-            elif kind == "domain":
-                self._domains[key, which] = _Limit(name, rate, "domain_rate", whole=False)
+            among = 1 if name in crosses or key.startswith(limits.SMARTHOST) else deciders
+            rate = limits.widened(limits.divided(total, among), spread)
+            if kind in ("tenant", "domain"):
+                limit = _Limit(name, rate, f"{kind}_rate", kind == "tenant", name in crosses)
+                (self._tenants if kind == "tenant" else self._domains)[key, which] = limit
         self._keys = {key for key, _ in (*self._tenants, *self._domains)}
 
     def rate(self, name: str) -> Rate | None:

@@ -2,7 +2,8 @@
 
     taker: want/PARTITION in mail.control  ->  dealer (partition 0): spends tokens of the whole, commits, says shares  ->  taker: uses them
 
-A tenant's mail is decided about in as many partitions as its destinations have lanes, and nobody sees all of it. So the dealer keeps the
+A tenant's mail is decided about in as many partitions as its destinations have lanes, and nobody sees all of it; what a tenant or a sending
+domain has at one destination, in one for each slot group, and is dealt too where that is more than it has tokens. So the dealer keeps the
 one limiter, and gives each of its tokens to one partition, to be used once and before a time. A token that was dealt is spent, whatever
 becomes of it: it is never dealt again, so there is nothing to take back, and no share is raised before another has ended.
 
@@ -27,6 +28,7 @@ from services.scheduler.policy.totals import Totals
 from shared.protocol.control import ControlView
 from shared.records.control import Directive
 from shared.records.shares import Share, Shares, Want
+from shared.runtime.limitrules import of_part, slot_groups
 from shared.runtime.overruling import totals
 from shared.runtime.settings import Rate, Settings
 from shared.runtime.workings import Timing
@@ -54,8 +56,11 @@ def crossing(settings: Settings, orders: Sequence[Directive] = ()) -> dict[str, 
     """Name the limits that several partitions keep together, with their rates."""
     if settings.kafka.partitions == 1:
         return {}
+    groups = slot_groups(settings)
     return {
-        name: rate for name, rate in totals(settings, orders).items() if name.startswith("tenant:")
+        name: rate
+        for name, rate in totals(settings, orders).items()
+        if name.startswith("tenant:") or (of_part(name) and rate.count < groups)
     }
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from services.scheduler.policy.limits import SMARTHOST
 from services.scheduler.policy.whose import Whose
 from shared.records.state import SpillState
 from shared.runtime.settings import Settings, Spill
@@ -150,7 +151,7 @@ class Spilling:
         waiting = sum(len(group.queue) for group in groups)
         by_share = int(spill.share * (state.sent + state.spilled + waiting))
         _, part, parts = self.whose.of(key)
-        whole = spill.daily // self.deciders
+        whole = spill.daily if key.startswith(SMARTHOST) else spill.daily // self.deciders
         daily = whole * (part + 1) // parts - whole * part // parts
         return max(0, min(by_share, daily) - state.spilled)
 
