@@ -11,6 +11,7 @@ import click
 
 from services.cli.forecast import warmup_lines
 from services.cli.lanes import AsItIs, Grown, Refused, grow
+from services.cli.remarks import remarks
 from services.cli.session import (
     Failed,
     Misconfigured,
@@ -57,7 +58,8 @@ def check(path: Path, daily: int | None) -> None:
     problems = unusable(settings)
     if problems:
         raise Misconfigured("\n".join(problems))
-    click.echo("\n".join([summary(settings), *warmup_lines(settings, daily)]))
+    said = [f"remark     {remark}" for remark in remarks(settings)]
+    click.echo("\n".join([summary(settings), *warmup_lines(settings, daily), *said]))
 
 
 def summary(settings: Settings) -> str:

@@ -52,6 +52,15 @@ def limited(selector: Selector) -> None:
             raise click.UsageError(f"--{option}: {_NO_LIMIT[option]}")
 
 
+def direct(selector: Selector, settings: Settings) -> None:
+    """Refuse to order a rate to a provider through a smart host: its mail counts as its own, and the order would hold for nothing."""
+    source = settings.sources.get(selector.source or "")
+    if selector.provider is not None and source is not None and source.kind == "smarthost":
+        raise click.UsageError(
+            f"--provider: {source.name} is a smart host, and all that goes through it counts together: name --source alone"
+        )
+
+
 def selecting(*names: str, hidden: tuple[str, ...] = ()) -> Callable[[F], F]:
     """Give a command the options of these fields; it gets ``selector``. Those that are ``hidden`` it refuses, and says why."""
     shown, names = names, (*names, *hidden)

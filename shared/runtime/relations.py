@@ -6,10 +6,20 @@ Only what is sound by itself is compared: a source whose slot could not be read 
 from typing import Final
 
 from shared.records.lanemap import group_of
+from shared.runtime.defaults import PROVIDERS as SHIPPED
 from shared.runtime.files import shown
-from shared.runtime.limitrules import limit_rows
-from shared.runtime.settings import Backoff, DkimKey, Pool, Settings, Source, Spill, Tenant
-from shared.runtime.table import Problems, exists
+from shared.runtime.limitrules import divided, limit_rows, slot_groups
+from shared.runtime.settings import (
+    Backoff,
+    DkimKey,
+    Pool,
+    Provider,
+    Settings,
+    Source,
+    Spill,
+    Tenant,
+)
+from shared.runtime.table import Problems, exists, suggestion
 from shared.runtime.workings import Ingest, Timing
 
 _DAY_NS: Final = 24 * 3600 * 1_000_000_000
@@ -27,6 +37,7 @@ def relate(settings: Settings, problems: Problems) -> None:
     for name, tenant in settings.tenants.items():
         _tenant(f"tenants.{shown(name)}", tenant, settings, problems)
     _classes(settings, problems)
+    _providers(settings, problems)
     limit_rows(settings, problems)
     for pattern, route in settings.routes.items():
         if route.provider is not None:
@@ -129,6 +140,7 @@ def _pools(settings: Settings, problems: Problems) -> None:
                     "a smart host is a lane of its own: a pool that has one has no other source",
                 )
         if pool.spill is not None and problems.sound(f"pools.{shown(name)}.spill"):
+            _daily(f"pools.{shown(name)}.spill.daily", pool, pool.spill, settings, problems)
             _spill(f"pools.{shown(name)}.spill.to", pool, pool.spill, settings, problems)
         _one_group(name, pool, settings, problems)
 
@@ -146,6 +158,13 @@ def _spill(path: str, pool: Pool, spill: Spill, settings: Settings, problems: Pr
     elif users and not any(tenant.may_use(spill.to) for tenant in users):
         said = f"no tenant of {pool.name} may use {spill.to}: name it in tenants.NAME.spill_to"
         problems.say(path, said)
+
+
+def _daily(path: str, pool: Pool, spill: Spill, settings: Settings, problems: Problems) -> None:
+    """Refuse an amount of which no slot group would have anything: nothing would ever spill, and nobody would be told."""
+    groups = slot_groups(settings)
+    if spill.daily < groups and settings.smarthost(pool.name) is None:
+        problems.say(path, divided(groups, spill.daily))
 
 
 def _one_group(name: str, pool: Pool, settings: Settings, problems: Problems) -> None:
@@ -214,6 +233,38 @@ def _classes(settings: Settings, problems: Problems) -> None:
             problems.say(path, "expected at most 5d")
         elif policy.expires_ns > settings.ingest.max_lifetime_ns:
             problems.say(path, "expected at most ingest.max_lifetime: bodies are kept no longer")
+
+
+# -- destinations
+
+
+def _providers(settings: Settings, problems: Problems) -> None:
+    """Refuse a provider that no mail is of, or not all that its row says: a misspelt one's limits would hold for nobody."""
+    routed = {route.provider for route in settings.routes.values()}
+    earlier: list[Provider] = []
+    for name, provider in settings.providers.items():
+        path = f"providers.{shown(name)}"
+        others = [each for each in settings.providers if each != name]
+        if not provider.mx and not provider.domains and name not in routed | SHIPPED.keys():
+            hint = suggestion(name, others, "there are")
+            said = f"no mail is of it: expected mx, domains, or a route with it; {hint}"
+            if problems.sound(path):
+                problems.say(path, said)
+        for before in earlier:
+            _beside(path, provider, before, problems)
+        earlier.append(provider)
+
+
+def _beside(path: str, provider: Provider, before: Provider, problems: Problems) -> None:
+    """Refuse what the provider before has already: of two that fit, the first is it."""
+    for domain in sorted({*provider.domains} & {*before.domains}):
+        problems.say(f"{path}.domains", f"{domain} is already a domain of {before.name}")
+    for suffix in provider.mx:
+        if suffix in before.mx or any(
+            each.startswith(".") and suffix.endswith(each) for each in before.mx
+        ):
+            said = f"{suffix} is already {before.name}'s, by {', '.join(before.mx)}"
+            problems.say(f"{path}.mx", said)
 
 
 # -- times and bounds

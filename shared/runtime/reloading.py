@@ -34,6 +34,9 @@ _NAMED: Final = 1000
 #: What a process has from its own files alone: how it reaches Kafka, where it is reached, what it says.
 _OWN: Final = ("kafka", "http", "log", "configuration")
 
+#: What a hot section has from the start alone: the topic of bodies keeps them for that long, which is looked at when a process starts.
+_AT_START: Final[Mapping[str, tuple[str, ...]]] = {"ingest": ("max_lifetime_ns",)}
+
 Renew = Callable[[Settings], Awaitable[None]]
 
 
@@ -112,6 +115,13 @@ def forbidden(old: Settings, new: Settings) -> list[str]:
         if (before := old.source_of(source.slot)) is not None
         and (before.address, before.host) != (source.address, source.host)
     ]
+
+
+def _hot(section: str, old: Settings, new: Settings) -> Any:
+    """Give a section as it may be taken over."""
+    before, found = getattr(old, section), getattr(new, section)
+    kept = {name: getattr(before, name) for name in _AT_START.get(section, ())}
+    return dataclasses.replace(found, **kept) if kept else found
 
 
 @dataclass(slots=True)
@@ -207,7 +217,7 @@ class Reloading:
         old = self.settings
         if self._follows_control:
             new = dataclasses.replace(new, **{name: getattr(old, name) for name in _OWN})
-        sections = {name: getattr(new, name) for name in hot}
+        sections = {name: _hot(name, old, new) for name in hot}
         self.settings = dataclasses.replace(old, **sections)
         changed = list(differences(old, self.settings))
         waiting = list(differences(self.settings, new))

@@ -9,6 +9,8 @@ from shared.runtime import values
 from shared.runtime.settings import LimitRow, Provider
 from shared.runtime.table import Table
 
+#: From one source to one destination at once.
+MOST_CONNECTIONS: Final = 10_000
 #: The levels of TLS, as they are written.
 TLS: Final = values.one_of("opportunistic", "encrypted", "verified")
 
@@ -33,9 +35,12 @@ def _families(value: Any) -> tuple[str, ...]:
 
 def limit_row(table: Table, base: LimitRow) -> LimitRow:
     """Read one layer's limits, on the ground of ``base``."""
+    if "total_bytes" in table.raw:
+        table.asked.append("total_bytes")
+        table.say("total_bytes", "bytes are counted for each source by itself: expected bytes")
     per_connection = values.number(1, 1_000_000)
     return LimitRow(
-        connections=table.get("connections", values.number(1, 10_000), base.connections),
+        connections=table.get("connections", values.number(1, MOST_CONNECTIONS), base.connections),
         messages_per_connection=table.get(
             "messages_per_connection", per_connection, base.messages_per_connection
         ),

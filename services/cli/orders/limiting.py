@@ -8,7 +8,7 @@ import click
 
 from services.cli.orders.order import dry_run_option, in_force, make_order, rehearse, signing
 from services.cli.orders.standing import end_ns, stand, standing
-from services.cli.selecting import WORDS, limited, require, selecting
+from services.cli.selecting import WORDS, direct, limited, require, selecting
 from services.cli.session import config_option, settings_of, talk
 from shared.kafka.cluster import Cluster
 from shared.records.control import Directive, OrderedRate
@@ -16,6 +16,7 @@ from shared.records.selector import Selector
 from shared.runtime import quantities
 from shared.runtime.limitrules import PERIOD_LEAST_NS, WINDOW_LEAST_NS
 from shared.runtime.overruling import of_tenant, totals
+from shared.runtime.rows import MOST_CONNECTIONS
 from shared.runtime.settings import Rate, Settings
 
 #: What a limit may be of, and what it may not.
@@ -57,6 +58,7 @@ def slow(
     settings = settings_of(path)
     limited(selector)
     require(selector, settings, *_LIMITED)
+    direct(selector, settings)
     if selector.tenant is not None:
         _has_rate(settings, selector)
     if dry_run:
@@ -89,14 +91,18 @@ def _reading(read: Callable[[str], Rate]) -> Callable[..., OrderedRate | None]:
 @click.option(
     "--rate",
     callback=_reading(quantities.rate),
-    help='So much from each source, as "100/min"; of a tenant: over all sources.',
+    help='So much from each source to each destination, as "100/min"; of a tenant: over all sources.',
 )
-@click.option("--connections", type=click.IntRange(1), help="So many from each source.")
+@click.option(
+    "--connections",
+    type=click.IntRange(1, MOST_CONNECTIONS),
+    help="So many from each source to each destination.",
+)
 @click.option(
     "--bytes",
     "bytes_",
     callback=_reading(quantities.byte_rate),
-    help='So many bytes from each source, as "50MiB/min".',
+    help='So many bytes from each source to each destination, as "50MiB/min".',
 )
 @config_option
 def limit(
@@ -115,7 +121,8 @@ def limit(
     """Say what a provider, a source, or a tenant may be sent at most, instead of what the configuration says.
 
     It takes the place of the configured rate, connections and bytes, higher or lower; what totals and warm-ups allow, and what a
-    destination has refused still hold. A tenant's rate is over all sources, to all destinations or with --provider to that one; it
+    destination has refused still hold. One that names a source alone holds for each destination by itself.
+    A tenant's rate is over all sources, to all destinations or with --provider to that one; it
     takes the place of the tenant's own row. Of several such orders the strictest holds.
 
     Example: postyard limit --provider gmail --source ip-1 --rate 50/h --reason "a new address" --expires 2d
@@ -123,6 +130,7 @@ def limit(
     settings = settings_of(path)
     limited(selector)
     require(selector, settings, *_LIMITED)
+    direct(selector, settings)
     if rate is None and connections is None and bytes_ is None:
         raise click.UsageError("name at least one of --rate, --connections, --bytes")
     total: OrderedRate | None = None

@@ -222,15 +222,100 @@ def test_what_could_not_be_read_is_not_compared_with_anything(tmp_path: Path) ->
     ]
 
 
-@pytest.mark.parametrize("row", ["default", "gmail", '"mx.example"', '"gmail/tenant:acme"'])
+@pytest.mark.parametrize("row", ["default", "gmail", '"mx.example"'])
 def test_a_total_has_a_token_for_each_slot_group(tmp_path: Path, row: str) -> None:
     text = changed("slots = 16", "slots = 256").replace("slot = 1\n", "slot = 200\n")
     read(tmp_path, f'{text}[limits.{row}]\ntotal_rate = "2/h"')
-    read(tmp_path, f'{text}[limits."tenant:acme"]\ntotal_rate = "1/h"')
+    for dealt in (
+        "tenant:acme",
+        "gmail/tenant:acme",
+        "gmail/domain:acme.example",
+        "smarthost:relay",
+    ):
+        read(tmp_path, f'{text}[limits."{dealt}"]\ntotal_rate = "1/h"')
     path = f"limits.{row}.total_rate"
     (problem,) = problems(tmp_path, f'{text}[limits.{row}]\ntotal_rate = "1/h"')
     assert problem.startswith(f"{path}: it is divided between the 2 slot groups of the sources")
     assert problem.endswith("expected at least 2, got 1")
+
+
+def test_something_spills_in_each_slot_group(tmp_path: Path) -> None:
+    text = changed("slots = 16", "slots = 256").replace("slot = 1\n", "slot = 200\n")
+    text = text.replace("ip-2 = 1 }", 'ip-2 = 1 }\nspill = { to = "tx", after = "1h", daily = 2 }')
+    read(tmp_path, text)
+    (problem,) = problems(tmp_path, text.replace("daily = 2", "daily = 1"))
+    assert problem.startswith("pools.bulk.spill.daily: it is divided between the 2 slot groups")
+    assert problem.endswith("expected at least 2, got 1")
+
+
+def test_a_name_that_nobody_knows_is_answered_with_a_dozen_at_most(tmp_path: Path) -> None:
+    tenants = "".join(
+        f'[tenants.t{number:04}]\ndomains = ["t{number}.example"]\npools = {{ transactional = "tx", bulk = "bulk" }}\n'
+        for number in range(2000)
+    )
+    rows = '[limits."tenant:nobody"]\ntotal_rate = "1/h"\n'
+    (problem,) = problems(tmp_path, GOOD + tenants + rows)
+    assert problem.endswith(
+        "no such tenant: nobody; there are: acme, t0000, t0001, t0002, t0003, t0004, t0005, t0006, t0007, t0008, t0009, t0010, "
+        "and 1989 more"
+    )
+    near = rows.replace("nobody", "t12O4")
+    (problem,) = problems(tmp_path, GOOD + tenants + near)
+    assert "; did you mean t" in problem
+
+
+ROUTED = """
+[routes]
+"*.test" = { to = "127.0.0.1:2525" }
+"*.gmail.test" = { to = "127.0.0.1:2526", provider = "gmail" }
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        ('[limits.gmail]\ntotal_bytes = "1MiB/h"', "limits.gmail.total_bytes: bytes are counted for each source by itself"),
+        ('[limits."tenant:acme"]\nbytes = "1MiB/h"', 'limits."tenant:acme".bytes: a tenant\'s or a domain\'s mail is counted'),
+        ('[limits."gmail/relay"]\nrate = "1/s"', 'limits."gmail/relay": relay is a smart host, and all that goes'),
+        ('[limits."gmail/pool:tx"]\nrate = "1/s"', 'limits."gmail/pool:tx": relay is a smart host, and all that goes'),
+        ('[limits."smarthost:relay/ip-1"]\nrate = "1/s"', 'limits."smarthost:relay/ip-1": nothing goes from ip-1'),
+        ('[limits."smarthost:relay/pool:bulk"]\nrate = "1/s"', 'limits."smarthost:relay/pool:bulk": nothing goes from pool:bulk'),
+        ('[limits."b.example,A.example"]\nrate = "1/s"', 'limits."b.example,A.example": a site is written as its MX hosts'),
+        ('[limits."a.example, b.example"]\nrate = "1/s"', 'limits."a.example, b.example": a site is written as its MX hosts'),
+        ('[limits."127.0.0.1:25"]\nrate = "1/s"', 'limits."127.0.0.1:25": no route leads to 127.0.0.1:25'),
+        ('[limits."127.0.0.1:2525"]\nstart_rate = "1/s"', 'limits."127.0.0.1:2525".start_rate: only a site grows that no route'),
+        ('[limits."127.0.0.1:2526"]\nbytes = "1MiB/h"', 'limits."127.0.0.1:2526".bytes: this is a site of gmail'),
+        ('[limits."mx.google.com/ip-1"]\nrate = "1/s"', 'limits."mx.google.com/ip-1": this is a site of gmail, and is limited as a whole'),
+        ('[limits."mx.google.com/tenant:acme"]\ntotal_rate = "1/h"', 'limits."mx.google.com/tenant:acme": this is a site of gmail'),
+        ('[providers.gmial]\ntls = "encrypted"', "providers.gmial: no mail is of it: expected mx, domains, or a route with it; did"),
+        ('[providers.x]\nmx = [".corp.google.com"]', "providers.x.mx: .corp.google.com is already gmail's, by"),
+        ('[providers.x]\nmx = ["mx.google.com"]', "providers.x.mx: mx.google.com is already gmail's, by"),
+        ('[providers.x]\ndomains = ["d.example"]\n[providers.y]\ndomains = ["d.example"]', "providers.y.domains: d.example is already"),
+    ],
+)  # fmt: skip
+def test_what_would_hold_for_nobody_is_refused(tmp_path: Path, more: str, problem: str) -> None:
+    (found,) = problems(tmp_path, GOOD + ROUTED + more)
+    assert found.startswith(problem)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        '[limits."smarthost:relay/relay"]\nrate = "1/s"',
+        '[limits."smarthost:relay/pool:tx"]\nrate = "1/s"',
+        '[limits."smarthost:relay"]\ntotal_connections = 1',
+        '[limits."a.example,b.example"]\nrate = "1/s"',
+        '[limits."a.example/ip-1"]\nrate = "1/s"',
+        '[limits."127.0.0.1:2525"]\nrate = "1/s"',
+        '[limits."127.0.0.1:2525/ip-1"]\nrate = "1/s"',
+        '[limits."127.0.0.1:2526"]\nrate = "1/s"',
+        '[limits."mx.google.com"]\nrate = "1/s"',
+        '[providers.x]\n[routes."*.x.test"]\nto = "127.0.0.1:25"\nprovider = "x"',
+    ],
+)
+def test_what_holds_for_somebody_is_taken(tmp_path: Path, more: str) -> None:
+    routed = ROUTED if "[routes" not in more else ""
+    read(tmp_path, GOOD + routed + more)
 
 
 def test_mail_is_tied_to_one_source_only_within_a_slot_group(tmp_path: Path) -> None:

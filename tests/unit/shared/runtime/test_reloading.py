@@ -36,7 +36,7 @@ mx = [".corp.example"]
 [limits.corp]
 rate = "10/s"
 """
-HOT = ("limits", "sources", "pools", "tenants")
+HOT = ("limits", "sources", "pools", "tenants", "ingest")
 
 
 class Heard:
@@ -152,6 +152,18 @@ async def test_what_is_not_hot_keeps_its_value_and_is_named(path: Path) -> None:
         assert waiting["settings"] == ["kafka.bootstrap"]
         assert not room.renewed
         assert room.reloading.settings.kafka.bootstrap != "elsewhere:9092"
+
+
+async def test_bodies_are_not_expected_for_longer_than_their_topic_keeps_them_before_a_restart_has_looked(
+    path: Path,
+) -> None:
+    async with running(path) as room:
+        path.write_text(TEXT + '[ingest]\nmax_lifetime = "30d"\nmax_recipients = 7\n')
+        waiting = await room.log.until("config_needs_restart")
+        assert waiting["settings"] == ["ingest.max_lifetime"]
+        (now,) = room.renewed
+        assert now.ingest.max_recipients == 7
+        assert now.ingest.max_lifetime_ns == Settings().ingest.max_lifetime_ns
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from services.cli.orders.limiting import limit
+from services.cli.orders.limiting import limit, slow
 
 CONFIG = """
 [sources.ip-1]
@@ -13,6 +13,11 @@ slot = 0
 kind = "bind"
 address = "192.0.2.10"
 ehlo = "m1.example.com"
+warmup = "none"
+[sources.relay]
+slot = 1
+kind = "smarthost"
+host = "smtp.relay.example"
 warmup = "none"
 [pools.bulk]
 sources = { ip-1 = 1 }
@@ -54,6 +59,7 @@ def test_an_order_refuses_what_a_tenant_cannot_have(
         (["--rate", "0/min"], "use a pause instead"),
         (["--bytes", "1KiB/min"], "expected at least 64KiB"),
         (["--connections", "0"], "--connections"),
+        (["--connections", "10001"], "1<=x<=10000"),
         ([], "name at least one of --rate, --connections, --bytes"),
     ],
 )
@@ -64,3 +70,11 @@ def test_a_limit_that_would_never_send_or_says_nothing_is_refused(
     result = CliRunner().invoke(limit, options)
     assert result.exit_code == 2
     assert said in result.output
+
+
+def test_what_goes_through_a_smart_host_has_no_limit_at_a_provider(config: str) -> None:
+    about = ["--provider", "gmail", "--source", "relay", "--reason", "why", "--config", config]
+    for command, more in ((limit, ["--rate", "5/h"]), (slow, ["--to", "50"])):
+        result = CliRunner().invoke(command, [*about, *more])
+        assert result.exit_code == 2
+        assert "relay is a smart host" in result.output

@@ -10,7 +10,7 @@ from services.scheduler.policy.ledger import Ledger
 from services.scheduler.rewriting import forwarded_value
 from shared.protocol.control import ControlView
 from shared.records.codec import Unreadable, encode
-from shared.records.control import Claim, Heartbeat
+from shared.records.control import Claim, Control
 from shared.records.delivery import DELIVERY, Delivery, Handover, Late
 from shared.records.grant import Grant
 from shared.records.lanemap import LaneMap, moved
@@ -83,7 +83,7 @@ class Partition:
     def fresh(self) -> Ledger:
         return Ledger(self.number, self.config, self.view, random.Random(7))
 
-    def control(self, record: LaneMap | Claim | Heartbeat) -> None:
+    def control(self, record: Control) -> None:
         self.view.feed(self.view.position, self.now, record)
 
     def restart(self) -> None:

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.cli.lanes import pools_of
+from shared.records.control import Directive, OrderedRate
 from shared.records.lanemap import LaneMap, group_of, in_group, moved
+from shared.records.shares import Shares, Want
 from shared.runtime.settings import LimitRow, Pool, Rate, Settings, Source
 from tests.unit.services.scheduler.policy.partitions import BIG, FIRST, S, World, make_settings
 
@@ -150,6 +152,50 @@ def test_where_one_more_decides_none_goes_on_at_once_while_another_has_just_spen
         room.turn(seconds=30)
     assert {number for number, _ in room.grants} == {0, 1, 2}
     assert most(room) <= COUNT
+
+
+def ordered(rate: Rate) -> Directive:
+    total = OrderedRate(count=rate.count, period_ns=rate.period_ns)
+    return Directive(
+        id="o",
+        action="limit",
+        tenant="acme",
+        provider="big",
+        total_rate=total,
+        reason="why",
+        author="ada",
+    )
+
+
+@pytest.mark.parametrize("by_order", [True, False])
+def test_a_tenant_that_has_less_than_a_token_for_each_group_gets_no_more_than_it_has(
+    *, by_order: bool
+) -> None:
+    rate, control = Rate(1, PERIOD), list[Directive | Want | Shares]()
+    made = config()
+    row = LimitRow(total_rate=Rate(100, PERIOD) if by_order else rate)
+    room = World(replace(made, limits={**made.limits, "big/tenant:acme": row}))
+    for part in room.parts:
+        for slot in SLOTS[1:]:
+            part.own(slot)
+    if by_order:
+        control.append(ordered(rate))
+    apart = moved(grouped(FIRST, made), {LANES[1]: 1})
+    room.publish(apart)
+    for group in (0, 1):
+        for number, to in enumerate(islice(recipients(apart, group), 20)):
+            room.deliver(group, f"d{group}{number}", to=to, map=apart.version)
+    for _ in range(1500):
+        for part in room.parts:
+            for record in control:
+                part.control(record)
+        control.clear()
+        room.turn(seconds=2)
+        control += [want for part in room.parts if (want := part.ledger.want()) is not None]
+        control += room.dealt
+        room.dealt.clear()
+    assert most(room) <= rate.count
+    assert len(room.grants) >= 3
 
 
 @pytest.mark.timeout(120)

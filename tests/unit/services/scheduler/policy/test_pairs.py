@@ -210,3 +210,30 @@ def test_the_limits_of_keys_of_which_nothing_is_said_are_kept_once() -> None:
         pairs.limit(None, f"mx{site}.example", 0)
         pairs.limit("big", "big", 0)
     assert len(pairs._configured._found) == 2
+
+
+def test_all_over_a_smart_hosts_sources_is_what_the_one_has() -> None:
+    """It is one lane and one source, whatever addresses and slot groups there are beside it."""
+    addresses = {
+        f"ip-{slot}": Source(f"ip-{slot}", slot, "bind", "none", address=f"192.0.2.{slot + 1}")
+        for slot in range(50)
+    }
+    relay = Source("relay", 60, "smarthost", "none", host="smtp.relay.example")
+    row = LimitRow(100, 100, total_rate=Rate(100, S), total_connections=50)
+    limited = Settings(
+        sources={**addresses, "relay": relay},
+        limits={"default": LimitRow(100, 100), "smarthost:relay": row, "big": row},
+    )
+    pairs = Pairs(limited, ControlView(), random.Random(1))
+    pairs.divide(3)
+    relayed, direct = pairs.whole("smarthost:relay", 60), pairs.whole("big", 0)
+    assert (relayed.rate, relayed.connections) == (Rate(100, S), 50)
+    assert (direct.rate, direct.connections) == (Rate(2, S), 1)
+    hourly = replace(row, total_rate=Rate(90, 3600 * S))
+    rows = {"default": LimitRow(100, 100), "smarthost:relay": hourly, "big": hourly}
+    pairs = Pairs(replace(limited, limits=rows), ControlView(), random.Random(1))
+    pairs.divide(3)
+    for key, count in (("smarthost:relay", 90), ("big", 30)):
+        total = pairs.total_rate(key)
+        assert total is not None
+        assert total.count == count

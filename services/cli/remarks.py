@@ -1,0 +1,44 @@
+"""What a configuration allows less of than its reader would think, though nothing in it is wrong: said by `postyard config check`. Pure."""
+
+from collections.abc import Iterator
+
+from shared.records.lanemap import LaneMap
+from shared.runtime.files import shown
+from shared.runtime.limitrules import slot_groups
+from shared.runtime.quantities import rate_text
+from shared.runtime.settings import Rate, Settings
+
+#: The buckets that sites are spread over: a map begins with so many.
+_BUCKETS = LaneMap(version=1, partitions=1, lanes={}).buckets
+_MIN_NS = 60 * 1_000_000_000
+
+
+def remarks(settings: Settings) -> Iterator[str]:
+    """Give them, each with the path of its setting."""
+    groups = max(1, slot_groups(settings))
+    for name, pool in settings.pools.items():
+        if pool.spill is not None and settings.smarthost(name) is None:
+            part = pool.spill.daily // groups
+            if part < _BUCKETS:
+                yield (
+                    f"pools.{shown(name)}.spill.daily: sites that no provider runs are spread over {_BUCKETS} buckets, and of "
+                    f"{_BUCKETS - part} of these nothing spills: that takes {_BUCKETS * groups} a day"
+                )
+    addresses = sum(1 for source in settings.sources.values() if source.address)
+    for name, row in settings.limits.items():
+        total = row.total_rate
+        if total is not None and total.count < addresses and _divided(name, total):
+            at_most = total.count * _MIN_NS // (total.period_ns + _spread_ns(settings))
+            yield (
+                f"limits.{shown(name)}.total_rate: {rate_text(total)} is less than one for each of {addresses} addresses, so it is kept "
+                f"by a start window, which leaves about {at_most} a minute: say it per minute or longer"
+            )
+
+
+def _divided(name: str, total: Rate) -> bool:
+    """Say whether a total is one that would be divided between the addresses."""
+    return total.period_ns < _MIN_NS and "/" not in name and not name.startswith("smarthost:")
+
+
+def _spread_ns(settings: Settings) -> int:
+    return settings.timing.total_window_ns + 2 * settings.timing.skew_ns
