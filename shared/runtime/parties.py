@@ -28,7 +28,7 @@ from shared.runtime.settings import (
     UnknownPolicy,
 )
 from shared.runtime.table import Table
-from shared.runtime.warmups import LEAST_A_DAY, SHIPPED, Warmup, geometric
+from shared.runtime.warmups import LEAST_A_DAY, MOST_DAYS, SHIPPED, Warmup, geometric
 from shared.runtime.windows import Window
 
 T = TypeVar("T")
@@ -146,6 +146,8 @@ def _days(value: Any) -> tuple[int, ...]:
     read = values.number(LEAST_A_DAY, _MOST_A_DAY)
     if not isinstance(value, list) or not value:
         raise ValueError(f"expected budgets such as [300, 390, 510], got {values.shown(value)}")
+    if len(value) > MOST_DAYS:
+        raise ValueError(f"expected at most {MOST_DAYS} days, got {len(value)}")
     days = tuple(read(item) for item in value)
     if list(days) != sorted(days):
         raise ValueError("expected no day with less than the one before")
@@ -274,6 +276,9 @@ def _class(table: Table, base: ClassPolicy) -> ClassPolicy:
         delay_ns=unknown.get("delay", values.duration, base.unknown.delay_ns),
     )
     unknown.done()
+    for key in ("retry", "delay"):
+        if key in unknown.raw and policy.policy != "retry":
+            unknown.say(key, f'it belongs to policy = "retry", and this is "{policy.policy}"')
     found = ClassPolicy(
         name=base.name,
         retry=table.get("retry", values.durations, base.retry),

@@ -3,6 +3,7 @@
 Only what is sound by itself is compared: a source whose slot could not be read is not also said to share slot 0 with another.
 """
 
+import ipaddress
 from typing import Final
 
 from shared.records.lanemap import group_of
@@ -20,11 +21,18 @@ from shared.runtime.settings import (
     Tenant,
 )
 from shared.runtime.table import Problems, exists, suggestion
-from shared.runtime.workings import Ingest, Timing
+from shared.runtime.workings import Ingest, Net, Timing
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+#: mail.dispatch keeps a grant for so long (``shared.records.topics``): one that nobody can read any more would hold its credit.
+_LEASE_MAX_NS: Final = 3600 * 1_000_000_000
+_LEASE_SAID: Final = "at most 1h: mail.dispatch keeps a grant no longer"
 _DAY_NS: Final = 24 * 3600 * 1_000_000_000
 #: RFC 5321 4.5.4.1: the give-up time is generally at least 4-5 days; nobody waits longer for mail.
 _EXPIRES_MAX_NS: Final = 5 * _DAY_NS
+#: RFC 5321 4.5.3.1.7: a message of 64K octets must be accepted.
+_MESSAGE_LEAST: Final = 64 << 10
 #: RFC 8314 3.3.
 _IMPLICIT_TLS_PORT: Final = 465
 
@@ -46,6 +54,7 @@ def relate(settings: Settings, problems: Problems) -> None:
     for lane, partition in settings.lanes.items():
         _lane(f"lanes.{shown(lane)}", lane, partition, settings, problems)
     _timing(settings.timing, problems)
+    _net(settings.net, problems)
     _backoff(settings.backoff, problems)
     _ingest(settings.ingest, problems)
 
@@ -61,7 +70,14 @@ def _kafka(settings: Settings, problems: Problems) -> None:
 
 
 def _lane(path: str, lane: str, partition: int, settings: Settings, problems: Problems) -> None:
-    kind, _, name = lane.partition(":")
+    base, numbered, group = lane.partition("@")
+    kind, _, name = base.partition(":")
+    groups = {group_of(each.slot) for each in settings.sources.values() if each.address} - {0}
+    if numbered and (group not in map(str, groups) or kind == "smarthost"):
+        known = ", ".join(f"@{each}" for each in sorted(groups)) or "none but the first, without @"
+        problems.say(
+            path, f"no source lies in this slot group (128 slots each); there are: {known}"
+        )
     match kind:
         case "provider":
             exists(path, "provider", name, settings.providers, problems)
@@ -277,6 +293,7 @@ def _timing(timing: Timing, problems: Problems) -> None:
         ("fresh", "heartbeat", timing.fresh_ns >= 3 * timing.heartbeat_ns, "3 x heartbeat"),
         ("lease", "fresh", timing.lease_ns > timing.fresh_ns, "more than fresh"),
         ("lease", "total_window", timing.lease_ns >= timing.total_window_ns, "total_window"),
+        ("lease", "", timing.lease_ns <= _LEASE_MAX_NS, _LEASE_SAID),
         ("attempt_max", "lease", timing.attempt_max_ns >= timing.lease_ns, "lease"),
         (
             "pair_pause_max",
@@ -288,8 +305,24 @@ def _timing(timing: Timing, problems: Problems) -> None:
     for key, others, holds, least in rules:
         known = problems.sound(*(f"timing.{name}" for name in (key, *others.split())))
         if known and not holds:
-            word = "" if least.startswith("more") else "at least "
+            word = "" if least.startswith(("more", "at most")) else "at least "
             problems.say(f"timing.{key}", f"expected {word}{least}")
+
+
+def _net(net: Net, problems: Problems) -> None:
+    denied = [ipaddress.ip_network(each) for each in net.deny]
+    for number, each in enumerate(net.allow):
+        network = ipaddress.ip_network(each)
+        for other in denied:
+            # Compared as they are: one of IPv4 lies in none of IPv6.
+            if network.version == other.version and _lies_in(network, other):
+                problems.say(
+                    f"net.allow[{number}]", f"{each} lies in {other} of net.deny, which wins"
+                )
+
+
+def _lies_in(network: Network, other: Network) -> bool:
+    return network[0] in other and network[-1] in other
 
 
 def _backoff(backoff: Backoff, problems: Problems) -> None:
@@ -306,6 +339,8 @@ def _backoff(backoff: Backoff, problems: Problems) -> None:
 def _ingest(ingest: Ingest, problems: Problems) -> None:
     if not problems.sound("ingest"):
         return
+    if ingest.max_message < _MESSAGE_LEAST:
+        problems.say("ingest.max_message", "expected at least 64KiB, which any message may have")
     most = Ingest().max_message
     if ingest.max_message > most:
         problems.say(

@@ -13,6 +13,8 @@ _GROWTH_FIFTHS: Final = 7
 #: The least that a first day may have. Sites share a budget by eight buckets of the lane map, and from three messages on each of them
 #: can grow by two fifths in whole messages.
 LEAST_A_DAY: Final = 25
+#: Longer than any address takes; a slip in a growth would else make a schedule of millions of days.
+MOST_DAYS: Final = 366
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +40,12 @@ class Warmup:
 
 
 def geometric(first: int, growth: float, last: int) -> tuple[int, ...]:
-    """Give the days from ``first`` to ``last``, each ``growth`` times the one before (more than 1)."""
+    """Give the days from ``first`` to ``last``, each ``growth`` times the one before (more than 1); raises ValueError above MOST_DAYS."""
     days, now = [], float(first)
     while now < last:
         days.append(int(now))
+        if len(days) == MOST_DAYS:
+            raise ValueError(f"expected at most {MOST_DAYS} days until {last}: a larger growth")
         now = max(now * growth, now + 1)
     return (*days, last)
 

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from services.cli.lanes import Grown, grow
 from shared.runtime import defaults
 from shared.runtime.layers import resolve
 from shared.runtime.loading import SettingsError, load
@@ -318,6 +319,18 @@ def test_what_holds_for_somebody_is_taken(tmp_path: Path, more: str) -> None:
     read(tmp_path, GOOD + routed + more)
 
 
+def test_the_lanes_of_every_slot_group_can_be_placed(tmp_path: Path) -> None:
+    text = changed("slots = 16", "slots = 256").replace("slot = 1\n", "slot = 200\n")
+    rows = '[lanes]\n"provider:gmail@1" = 3\n"site:3@1" = 2\n'
+    lanes = {"provider:gmail@1": 3, "site:3@1": 2}
+    assert read(tmp_path, text + rows).lanes == lanes
+    grown = grow(None, read(tmp_path, text + rows))
+    assert isinstance(grown, Grown)
+    assert lanes.items() <= grown.proposal.lanes.items()
+    (problem,) = problems(tmp_path, f'{text}[lanes]\n"site:3@2" = 2')
+    assert problem.endswith("there are: @1")
+
+
 def test_mail_is_tied_to_one_source_only_within_a_slot_group(tmp_path: Path) -> None:
     text = changed("slots = 16", "slots = 256").replace("slot = 1\n", "slot = 200\n")
     read(tmp_path, text.replace("ip-2 = 1 }", 'ip-2 = 1 }\nsticky = "recipient"'))
@@ -463,6 +476,14 @@ def test_a_tenant_that_may_send_unsigned_may_have_a_time_without_a_key(tmp_path:
         ('[timing]\nheartbeat = "2s"', "timing.fresh: expected at least 3 x heartbeat"),
         ('[timing]\nmark = "0s"', "timing.mark: expected more than no time"),
         ('[ingest]\nmax_message = "26MiB"', "ingest.max_message: expected at most 25MiB"),
+        ('[ingest]\nmax_message = "1KiB"\ninline_max = "1KiB"', "ingest.max_message: expected at least 64KiB"),
+        ('[timing]\nlease = "2h"\nattempt_max = "3h"', "timing.lease: expected at most 1h: mail.dispatch keeps"),
+        ('[net]\nallow = ["10.1.0.0/16"]\ndeny = ["10.0.0.0/8"]', "net.allow[0]: 10.1.0.0/16 lies in 10.0.0.0/8 of net.deny"),
+        ('[classes.bulk]\nunknown = { policy = "hold", retry = 3 }', "classes.bulk.unknown.retry: it belongs to policy"),
+        ("[warmups.w]\ndays = { from = 25, growth = 1.000001, to = 100000000 }", "warmups.w.days: expected at most 366 days until"),
+        (f"[warmups.w]\ndays = {[25] * 367}", "warmups.w.days: expected at most 366 days, got 367"),
+        ('[lanes]\n"provider:gmail@1" = 1', 'lanes."provider:gmail@1": no source lies in this slot group'),
+        ('[lanes]\n"smarthost:relay@1" = 1', 'lanes."smarthost:relay@1": no source lies in this slot group'),
         ('[net]\nallow = ["10.0.0.1/8"]', 'net.allow: expected networks such as "10.0.0.0/8"'),
         ('[dns]\nnameservers = ["ns1.example"]', "dns.nameservers: expected an IP address"),
         ('[sender]\necho = "ftp://x"', "sender.echo: expected smtp://… or http://… or https://…"),
