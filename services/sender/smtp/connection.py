@@ -41,6 +41,8 @@ _S: Final = 1_000_000_000
 _SMALL_BYTES: Final = 16 * 1024
 # What lies in the transport below TLS is not announced: it is looked at so often.
 _POLL_S: Final = 0.01
+#: Who was kept waiting for so long before the first MAIL may have had enough, as anybody who waits between two messages.
+_IDLED_S: Final = 5.0
 #: A timer may fire so much too early.
 _GRAIN_S: Final = 0.001
 #: Where a script stands while it waits for a reply.
@@ -79,6 +81,8 @@ class _Run:
     errand: Errand
     watch: Watch
     until: float
+    #: The peer had been waiting for it.
+    idled: bool
     #: What is left of the message; None: it has not been given.
     blocks: Iterator[bytes] | None = None
     small: bool = False
@@ -118,6 +122,7 @@ class Connection(asyncio.Protocol):
         self._run: _Run | None = None
         self._closed: Callable[[], None] | None = None
         self._loop = asyncio.get_running_loop()
+        self._ready_s = self._loop.time()
         self._deadline = Deadline(self._loop, self._late)
         transport.set_protocol(self)
         # Every byte in user space counts as not written: see the promise on the gate. (A high-water mark of 0 makes the TLS
@@ -177,7 +182,9 @@ class Connection(asyncio.Protocol):
         watch = Watch(self._clock, self._opening_ms)
         self._opening_ms = {}
         self.count += 1
-        self._run = run = _Run(script, errand, watch, self._loop.time() + within_ns / _S)
+        now = self._loop.time()
+        idled = self.count > 1 or now - self._ready_s >= _IDLED_S
+        self._run = run = _Run(script, errand, watch, now + within_ns / _S, idled)
         script.start()
         if not self._open or self._transport.is_closing():
             script.lost("the peer had closed the connection")
@@ -361,7 +368,7 @@ class Connection(asyncio.Protocol):
             bytes=watch.bytes,
             ms=watch.ms,
         )
-        run.errand.ended(Report(result, wire, stale=self.count > 1 and ended_unheard(result)))
+        run.errand.ended(Report(result, wire, stale=run.idled and ended_unheard(result)))
 
     # -- asyncio.Protocol
 

@@ -48,8 +48,9 @@ class Peer:
 class Report:
     """How a transaction ended, and what is to be told of it.
 
-    ``stale``: the connection had served before, and the peer ended it before it said anything about this envelope. Nothing is learnt
-    about the pair: the transaction may begin anew on a new connection. A 421 that is a warning is heard on any connection.
+    ``stale``: the connection had served before, or long waited for its first turn, and the peer ended it before it said anything about
+    this envelope. Nothing is learnt about the pair: the transaction may begin anew on a new connection. A 421 that is a warning is heard
+    on any connection.
     """
 
     result: Result

@@ -5,9 +5,11 @@ SourceUnavailable. From then on the destination is waited for, as long as the ca
 """
 
 import asyncio
+import contextlib
 import ipaddress
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path as File
 from typing import Final
@@ -76,9 +78,9 @@ class Proxied:
     async def _let_in(self) -> socket.socket:
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(self.proxy.host, self.proxy.port, type=socket.SOCK_STREAM)
-        place = str(found[0][4][0])
-        sock = tcp_socket(place)
-        await connected(sock, place, self.proxy.port)
+        # A name may have an address of each family, and the proxy listen at one of them.
+        places = list(dict.fromkeys(str(each[4][0]) for each in found))
+        sock = await first(places, self.proxy.port, self.enter_ns // len(places))
         try:
             if self.proxy.scheme == "socks5":
                 await self._log_in(sock)
@@ -116,6 +118,21 @@ class Proxied:
         """Refuse to be seen with another address; a private one is translated behind the proxy."""
         if bound not in (None, self.address) and ipaddress.ip_address(bound).is_global:
             raise Declined(f"{self}: it sends from {bound}, not from {self.address}")
+
+
+async def first(places: Sequence[str], port: int, each_ns: int) -> socket.socket:
+    """Connect to the first of some IPs that takes it within ``each_ns``; raises the last one's OSError."""
+    for place in places[:-1]:
+        with contextlib.suppress(OSError):
+            async with asyncio.timeout(each_ns / _S):
+                return await _connected(place, port)
+    return await _connected(places[-1], port)
+
+
+async def _connected(place: str, port: int) -> socket.socket:
+    sock = tcp_socket(place)
+    await connected(sock, place, port)
+    return sock
 
 
 async def _exactly(sock: socket.socket, count: int) -> bytes:

@@ -15,7 +15,7 @@ from services.sender.bodies import StoredBodies
 from services.sender.dkim.keyfiles import KeyFiles
 from services.sender.dkim.keys import KeyRing
 from services.sender.dkim.pool import SigningPool
-from services.sender.dkim.sign import SIGNED
+from services.sender.dkim.sign import SIGNED, Signer
 from services.sender.messages import MessageFailed, Messages
 from shared.kafka.cluster import Cluster
 from shared.kafka.kept import Kept
@@ -75,6 +75,22 @@ def clock() -> _Clock:
 def _key(path: Path, key: rsa.RSAPrivateKey | Ed25519PrivateKey) -> Path:
     path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return path
+
+
+async def test_a_tenant_that_goes_while_its_keys_are_looked_for_sends_nothing_unsigned(
+    make: Make, clock: _Clock
+) -> None:
+    messages = make(unsigned=True)
+
+    class Slow(KeyRing):
+        async def signers(self, tenant: str, domain: str) -> tuple[Signer, ...]:
+            found = await super().signers(tenant, domain)
+            messages.renew(Settings())
+            return found
+
+    messages.keys = Slow(messages.settings, clock, messages.keys.files)
+    with pytest.raises(MessageFailed):
+        await messages.make(_GRANT, _BODY)
 
 
 async def test_an_attempt_has_the_body_of_the_one_before_and_a_signature_of_its_own(

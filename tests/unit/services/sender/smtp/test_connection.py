@@ -11,6 +11,7 @@ from services.sender.smtp.session import Accepted, Dropped, Lost
 from services.sender.smtp.timeouts import Timeouts
 from shared.runtime.clock import SystemClock
 from tests.support.sending import send
+from tests.support.virtualtime import run
 
 WHAT = Transaction("bounce@example.com", "user@example.net", 100)
 MESSAGE = [b"Subject: hello\r\n\r\n.dot\r\nend\r\n"]
@@ -127,6 +128,26 @@ async def test_the_next_message_begins_in_the_breath_in_which_one_ends_and_takes
     assert sending.usable
     assert [type(each.result) for each in eager.reports] == [Accepted] * 5
     assert [each[:4] for each in kernel.taken] == [b"MAIL", b"Subj"] * 5
+
+
+@pytest.mark.parametrize(("seconds", "stale"), [(0, False), (4.9, False), (5, True)])
+def test_a_peer_that_goes_while_the_first_turn_is_waited_for_is_no_failure_of_the_pair(
+    seconds: float, stale: bool
+) -> None:
+    """Many a host gives ten seconds to a client that says nothing, where a slow rate may take thirty."""
+
+    async def main() -> Report:
+        kernel = Kernel(1000, [])
+        sending = connection(kernel)
+        eager = Eager(sending, left=0)
+        await asyncio.sleep(seconds)
+        sending.connection_lost(None)
+        sending.begin(WHAT, eager, within_ns=60 * S)
+        return eager.reports[0]
+
+    report = run(main())
+    assert isinstance(report.result, Lost)
+    assert report.stale is stale
 
 
 async def test_a_part_of_the_reply_to_the_dot_gives_no_more_time() -> None:
