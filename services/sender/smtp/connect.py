@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, cast
 
 import aiosmtplib
+from aiosmtplib.protocol import SMTPProtocol
 
 from services.sender.smtp.connection import Connection
 from services.sender.smtp.envelope import Capabilities
@@ -150,11 +151,13 @@ class _Opening:
                 local_hostname=self._origin.ehlo,
                 sock=opened.sock,
                 start_tls=False,
-                use_tls=self._tls.implicit,
                 tls_context=self._tls.context,
                 timeout=None,
             )
-            await client.connect(timeout=self._timeouts.banner_ns / _S)
+            if self._tls.implicit:
+                await self._connect_over_tls(client, opened)
+            else:
+                await client.connect(timeout=self._timeouts.banner_ns / _S)
             self._opened = None  # The transport's from here on.
         await self._greet(client)
         if self._tls.mode != "none" and not self._tls.implicit:
@@ -171,6 +174,34 @@ class _Opening:
         ticket = self._tls.ticket
         self.resuming = ticket is not None
         return offering(ticket.session if ticket is not None else None)
+
+    async def _connect_over_tls(self, client: aiosmtplib.SMTP, opened: Opened) -> None:
+        """Connect as ``client.connect`` does with ``use_tls``, which would give the transport below TLS to nobody."""
+        loop, wait = asyncio.get_running_loop(), self._timeouts.banner_ns / _S
+        raw, clear = await loop.create_connection(_Clear, sock=opened.sock)
+        protocol = SMTPProtocol(loop=loop)
+        # Before TLS: the banner may come with the end of the handshake.
+        protocol.connection_made(raw)
+        try:
+            client.loop, client.protocol, client.transport = loop, protocol, raw
+            self._keep_raw(client)
+            if clear.heard:
+                raise TlsFailed(self._endpoint, "starttls", "the host spoke before TLS had begun")
+            assert self._tls.context is not None  # noqa: S101 - whoever wants TLS has one
+            transport = await loop.start_tls(
+                raw,
+                protocol,
+                self._tls.context,
+                server_hostname=self._server_name,
+                ssl_handshake_timeout=wait,
+            )
+        except BaseException:
+            raw.abort()
+            raise
+        client.transport = protocol.transport = transport
+        banner = await protocol.read_response(timeout=wait)
+        if banner.code != aiosmtplib.SMTPStatus.ready:
+            raise aiosmtplib.SMTPConnectResponseError(banner.code, banner.message)
 
     # -- SMTP
 
@@ -298,6 +329,16 @@ class _Opening:
     def _failure(self, stage: ConnectStage, why: str) -> ConnectFailed:
         kind = TlsFailed if stage == "starttls" else ConnectFailed
         return kind(self._endpoint, stage, why)
+
+
+class _Clear(asyncio.Protocol):
+    """What comes before TLS begins is nobody's banner: whoever answers there waits for no TLS."""
+
+    def __init__(self) -> None:
+        self.heard = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = data
 
 
 def _why(error: BaseException) -> str:

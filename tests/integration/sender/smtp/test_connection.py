@@ -27,7 +27,14 @@ from services.sender.smtp.envelope import Transaction
 from services.sender.smtp.report import Report
 from services.sender.smtp.session import Accepted, Dropped, Lost, Refused
 from services.sender.smtp.timeouts import Timeouts
-from services.sender.sources.paths import Bound, Open, SourceUnavailable
+from services.sender.sources.paths import (
+    Bound,
+    Open,
+    Opened,
+    SourceUnavailable,
+    connected,
+    tcp_socket,
+)
 from shared.runtime.clock import SystemClock
 from tests.support.sending import hung_up, send
 
@@ -98,14 +105,19 @@ GREETING: list[Step] = [b"220 peer\r\n", LINE, EHLO]
 
 
 @contextlib.asynccontextmanager
-async def peer(*steps: Step, backlog: int = 100) -> AsyncIterator[tuple[Endpoint, list[Talk]]]:
+async def peer(
+    *steps: Step, backlog: int = 100, receive_bytes: int | None = None
+) -> AsyncIterator[tuple[Endpoint, list[Talk]]]:
     talks: list[Talk] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         talks.append(Talk(reader, writer))
         await talks[-1].run(steps)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 24, backlog=backlog)
+    sock = socket.create_server(("127.0.0.1", 0), backlog=backlog)
+    if receive_bytes is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    server = await asyncio.start_server(serve, sock=sock, limit=1 << 24, backlog=backlog)
     try:
         yield Endpoint("mx.example.net", "127.0.0.1", server.sockets[0].getsockname()[1]), talks
     finally:
@@ -694,6 +706,52 @@ async def test_what_a_slow_peer_leaves_below_tls_keeps_the_gate_shut(
         )
         message = [b"x" * 76 + b"\r\n"] * 200_000
         report = await send(connection, WHAT, message, yes, gate, within_ns=20 * S)
+    assert isinstance(report.result, Lost)
+    assert not report.result.after_dot
+    assert not asked
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+async def test_the_gate_is_not_asked_while_anything_lies_below_tls(
+    certificates: Certificates, implicit: bool
+) -> None:
+    """A transport takes up to 64 KiB without a word; what lies there leaves at some time, whatever becomes of its owner meanwhile."""
+
+    async def upgrade(talk: Talk) -> None:
+        if not implicit:
+            talk.writer.write(b"220 go\r\n")
+        await talk.writer.start_tls(certificates.server)
+
+    async def stop(talk: Talk) -> None:
+        talk.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await asyncio.sleep(0.8)
+
+    async def dial(address: str, port: int) -> Opened:
+        sock = tcp_socket(address)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        await connected(sock, address, port)
+        return Opened(sock, address)
+
+    asked: list[bool] = []
+
+    async def gate() -> bool:
+        asked.append(True)
+        return True
+
+    beginning: list[Step] = [b"220 peer\r\n", LINE, OFFER, LINE, upgrade, LINE, EHLO]
+    if implicit:
+        beginning = [upgrade, *GREETING]
+    async with peer(*beginning, DATA, ENVELOPE, stop, receive_bytes=4096) as (endpoint, _):
+        connection = await connect(
+            endpoint,
+            Origin("sender.example.com", dial),
+            Tls("required", certificates.trusting, implicit=implicit),
+            timeouts=SHORT,
+            clock=SystemClock(),
+        )
+        report = await send(
+            connection, WHAT, [b"x" * 76 + b"\r\n"] * 5_000, yes, gate, within_ns=20 * S
+        )
     assert isinstance(report.result, Lost)
     assert not report.result.after_dot
     assert not asked
