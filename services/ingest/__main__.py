@@ -19,6 +19,7 @@ async def run(process: Process) -> None:
         log=process.log,
         metrics=process.metrics,
         heard=process.reloading.hear,
+        pod=process.pod,
     )
     try:
         await process.serve(ingest.not_ready)

@@ -41,6 +41,8 @@ class Ingest:
     rng: random.Random
     log: FilteringBoundLogger
     metrics: Metrics
+    #: The same for a restart in the same pod.
+    pod: str = ""
     read: Read = read
     #: Hears every record of mail.control, beside the service.
     heard: Listener | None = None
@@ -96,7 +98,9 @@ class Ingest:
             self._shell.settings = settings
 
     async def _work(self, shell: Shell, tasks: asyncio.TaskGroup, stop: asyncio.Event) -> None:
-        membership = await self.cluster.membership(shell.group, shell.topics.members)
+        membership = await self.cluster.membership(
+            shell.group, shell.topics.members, instance=self.pod or None
+        )
         try:
             self._joined = True
             partitions = PartitionWorkers(

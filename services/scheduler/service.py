@@ -64,6 +64,7 @@ class Scheduler:
     log: FilteringBoundLogger
     metrics: Metrics
     owner: str
+    #: The same for a restart in the same pod.
     pod: str = ""
     #: Where it can be asked; empty: nowhere.
     url: str = ""
@@ -137,7 +138,7 @@ class Scheduler:
                 talking = tasks.create_task(saying.run())
                 if await feed.mapped(stop):
                     membership = await self.cluster.membership(
-                        topics.prefix + GROUP, topics.members
+                        topics.prefix + GROUP, topics.members, instance=self.pod or None
                     )
                     try:
                         await self._decide(membership, telling, census, tasks, stop)

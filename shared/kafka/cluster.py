@@ -128,17 +128,23 @@ class Cluster:
         )
 
     async def membership(
-        self, group: str, members_topic: str, *, session_s: float = SESSION_S
+        self,
+        group: str,
+        members_topic: str,
+        *,
+        instance: str | None = None,
+        session_s: float = SESSION_S,
     ) -> Membership:
-        """Join ``group`` on the empty topic that carries membership."""
+        """Join ``group`` on the empty topic that carries membership; as ``instance``, in place of the dead process that was it before."""
         await self._see_topics([(members_topic, 0)])
 
-        def make() -> AIOKafkaConsumer:
+        def make(instance: str | None) -> AIOKafkaConsumer:
             # aiokafka keeps what a member had in the assignor's class: one of its own for each member.
             sticky = type("Sticky", (StickyPartitionAssignor,), {})
             return AIOKafkaConsumer(
                 **self._common,
                 group_id=group,
+                group_instance_id=instance,
                 enable_auto_commit=False,
                 auto_offset_reset="latest",
                 session_timeout_ms=int(session_s * 1000),
@@ -148,7 +154,8 @@ class Cluster:
                 partition_assignment_strategy=(sticky,),
             )
 
-        return await Membership(make, members_topic, session_s=session_s).start()
+        member = Membership(make, members_topic, instance=instance, session_s=session_s)
+        return await member.start()
 
     def _consumer(
         self, fetch_wait_ms: int = FETCH_WAIT_MS, fetch_max_bytes: int = FETCH_BYTES

@@ -6,6 +6,11 @@ there. ``wait_confirmed`` answers the question that a worker has after it was fe
 While the group rebalances, what was owned stays owned until the new generation says otherwise: a partition that does not move is not
 restarted. One that moves is fenced by its new owner, so a moment of two owners costs the old one a round and nothing else. Everything is
 lost at once when the group no longer knows this member, or when it has not answered for a session: then others have it, or nobody.
+
+A member may have a name that outlives its process (static membership, KIP-345). A process that was killed and started again in its pod then
+has its partitions back at once, and nobody else hears of it; without a name it would be a stranger, for whom the whole group comes together
+and waits up to a session for the dead one, and a pod that dies again and again would keep what it owns from everybody. Who leaves says so,
+named or not. Whoever is thrown out comes back without the name: another process may bear it, and two would throw each other out for ever.
 """
 
 import asyncio
@@ -28,10 +33,16 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
     """This process's place in a group."""
 
     def __init__(
-        self, make: Callable[[], AIOKafkaConsumer], topic: str, *, session_s: float = SESSION_S
+        self,
+        make: Callable[[str | None], AIOKafkaConsumer],
+        topic: str,
+        *,
+        instance: str | None = None,
+        session_s: float = SESSION_S,
     ) -> None:
-        """``make`` builds a consumer that is in the group; ``start`` joins."""
+        """``make`` builds a consumer that is in the group, under a name or None; ``start`` joins."""
         self._make, self._topic, self._session_s = make, topic, session_s
+        self._instance = instance
         self._consumer: AIOKafkaConsumer | None = None
         self._assigned = self._owned = _NOBODY
         #: Since when this member has been joining the next generation.
@@ -61,7 +72,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         return self
 
     async def _join(self) -> None:
-        consumer = self._make()
+        consumer = self._make(self._instance)
         try:
             await consumer.start()
         except BaseException:
@@ -81,6 +92,8 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         async def beat() -> bool:
             sent_s = asyncio.get_running_loop().time()
             alive: bool = await theirs()
+            if coordinator.generation < 0:
+                self._go_by_no_name(consumer)
             if alive:
                 # "Rebalance in progress" is an answer too, but confirms nothing: the next generation may say otherwise.
                 again = coordinator._rejoin_needed_fut.done()  # noqa: SLF001
@@ -88,6 +101,11 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
             return alive
 
         coordinator._do_heartbeat = beat  # noqa: SLF001
+
+    def _go_by_no_name(self, consumer: AIOKafkaConsumer) -> None:
+        """Join as a stranger from now on; and leave when closed, which a named member of aiokafka does not."""
+        self._instance = None
+        consumer._coordinator._group_instance_id = None  # noqa: SLF001
 
     async def _run(self) -> None:
         try:
@@ -114,6 +132,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
             self.trouble = "the client's coordination ended"
             await self._lose(for_good=True)
             self._consumer = None
+            self._go_by_no_name(consumer)
             await close_consumer(consumer)
             return
         try:
@@ -199,4 +218,5 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._lose(for_good=True)
         if self._consumer is not None:
             consumer, self._consumer = self._consumer, None
+            self._go_by_no_name(consumer)
             await close_consumer(consumer)

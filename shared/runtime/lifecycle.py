@@ -60,7 +60,7 @@ environment:
   POSTYARD_KAFKA_USERNAME   wins over kafka.sasl.username
   POSTYARD_HTTP_PORT        wins over http.port; 0 takes any free one
   POSTYARD_HTTP_URL         where others reach http.port (a scheduler says it to `postyard`); else the machine's address
-  POSTYARD_POD              what stays the same when the process restarts in its pod (the pod's uid)
+  POSTYARD_POD              what stays the same when the process restarts in its pod (the pod's uid), and nobody else's
   POSTYARD_LOCK_DIR         a directory of the pod, where its processes prove with locks that they live
   POSTYARD_ORDINAL          which of the senders this is, for direct sources; wins over the end of HOSTNAME
 

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from shared.kafka.closing import close_consumer
 from shared.kafka.membership import Membership
 from tests.support.kafka import Aside, Log, owns
 
@@ -60,6 +61,58 @@ async def test_what_stays_is_owned_all_through_a_rebalance(log: Log) -> None:
     assert seen == {first.owned()}
     await first.stop()
     await second.stop()
+
+
+async def _die(member: Membership) -> None:
+    """End as by kill -9: nobody is told."""
+    polling, consumer = member._task, member._consumer
+    assert polling is not None
+    polling.cancel()
+    await asyncio.gather(polling, return_exceptions=True)
+    await close_consumer(consumer, polite_s=0)
+
+
+async def test_a_pod_that_dies_again_and_again_has_its_partitions_at_once_and_disturbs_nobody(
+    log: Log,
+) -> None:
+    """A session is 30 s: whoever waited for the dead would be late, and the other would hear of each return."""
+    group, topic = await _members(log, 8)
+    other = await log.cluster.membership(group, topic, instance="pod-a")
+    await owns(other, 8)
+    member = await log.cluster.membership(group, topic, instance="pod-b")
+    had = await owns(member, 4)
+    kept = await owns(other, 4)
+    generation = other.generation
+    for _ in range(3):
+        await _die(member)
+        member = await log.cluster.membership(group, topic, instance="pod-b")
+        assert await owns(member, 4, seconds=20) == had
+    # Whoever leads the group may be the one that dies.
+    await _die(other)
+    other = await log.cluster.membership(group, topic, instance="pod-a")
+    assert await owns(other, 4, seconds=20) == kept
+    assert (member.generation, other.generation, generation) == (1, 1, 2)
+    assert other.owned() | member.owned() == frozenset(range(8))
+    # Who leaves is not waited for, named or not.
+    await member.stop()
+    assert await owns(other, 8, seconds=20) == frozenset(range(8))
+    await other.stop()
+
+
+async def test_two_living_processes_of_one_name_do_not_throw_each_other_out_for_ever(
+    log: Log, kafka: str
+) -> None:
+    group, topic = await _members(log, 4)
+    async with Aside(kafka) as aside:
+        first = await aside.run(aside.cluster.membership(group, topic, instance="pod"))
+        await owns(first, 4)
+        second = await log.cluster.membership(group, topic, instance="pod")
+        await owns(second, 2, seconds=60)
+        await owns(first, 2, seconds=60)
+        assert first.owned() | second.owned() == frozenset(range(4))
+        await aside.run(first.stop())
+        assert await owns(second, 4, seconds=20) == frozenset(range(4))
+        await second.stop()
 
 
 async def test_a_confirmation_was_asked_for_after_the_question(log: Log) -> None:

@@ -20,7 +20,10 @@ class Client:
         self.polled = asyncio.Event()
         self.stopped = False
         self._coordinator: Any = SimpleNamespace(
-            generation=1, _do_heartbeat=None, _coordination_task=asyncio.Future()
+            generation=1,
+            _do_heartbeat=None,
+            _group_instance_id=None,
+            _coordination_task=asyncio.Future(),
         )
 
     async def start(self) -> None:
@@ -40,7 +43,7 @@ class Client:
 async def test_who_follows_a_membership_hears_that_its_client_polls_no_more() -> None:
     """Else a process would go on for ever as the owner of what the group has given to others."""
     client = Client()
-    member = await Membership(lambda: client, "members").start()
+    member = await Membership(lambda _: client, "members").start()
     began, ended = asyncio.Event(), asyncio.Event()
 
     async def work(partition: int) -> None:

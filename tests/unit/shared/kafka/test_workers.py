@@ -21,7 +21,7 @@ from shared.kafka.workers import PartitionWorkers, WorkersGaveUp
 from shared.records.codec import NewerRecord
 
 
-def _no_client() -> AIOKafkaConsumer:
+def _no_client(_: str | None) -> AIOKafkaConsumer:
     raise AssertionError("nobody joins here")
 
 
