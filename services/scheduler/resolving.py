@@ -12,7 +12,14 @@ from typing import Protocol
 from structlog.typing import FilteringBoundLogger
 
 from services.scheduler.policy.decisions import Found, Gone, NoAnswer, Resolution
-from shared.net.destinations import Answer, Destination, NoDomain, NullMX, Unresolved
+from shared.net.destinations import (
+    DOUBTED_NS,
+    Answer,
+    Destination,
+    NoDomain,
+    NullMX,
+    Unresolved,
+)
 
 Answers = deque[tuple[str, Resolution]]
 
@@ -20,8 +27,8 @@ Answers = deque[tuple[str, Resolution]]
 class Names(Protocol):
     """What is asked: ``shared.net.destinations.Destinations``."""
 
-    async def resolve(self, domain: str) -> Answer:
-        """Look up, or give what is cached."""
+    async def resolve(self, domain: str, *, within_ns: int | None = None) -> Answer:
+        """Look up, or give what is cached, where it says so for no longer than ``within_ns``."""
         ...
 
 
@@ -49,18 +56,18 @@ class Resolving:
         box.clear()
         return taken
 
-    def ask(self, box: Answers, domain: str) -> None:
-        """Look ``domain`` up; the answer comes into ``box``."""
-        task = asyncio.create_task(self._look_up(box, domain))
+    def ask(self, box: Answers, domain: str, *, doubted: bool = False) -> None:
+        """Look ``domain`` up; the answer comes into ``box``. ``doubted``: a sender has found another one."""
+        task = asyncio.create_task(self._look_up(box, domain, DOUBTED_NS if doubted else None))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _look_up(self, box: Answers, domain: str) -> None:
+    async def _look_up(self, box: Answers, domain: str, within_ns: int | None) -> None:
         if self._bound is None:
             self._bound = asyncio.Semaphore(self.at_once)
         async with self._bound:
             try:
-                found = _resolution(await self.destinations.resolve(domain))
+                found = _resolution(await self.destinations.resolve(domain, within_ns=within_ns))
             except Exception as error:
                 self.log.exception("resolve_failed", domain=domain, error=repr(error))
                 found = NoAnswer("4.4.3 the look-up failed")

@@ -232,7 +232,7 @@ class Worker:
             ledger.on_resolved(domain, resolution)
             self._asked -= 1
         for domain in ledger.asking():
-            shell.resolving.ask(self._answers, domain)
+            shell.resolving.ask(self._answers, domain, doubted=ledger.doubted(domain))
             self._asked += 1
         ledger.judge()
         ledger.plan(_MAX_GRANTS, _ROUND_BYTES)

@@ -32,7 +32,16 @@ from services.sender.sources.outlet import Outlet
 from services.sender.sources.secret import secret
 from services.sender.tlspolicy import Required, TlsPolicy
 from shared.net import machine
-from shared.net.destinations import Destination, Destinations, Host, NoDomain, NullMX, Unresolved
+from shared.net.destinations import (
+    DOUBTED_NS,
+    Answer,
+    Destination,
+    Destinations,
+    Host,
+    NoDomain,
+    NullMX,
+    Unresolved,
+)
 from shared.net.guard import Guard
 from shared.records.grant import Grant
 from shared.records.tlslevel import TlsLevel, strictest
@@ -255,7 +264,7 @@ class Reach:
     async def _hosts(self, grant: Grant) -> list[Host]:
         if self._source.kind == "smarthost":
             return [Host(0, self._source.host, self._source.port)]
-        match await self._common.destinations.resolve(grant.domain):
+        match await self._answer(grant):
             case Destination(hosts=hosts, site=site):
                 if site != grant.site:
                     raise Moved(site)
@@ -265,6 +274,16 @@ class Reach:
                 raise Moved(None)
             case Unresolved(reason=reason):
                 raise Unreachable(reason, stage="dns", category="dns")
+
+    async def _answer(self, grant: Grant) -> Answer:
+        """Look up where the grant's mail goes; what contradicts it is asked for anew, as it may be older than what the grant is made of."""
+        destinations = self._common.destinations
+        answer = await destinations.resolve(grant.domain)
+        if isinstance(answer, Unresolved):
+            return answer
+        if isinstance(answer, Destination) and answer.site == grant.site:
+            return answer
+        return await destinations.resolve(grant.domain, within_ns=DOUBTED_NS)
 
     # -- how
 

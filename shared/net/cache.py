@@ -21,7 +21,8 @@ class Cache(Generic[T]):
 
     clock: Clock
     bound: int
-    _answers: dict[str, tuple[int, T]] = field(default_factory=dict)
+    #: key -> until when it holds, when it came, and what it is
+    _answers: dict[str, tuple[int, int, T]] = field(default_factory=dict)
     _asking: dict[str, asyncio.Task[T]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -32,11 +33,20 @@ class Cache(Generic[T]):
         """Count the answers that are kept, old ones too."""
         return len(self._answers)
 
-    async def get(self, key: str, ask: Callable[[], Awaitable[tuple[T, int]]]) -> T:
-        """Give the answer for ``key``; ``ask`` gives one with its life, ns."""
+    async def get(
+        self,
+        key: str,
+        ask: Callable[[], Awaitable[tuple[T, int]]],
+        *,
+        within_ns: int | None = None,
+    ) -> T:
+        """Give the answer for ``key``, where it says so not older than ``within_ns``; ``ask`` gives one with its life, ns."""
         kept = self._answers.get(key)
-        if kept is not None and kept[0] > self.clock.mono_ns():
-            return kept[1]
+        if kept is not None:
+            until_ns, since_ns, answer = kept
+            now_ns = self.clock.mono_ns()
+            if until_ns > now_ns and (within_ns is None or now_ns - since_ns <= within_ns):
+                return answer
         task = self._asking.get(key)
         if task is None:
             task = self._asking[key] = asyncio.create_task(self._ask(key, ask))
@@ -48,5 +58,6 @@ class Cache(Generic[T]):
         self._answers.pop(key, None)
         while len(self._answers) >= self.bound:
             del self._answers[next(iter(self._answers))]
-        self._answers[key] = self.clock.mono_ns() + life_ns, answer
+        now_ns = self.clock.mono_ns()
+        self._answers[key] = now_ns + life_ns, now_ns, answer
         return answer

@@ -6,7 +6,8 @@ word, so it is bounded: 20 MX hosts, 5 addresses a host, 16 CNAMEs (dnspython's 
 
 Nobody waits twice: look-ups of the same name share one question. "There is no such domain" is kept for less than the minute after
 which the scheduler asks for a second opinion, whatever the zone's SOA says, so that the second answer is a new one. An answer that says
-*nothing* (SERVFAIL, a time-out) is kept for a few seconds only.
+*nothing* (SERVFAIL, a time-out) is kept for a few seconds only. Processes that disagree about a domain compare answers that are as new
+(``DOUBTED_NS``): what one of them keeps by its TTL would keep the mail from both for as long.
 """
 
 import asyncio
@@ -32,6 +33,8 @@ T = TypeVar("T")
 MAX_HOSTS: Final = 20
 MAX_ADDRESSES: Final = 5
 _S: Final = 1_000_000_000
+#: No answer that is older counts against another process's.
+DOUBTED_NS: Final = 10 * _S
 _KEEP_AT_MOST_NS: Final = 3600 * _S
 _KEEP_AT_LEAST_NS: Final = 5 * _S
 _KEEP_NOTHING_AT_MOST_NS: Final = 30 * _S
@@ -114,12 +117,12 @@ class Destinations:
         """Show what is known."""
         return f"<Destinations [domains {self._domains!r}, hosts {self._hosts!r}]>"
 
-    async def resolve(self, domain: str) -> Answer:
-        """Say where the mail of ``domain`` (an A-label name) goes."""
+    async def resolve(self, domain: str, *, within_ns: int | None = None) -> Answer:
+        """Say where the mail of ``domain`` (an A-label name) goes; ``within_ns``: an older answer will not do, whatever its TTL."""
         routed = self.routed(domain)
         if routed is not None:
             return routed
-        return await self._domains.get(domain, lambda: self._mx(domain))
+        return await self._domains.get(domain, lambda: self._mx(domain), within_ns=within_ns)
 
     def routed(self, domain: str) -> Destination | None:
         """Give the destination that the operator's routes set, without any look-up."""

@@ -268,6 +268,10 @@ class Ledger(Rooms):
         """Give the domains to resolve now, each once."""
         return self._settling.unresolved.asking(self.now_ns)
 
+    def doubted(self, domain: str) -> bool:
+        """Say of a domain that ``asking`` gave whether a sender contradicts what was known: an old answer will not do."""
+        return self._settling.unresolved.doubted(domain)
+
     # -- decisions
 
     def judge(self) -> None:

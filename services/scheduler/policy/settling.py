@@ -27,6 +27,8 @@ from shared.runtime.settings import Settings
 
 # NXDOMAIN bounces after a second answer this much later: one wrong answer of one server must not bounce mail.
 _ASK_AGAIN_NS = 60_000_000_000
+# Where the name servers answer now so and now so, mail must not go to and fro as fast as Kafka allows.
+_MOVED_NS = 5_000_000_000
 _MS = 1_000_000
 
 
@@ -98,9 +100,12 @@ class Settling:
     def handed_back(self, entry: DeliveryState, grant: Open, said: Handback) -> None:
         """Put a delivery back whose grant was not begun."""
         self._close(entry, grant)
-        if said.reason == "moved":
-            entry.site, entry.provider = None, None
-        self.replan(entry, self.now_ns)
+        if said.reason != "moved":
+            self.replan(entry, self.now_ns)
+            return
+        entry.site, entry.provider = None, None
+        self.unresolved.doubt(entry.domain)
+        self.replan(entry, self.now_ns + _MOVED_NS)
 
     def lapsed(self, entry: DeliveryState, grant: Open, verdict: Verdict) -> None:
         """Settle an attempt that nobody can answer for any more."""

@@ -24,6 +24,8 @@ class Unresolved:
         #: domain -> when its question is due; of several in the heap that one counts.
         self._when: dict[str, int] = {}
         self._ask: list[tuple[int, str]] = []
+        #: Domains of which a sender has found other hosts than the mail was granted for.
+        self._doubted: set[str] = set()
 
     def add(self, entry: DeliveryState, now_ns: int) -> None:
         """Let a delivery wait for its domain's answer; the question waits until it is due."""
@@ -55,6 +57,16 @@ class Unresolved:
                 domains.append(domain)
         return domains
 
+    def doubt(self, domain: str) -> None:
+        """Take it that the last answer was an old one."""
+        self._doubted.add(domain)
+
+    def doubted(self, domain: str) -> bool:
+        """Say whether that was so when ``asking`` has given the domain, and forget it: the question is out."""
+        found = domain in self._doubted
+        self._doubted.discard(domain)
+        return found
+
     def waiting(self, domain: str) -> int:
         """Count those that wait for a domain's answer."""
         return len(self._due.get(domain, ()))
@@ -68,6 +80,7 @@ class Unresolved:
             self._plan(domain, min(kept.values()))
         else:
             self._when.pop(domain, None)
+            self._doubted.discard(domain)
         return due.keys() - kept.keys()
 
     def next_ns(self) -> int | None:

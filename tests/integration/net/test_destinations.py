@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from shared.net.destinations import (
+    DOUBTED_NS,
     MAX_ADDRESSES,
     MAX_HOSTS,
     Destination,
@@ -243,6 +244,22 @@ async def test_a_short_negative_ttl_is_honoured() -> None:
         for clock.ahead_ns, asked in ((0, 1), (6 * S, 1), (8 * S, 2)):
             await ours.resolve("a.test")
             assert server.asked["a.test", "MX"] == asked
+
+
+async def test_an_answer_that_is_doubted_is_asked_for_anew_whatever_its_ttl() -> None:
+    async with Nameserver({"a.test": {"MX": ["10 mx.a.test."]}}) as server:
+        clock = AheadClock()
+        ours = destinations(server, clock)
+        await ours.resolve("a.test")
+        assert server.asked["a.test", "MX"] == 1
+        clock.ahead_ns = 9 * S
+        await ours.resolve("a.test", within_ns=DOUBTED_NS)
+        assert server.asked["a.test", "MX"] == 1
+        clock.ahead_ns = 11 * S
+        await ours.resolve("a.test")
+        assert server.asked["a.test", "MX"] == 1
+        await ours.resolve("a.test", within_ns=DOUBTED_NS)
+        assert server.asked["a.test", "MX"] == 2
 
 
 async def test_no_answer_is_kept_for_seconds_only() -> None:

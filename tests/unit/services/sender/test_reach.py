@@ -37,12 +37,16 @@ class World:
 
     answer: Destination | NoDomain | NullMX | Unresolved
     where: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    #: What they say when they are asked anew.
+    newer: Destination | NoDomain | None = None
     dialled: list[str] = field(default_factory=list)
     trouble: OSError | SourceUnavailable = field(
         default_factory=lambda: ConnectionRefusedError(111, "Connection refused")
     )
 
-    async def resolve(self, _: str) -> object:
+    async def resolve(self, _: str, *, within_ns: int | None = None) -> object:
+        if within_ns is not None and self.newer is not None:
+            return self.newer
         return self.answer
 
     async def addresses(self, host: str, family: str) -> tuple[str, ...] | Unresolved:
@@ -261,6 +265,18 @@ def test_where_the_mail_goes_elsewhere_now_nobody_is_connected_to(
 
     run(main())
     assert not there.dialled
+
+
+def test_an_answer_that_contradicts_the_grant_is_asked_for_anew_before_it_counts() -> None:
+    """It is kept for an hour, and the grant may be made of a newer one: each would send the mail back to the other for as long."""
+    old = Destination((Host(1, "old"),), "old.example", None)
+    there = World(old, {"a": ("8.8.1.1",)}, newer=Destination((Host(1, "a"),), SITE, None))
+
+    async def main() -> None:
+        await failing(reach(there))
+
+    run(main())
+    assert there.dialled == ["8.8.1.1"]
 
 
 def test_without_a_turn_nobody_is_connected_to() -> None:

@@ -59,6 +59,19 @@ async def test_an_answer_holds_until_its_life_is_over() -> None:
     assert await cache.get("a", oracle.ask) == 2
 
 
+async def test_whoever_wants_a_newer_answer_gets_one_and_so_does_everybody_after_that() -> None:
+    hand, oracle = Hand(), Oracle()
+    cache = Cache[int](hand, 10)
+    oracle.go.set()
+    assert await cache.get("a", oracle.ask) == 1
+    hand.now = 10
+    assert await cache.get("a", oracle.ask, within_ns=10) == 1
+    hand.now = 11
+    assert await cache.get("a", oracle.ask, within_ns=10) == 2
+    assert await cache.get("a", oracle.ask, within_ns=0) == 2
+    assert await cache.get("a", oracle.ask) == 2
+
+
 async def test_one_who_stops_waiting_does_not_end_the_question() -> None:
     oracle, cache = Oracle(), Cache[int](Hand(), 10)
     impatient = asyncio.create_task(cache.get("a", oracle.ask))

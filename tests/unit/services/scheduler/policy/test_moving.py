@@ -387,7 +387,7 @@ def test_what_was_handed_back_since_its_site_is_another_is_resolved_where_it_is_
     world.publish(moved(FIRST, {"provider:small": 1, "site:0": 1}))
     handback = Handback(id="d1", n=1, slot=0, epoch=grant.epoch, reason="moved")
     world.parts[0].ledger.on_outcome(world.now, handback)
-    world.turn()
+    world.turn(seconds=5)
     assert world.where("d1") == [0]
     world.parts[0].ledger.on_resolved("x.example", Found("mx.small.example", "small"))
     world.turn()
