@@ -5,6 +5,7 @@ last (``failures``). Where the name servers now give another MX set than the gra
 ``moved``, and the scheduler decides again under the right limits. A source that cannot be used is never replaced by another.
 """
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -50,6 +51,8 @@ from shared.runtime.settings import Settings, Source
 
 #: RFC 5321 5.1 asks for at least two addresses to be tried; more than this many keep a grant from its lease.
 _TRIES: Final = 4
+#: So many hosts are looked up beside each other, and addresses are enough: one after the other, dead name servers cost more than a lease.
+_AT_ONCE: Final = 2 * _TRIES
 _UNMET_NS: Final = 60_000_000_000
 _REMEMBERED: Final = 10_000
 
@@ -247,14 +250,20 @@ class Reach:
         hosts = await self._hosts(grant)
         found: list[tuple[Host, str]] = []
         unknown: Unresolved | None = None
-        for host in hosts:
-            if len(found) >= 2 * _TRIES:
+        for at in range(0, len(hosts), _AT_ONCE):
+            if len(found) >= _AT_ONCE:
                 break
-            addresses = await self._common.destinations.addresses(host.name, self._source.family)
-            if isinstance(addresses, Unresolved):
-                unknown = addresses
-            else:
-                found += [(host, address) for address in addresses]
+            some, known, family = (
+                hosts[at : at + _AT_ONCE],
+                self._common.destinations,
+                self._source.family,
+            )
+            looked_up = await asyncio.gather(*(known.addresses(host.name, family) for host in some))
+            for host, addresses in zip(some, looked_up, strict=True):
+                if isinstance(addresses, Unresolved):
+                    unknown = addresses
+                else:
+                    found += [(host, address) for address in addresses]
         if unknown is not None and not found:
             raise Unreachable(unknown.reason, stage="dns", category="dns")
         now = self._common.clock.mono_ns()

@@ -123,6 +123,25 @@ def test_hosts_of_which_nobody_knows_an_address_are_the_name_servers_trouble_and
     assert seen == ["8.8.1.1"]
 
 
+def test_name_servers_that_say_nothing_of_twenty_hosts_cost_less_than_a_lease() -> None:
+    class Slow(World):
+        async def addresses(self, host: str, family: str) -> tuple[str, ...] | Unresolved:
+            await asyncio.sleep(10)
+            return await super().addresses(host, family)
+
+    hosts = tuple(Host(at, f"mx{at}") for at in range(20))
+    there = Slow(Destination(hosts, SITE, None), {"mx19": ("8.8.1.9",)})
+
+    async def main() -> float:
+        begun = asyncio.get_running_loop().time()
+        await failing(reach(there))
+        return asyncio.get_running_loop().time() - begun
+
+    assert run(main()) <= 30
+    # Nor is the one that is known passed over.
+    assert there.dialled == ["8.8.1.9"]
+
+
 def test_among_equals_chance_decides_and_only_among_equals() -> None:
     """RFC 5321 5.1: the sender must randomize, to spread the load."""
     firsts: Counter[str] = Counter()
