@@ -28,6 +28,7 @@ class Group(msgspec.Struct, eq=False):
     slots: int
     #: A site of the provider that has limits of its own.
     site: str
+    #: None too where a smart host sends it, for all its mail waits together.
     provider: str | None
     queue: DueQueue
     #: Whose turn it is; None: it has given nothing yet, so it is drawn.

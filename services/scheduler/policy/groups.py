@@ -19,6 +19,7 @@ from services.scheduler.policy.duequeue import DueQueue
 from services.scheduler.policy.entries import line_of
 from services.scheduler.policy.group import Group, GroupKey
 from services.scheduler.policy.lanes import Lanes
+from services.scheduler.policy.limits import SMARTHOST
 from services.scheduler.policy.orders import Orders
 from services.scheduler.policy.outdated import Outdated
 from services.scheduler.policy.pairs import Pairs
@@ -107,7 +108,7 @@ class Groups:
         smarthost = self.settings.smarthost(entry.pool)
         limit_key = entry.provider or entry.site or entry.domain
         if smarthost is not None:
-            limit_key = f"smarthost:{smarthost}"
+            limit_key = f"{SMARTHOST}{smarthost}"
         pool = self.settings.pools.get(entry.pool)
         sticky = pool is not None and pool.sticky != "none"
         slots = None if sticky else self.map.only_group(entry.pool)
@@ -163,7 +164,9 @@ class Groups:
             group = self._group(entry, place)
         if group is None:
             key = self._key(entry, place)
-            group = Group(*key, entry.provider, DueQueue(self._order, self.rng))
+            # What goes through a smart host waits together, whoever it is for.
+            provider = None if key[0].startswith(SMARTHOST) else entry.provider
+            group = Group(*key, provider, DueQueue(self._order, self.rng))
             self._groups[key] = group
             others = self._by_key.get(place.limit_key)
             if others is None:

@@ -13,7 +13,8 @@ so a sweep that a crash cut off is begun anew and does nothing twice. An order i
 
 **While it stands.** A pause of a provider or a source holds back groups, one of a tenant, a stream or a class whole lines (``at``): neither
 costs anything for each delivery. One that names anything else (tag, domain, age, delivery) is looked at when a delivery's turn has come: it
-is taken out and kept here, uncounted by any limit, until the pause ends; then all go back, spread evenly over up to a minute.
+is taken out and kept here, uncounted by any limit, until the pause ends; then all go back, spread evenly over up to a minute. So is one that
+names a provider for what goes there through a smart host: that waits together, whoever it is for.
 
 Each partition says on mail.events when it has done an order, and when that has ended, with how many deliveries it was about here. What is
 remembered of an order is in mail.state (``OrderState``) as long as the order is in force.
@@ -96,6 +97,8 @@ class Orders:
     #: Pauses that shut lines, and those that keep single deliveries.
     _shutting: list[Directive] = field(default_factory=list)
     _holding: list[Order] = field(default_factory=list)
+    #: Pauses of a provider, which keep single deliveries where a smart host sends them.
+    _relayed: list[Order] = field(default_factory=list)
     _sweeps: deque[Order] = field(default_factory=deque)
     _ids: list[str] | None = None
     #: Delivery id -> the pause that keeps it, and how many of each unit are kept.
@@ -200,6 +203,13 @@ class Orders:
             for order in self._orders.values()
             if order.action == "pause" and _kind(order.directive) == "each"
         ]
+        self._relayed = [
+            order
+            for order in self._orders.values()
+            if order.action == "pause"
+            and order.directive.provider is not None
+            and _kind(order.directive) != "each"
+        ]
         self._shutting = [
             order.directive
             for order in self._orders.values()
@@ -301,7 +311,7 @@ class Orders:
 
     def keeps(self, entry: DeliveryState) -> bool:
         """Say whether a pause keeps a delivery whose turn has come; it is kept here then."""
-        order = self.pausing(entry) if self._holding else None
+        order = self.pausing(entry) if self._holding or self._relayed else None
         if order is None:
             return False
         unit = unit_of(entry.class_, entry)
@@ -311,7 +321,10 @@ class Orders:
 
     def pausing(self, entry: DeliveryState) -> Order | None:
         """Give the pause that would keep a delivery when its turn has come."""
-        return next((order for order in self._holding if order.fits(entry)), None)
+        orders = self._holding
+        if self._relayed and self.settings.smarthost(entry.pool) is not None:
+            orders = orders + self._relayed
+        return next((order for order in orders if order.fits(entry)), None)
 
     def pause(self, entry: DeliveryState) -> Order | None:
         """Give the pause that holds for a delivery, whatever holds it back: of several, the one that ends last."""

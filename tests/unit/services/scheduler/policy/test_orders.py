@@ -15,7 +15,8 @@ from shared.records.codec import encode
 from shared.records.control import Directive, OrderedRate
 from shared.records.delivery import DELIVERY, Delivery
 from shared.records.event import Event
-from shared.runtime.settings import LimitRow, Rate, Tenant
+from shared.records.lanemap import propose
+from shared.runtime.settings import LimitRow, Pool, Rate, Source, Tenant
 from shared.runtime.workings import Kafka
 from tests.unit.services.scheduler.policy.test_ledger import START, S, World, make_settings
 from tests.unit.services.scheduler.policy.test_limits import most_in_a_window
@@ -267,6 +268,41 @@ def test_a_pause_of_anything_keeps_it_until_its_end_and_nothing_else(
     world.turn(40)
     assert "paused" in {grant.id for grant in world.grants}
     assert hits(world, "ended") == [1]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"provider": "big"},
+        {"provider": "big", "tenant": "acme"},
+        {"provider": "big", "source": "relay"},
+    ],
+)
+@pytest.mark.parametrize("first", ["held", "free"])
+def test_a_pause_of_a_provider_keeps_what_a_smart_host_sends_there_and_nothing_else_that_it_sends(
+    names: dict[str, str], first: str
+) -> None:
+    base = make_settings()
+    relay = Source("relay", 1, "smarthost", "none", host="relay.example.net")
+    sources = {"ip-0": base.sources["ip-0"], "relay": relay}
+    pools = {"main": Pool("main", {"relay": 1})}
+    world = World(replace(base, sources=sources, pools=pools))
+    world.control(propose(1, 1, world.config.providers, ["relay"]))
+    order(world, "pause", expires_ns=world.now + 60 * S, **names)
+    sites = {"held": ("big", "mx.big.example"), "free": (None, "mx.small.example")}
+    for which in sorted(sites, key=lambda each: each != first):
+        for at in range(3):
+            world.deliver(f"{which}{at}", provider=sites[which][0], site=sites[which][1])
+    world.turn()
+    assert {grant.id for grant in world.grants} == {"free0", "free1", "free2"}
+    assert reasons(world)["held0"] == "directive"
+    assert world.ledger.explain(world.ledger.entries["held0"]).bound.reason == "directive"
+    world.restart()
+    world.turn(30)
+    assert len(world.grants) == 3
+    for _ in range(70):
+        world.turn(1)
+    assert len({grant.id for grant in world.grants}) == 6
 
 
 def test_a_resume_ends_a_pause_at_once_and_says_by_whom() -> None:
