@@ -13,8 +13,8 @@ so a sweep that a crash cut off is begun anew and does nothing twice. An order i
 
 **While it stands.** A pause of a provider or a source holds back groups, one of a tenant, a stream or a class whole lines (``at``): neither
 costs anything for each delivery. One that names anything else (tag, domain, age, delivery) is looked at when a delivery's turn has come: it
-is taken out and kept here, uncounted by any limit, until the pause ends; then all go back, spread evenly over up to a minute. So is one that
-names a provider for what goes there through a smart host: that waits together, whoever it is for.
+is taken out and kept here, uncounted by any limit, until the pause ends; then all go back, spread evenly over up to a minute. So is what
+goes to a provider through a smart host, by a pause of that provider: it waits together with all else that the smart host sends.
 
 Each partition says on mail.events when it has done an order, and when that has ended, with how many deliveries it was about here. What is
 remembered of an order is in mail.state (``OrderState``) as long as the order is in force.
