@@ -169,11 +169,23 @@ class Settling:
                 self._say("unknown", entry, outcome=outcome, next_ns=due)
                 self.replan(entry, due)
             case retry.Keep():
-                entry.held = True
                 self._say("unknown", entry, outcome=outcome, reason="held for an operator")
-                self._deliveries.touch(entry)
+                self._hold(entry)
             case retry.Finish(kind=kind):
                 self.end(entry, kind, outcome=outcome, reason="the outcome is unknown")
+
+    def _hold(self, entry: DeliveryState) -> None:
+        """Keep a delivery for an operator, unless its time is over, or what was ordered while it was out ends it."""
+        self._deliveries.touch(entry)
+        if retry.expired(entry.expires_ns, self.now_ns):
+            # Nobody looks at its time again: that was done while it was out.
+            self.end(entry, "expired", reason="its time was over")
+            return
+        # An order to let it go was given before anybody knew that it is held: only a later one does.
+        orders = self._orders.applicable(entry)
+        if all(self._obey(entry, order) for order in orders):
+            entry.held = True
+            self.put(entry)
 
     def replan(self, entry: DeliveryState, due_ns: int) -> None:
         """Let the delivery wait until ``due_ns``, unless its time is over."""

@@ -613,10 +613,15 @@ def test_a_late_bounced_settles_nothing_while_a_newer_attempt_is_started() -> No
     assert world.said() == ["unknown", "delivered"]
 
 
-def test_hold_keeps_an_unknown_delivery_for_an_operator() -> None:
+def holding() -> World:
+    """Bulk whose outcome is unknown is held."""
     base = make_settings()
     held = replace(base.classes["bulk"], unknown=UnknownPolicy("hold", None, S))
-    world = World(replace(base, classes=dict(base.classes) | {"bulk": held}))
+    return World(replace(base, classes=dict(base.classes) | {"bulk": held}))
+
+
+def test_hold_keeps_an_unknown_delivery_for_an_operator() -> None:
+    world = holding()
     world.deliver("d1")
     world.turn()
     world.answer(world.only(), "unknown")
@@ -625,6 +630,21 @@ def test_hold_keeps_an_unknown_delivery_for_an_operator() -> None:
     world.turn(3600)
     assert world.grants == []
     assert world.said() == ["unknown"]
+
+
+def test_what_is_to_be_held_when_its_time_is_over_ends_at_once() -> None:
+    """Its time was looked at while it was out, and is not again: it would be held, and its record needed, for ever."""
+    world = holding()
+    world.deliver("d1", expires_ns=world.now + 60 * S)
+    world.turn()
+    grant = world.only()
+    world.started(grant)
+    world.turn(61)
+    world.answer(grant, "unknown")
+    world.turn()
+    assert world.said() == ["unknown", "expired"]
+    assert [event.final for event in world.events] == [False, True]
+    assert not world.ledger.entries
 
 
 def test_a_handback_is_planned_again_without_a_step() -> None:

@@ -18,7 +18,7 @@ from shared.records.event import Event
 from shared.records.lanemap import propose
 from shared.runtime.settings import LimitRow, Pool, Rate, Source, Tenant
 from shared.runtime.workings import Kafka
-from tests.unit.services.scheduler.policy.test_ledger import START, S, World, make_settings
+from tests.unit.services.scheduler.policy.test_ledger import START, S, World, holding, make_settings
 from tests.unit.services.scheduler.policy.test_limits import most_in_a_window
 
 _serial = itertools.count()
@@ -79,6 +79,24 @@ def test_what_waits_and_fits_is_ended_once_and_counted(action: str) -> None:
     world.restart()
     world.turn(1)
     assert hits(world) == [10], "it is not done again"
+
+
+def test_what_was_ordered_while_it_was_out_is_done_before_an_unknown_delivery_is_held() -> None:
+    world = holding()
+    for id_ in ("d1", "d2"):
+        world.deliver(id_)
+    world.turn()
+    order(world, "cancel", delivery="d1")
+    order(world, "rush", delivery="d2")
+    world.turn(1)
+    for grant in world.grants:
+        world.answer(grant, "unknown")
+    world.turn(1)
+    assert ends(world) == {"cancelled": 1}
+    assert [reason for _, reason in world.ledger.reasons()] == ["held"], "d2: nobody knew it then"
+    order(world, "rush", delivery="d2")
+    world.turn(1)
+    assert world.grants[-1].attempt == "d2:2"
 
 
 def test_mail_that_is_accepted_after_the_order_is_not_meant() -> None:
