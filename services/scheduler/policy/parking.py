@@ -85,6 +85,8 @@ class Parking:
     _dirty: set[Unit] = field(default_factory=set)
     #: class -> the units that the scan under way takes nothing more of.
     _scans: dict[str, set[Unit]] = field(default_factory=dict)
+    #: class -> from where on units were parked that are not any more, until that is written: a crash would find them parked there.
+    _ended: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Count the units."""
@@ -99,7 +101,7 @@ class Parking:
     def take(self) -> dict[Unit, ParkedState | None]:
         """Give what changed since the last call; None: not parked any more."""
         changed = {unit: self._units.get(unit) for unit in self._dirty}
-        self._dirty = set()
+        self._dirty, self._ended = set(), {}
         return changed
 
     # -- the input
@@ -148,7 +150,8 @@ class Parking:
         """End the scan; ``reached``: it has seen all that the input has, so nothing is left behind of what it took all it came by."""
         stopped = self._scans.pop(class_)
         for unit in [unit for unit in self.units(class_) if reached and unit not in stopped]:
-            del self._units[unit]
+            offset = self._units.pop(unit).offset
+            self._ended[class_] = min(offset, self._ended.get(class_, offset))
             self._dirty.add(unit)
 
     # -- the log
@@ -162,8 +165,10 @@ class Parking:
         return ((unit, state.count) for unit, state in self._units.items())
 
     def oldest_offset(self, class_: str) -> int | None:
-        """Give the lowest offset that a scan would begin at."""
-        return min((self._units[unit].offset for unit in self.units(class_)), default=None)
+        """Give the lowest offset that a scan would begin at, here or after a crash."""
+        offsets = [self._units[unit].offset for unit in self.units(class_)]
+        ended = self._ended.get(class_)
+        return min(offsets if ended is None else (*offsets, ended), default=None)
 
     def lost(self, class_: str, first: int) -> int:
         """Note that nothing is left before ``first``; gives how many units have lost records, nobody knows which."""

@@ -17,7 +17,7 @@ from shared.records.delivery import Delivery
 from shared.records.grant import Grant
 from shared.records.lanemap import propose
 from shared.records.outcome import Outcome
-from shared.records.state import STATE, Meta, state_key
+from shared.records.state import STATE, DeliveryState, Meta, ParkedState, state_key
 from shared.runtime import defaults
 from shared.runtime.settings import Pool, Provider, Settings, Source
 from shared.runtime.workings import Scheduler
@@ -52,6 +52,8 @@ class World:
     ended: Counter[str] = field(default_factory=Counter)
     granted: list[str] = field(default_factory=list)
     most: int = 0
+    #: The first offset of the log that is there.
+    trimmed: int = 0
 
     def __post_init__(self) -> None:
         self.control(propose(1, 1, CONFIG.providers, []))
@@ -110,6 +112,7 @@ class World:
             reached = self.cursor >= self.position
             if reached or parking.hopeless("bulk"):
                 parking.end("bulk", reached=reached)
+        self.trim()
         for grant in grants if deliver else ():
             self.granted.append(grant.id)
             said = Outcome(
@@ -117,6 +120,17 @@ class World:
             )
             self.ledger.on_outcome(self.now, said)
         self.commit()
+
+    def trim(self) -> None:
+        """Let go of the log as the shell does after a commit; what a crash would read back must still have its record."""
+        oldest = self.ledger.oldest_offset("bulk")
+        keep = self.position if oldest is None else min(oldest, self.position)
+        if keep > self.trimmed:
+            self.trimmed = keep
+            for value in self.state.values():
+                record = STATE.decode(value)
+                if isinstance(record, ParkedState | DeliveryState):
+                    assert record.offset >= keep, record
 
     def commit(self) -> list[Grant]:
         decided = self.ledger.take()
