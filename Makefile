@@ -16,7 +16,7 @@ SECONDS ?= 60
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test check chart chart-full chart-schemas k8s-test format bench bench-scheduler verify faults hunt simulate lock
+.PHONY: help setup demo up down test check chart chart-full chart-schemas k8s-test image-test format bench bench-scheduler verify faults hunt simulate lock
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,10 @@ chart-schemas: setup ## take the custom resources' schemas anew from what their 
 k8s-test: setup ## run the chart on a real API server, its pods as processes; the first time builds a control plane (10 minutes)
 	@program=$$($(RUN) scripts/controlplane.py) && \
 	  $(RUN) -m pytest tests/k8s --control-plane "$$program" --timeout=0 -s -q $(ARGS)
+
+image-test: setup ## play the Dockerfile in a root of its own Debian and Python, and run the tests and a cluster there (Debian, as root; 5 minutes)
+	@$(RUN) -m scripts.image $(if $(FROM),--from $(FROM)) && \
+	  $(RUN) -m pytest tests/image --image run/image --timeout=0 -s -q $(ARGS)
 
 format: setup ## format the code, and fix what the linter can fix
 	@$(RUN) -m ruff check --fix

@@ -43,15 +43,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     ours.addoption(
         "--linters", type=Path, help="tests/chart: the folder of kubeconform and kube-score"
     )
+    ours.addoption("--image", type=Path, help="tests/image: the folder that scripts.image wrote")
     ours.addoption("--no-skips", action="store_true", help="fail when a test was skipped")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is marked long, k8s or linters, unless it is asked for: another test shows it in less time, or less of it."""
+    """Leave out what is marked long, k8s, linters or image, unless it is asked for: another test shows it in less time, or less of it."""
     asked_for = {
         "long": config.getoption("--long"),
         "k8s": config.getoption("--control-plane"),
         "linters": config.getoption("--linters"),
+        "image": config.getoption("--image"),
     }
     unwanted = [marker for marker, wanted in asked_for.items() if not wanted]
     if left_out := [item for item in items if any(map(item.get_closest_marker, unwanted))]:

@@ -75,7 +75,7 @@ class Root:
             "mkdir dev/shm && mount -t tmpfs -o mode=1777 tmpfs dev/shm",
             f"for one in {_DEVICES}; do touch dev/$one && mount --bind /dev/$one dev/$one; done",
             "ln -s /proc/self/fd dev/fd && ln -s fd/1 dev/stdout && ln -s fd/2 dev/stderr",
-            *(f"touch .{one} && mount --bind {one} .{one}" for one in _NETWORK),
+            *(f"[ -e .{one} ] || touch .{one}; mount --bind {one} .{one}" for one in _NETWORK),
         ]
         for mount in mounts:
             source, target = shlex.quote(str(mount.source)), shlex.quote(f".{mount.target}")

@@ -4,10 +4,7 @@ import re
 import tomllib
 
 from tests.support.chart import ROOT
-
-
-def pins(name: str) -> dict[str, str]:
-    return dict(re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / name).read_text(), re.MULTILINE))
+from tests.support.locks import pins
 
 
 def test_the_images_packages_are_those_that_the_tests_ran_with() -> None:

@@ -4,13 +4,13 @@ Pods live as tests/support/pod.py has it.
 """
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.chart import NAMESPACE, Manifest, of_kind
 from tests.support.pod import Pod
-from tests.support.podroom import Room
+from tests.support.podroom import Files, Room
 
 _INDEX = "apps.kubernetes.io/pod-index"
 
@@ -21,6 +21,7 @@ class Kubelet:
 
     directory: Path
     found: list[Manifest]
+    room: Callable[[Manifest, Path, Files], Room] = Room
     pods: dict[str, Pod] = field(default_factory=dict)
 
     def pod(self, kind: str, name: str, ordinal: int | str) -> Pod:
@@ -30,7 +31,7 @@ class Kubelet:
         labels = template["metadata"]["labels"] | {_INDEX: str(ordinal)}
         metadata = {"name": full, "uid": secrets.token_hex(8), "namespace": NAMESPACE, "labels": labels}  # fmt: skip
         manifest = {"metadata": metadata, "spec": template["spec"] | {"nodeName": "node-1"}}
-        pod = self.pods[full] = Pod(Room(manifest, self.directory / full, self.files))
+        pod = self.pods[full] = Pod(self.room(manifest, self.directory / full, self.files))
         pod.start()
         return pod
 

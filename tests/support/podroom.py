@@ -68,11 +68,16 @@ class Room:
 
     def moved(self, text: str) -> str:
         """Let paths begin in the pod's folder, and ports be those of this machine."""
+        text = self.placed(text)
+        numbers = "|".join(map(str, self._ports))
+        return re.sub(rf"(?<!\d)({numbers})(?!\d)", lambda at: str(self._ports[int(at[0])]), text)
+
+    def placed(self, text: str) -> str:
+        """Let the paths of what is mounted begin in the pod's folder."""
         if paths := {mount["mountPath"] for mount in self._of_all("volumeMounts")}:
             longest = "|".join(map(re.escape, sorted(paths, key=len, reverse=True)))
             text = re.sub(rf"({longest})(?![\w-])", lambda at: f"{self.directory}{at[0]}", text)
-        numbers = "|".join(map(str, self._ports))
-        return re.sub(rf"(?<!\d)({numbers})(?!\d)", lambda at: str(self._ports[int(at[0])]), text)
+        return text
 
     # -- what is mounted
 
@@ -121,11 +126,15 @@ class Room:
 
     def environment(self, container: Spec) -> dict[str, str]:
         """Give what a container's processes find in their environment."""
+        return _MACHINE | self.own(container)
+
+    def own(self, container: Spec) -> dict[str, str]:
+        """Give what they have from the pod."""
         # With the host's network it is the node's.
         host = self.spec["nodeName"] if self.spec.get("hostNetwork") else None
         name = host or self.manifest["metadata"]["name"]
         given = {one["name"]: self._value(one) for one in container.get("env", ())}
-        return _MACHINE | {"HOSTNAME": name} | given
+        return {"HOSTNAME": name} | given
 
     def _value(self, one: Spec) -> str:
         match one:
