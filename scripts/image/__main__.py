@@ -1,10 +1,9 @@
-"""Play the Dockerfile without a container runtime, for `make image-test`, and write what came of it to a folder of the clone.
+"""Play the Dockerfile without a container runtime, for `make image-test`, and write what came of it to run/image in the clone.
 
-The root is Debian's (scripts/image/debian.py), a step writes a layer (scripts/image/layers.py). Layers are in the user's cache under names
-made of all that went into them, up to the first step that copies the code: what comes then is made anew each time and lies in
-the clone, in run/image, with image.json: the layers, the environment and the command. One layer more has what the tests need, beside the image.
+The root is Debian's (debian.py), each step writes a layer (player.py, layers.py). One layer more has what the tests need, beside the image.
+In image.json is what a container runtime knows of an image: its layers, the environment, the user, the command.
 
-It needs root, Debian and debootstrap, which `make` installs there; it says what is missing.
+It needs root, Debian and debootstrap, which it installs there; it says what is missing.
 """
 
 import argparse
@@ -17,157 +16,19 @@ import shlex
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
-from string import Template
 from typing import Final
 
 from scripts.image.debian import bootstrap
-from scripts.image.dockerfile import FILE, IGNORED, Base, Stage, Step, base, context, stages
-from scripts.image.layers import Mount, Root, User
+from scripts.image.dockerfile import FILE, Base, Stage, Step, base, stages
+from scripts.image.layers import Mount
+from scripts.image.player import OURS, Player, machines_pip
 from scripts.setup import LOCK, ROOT, Need, program, provide, say
 from services.cli.cluster.jars import cache_directory
 
-OURS: Final = ROOT / "run" / "image"
-#: A step finds no more of the machine than how its pip is configured: where packages come from, and whom to trust.
-_PIP: Final = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_DEFAULT_TIMEOUT")
-_PROXIES: Final = ("http_proxy", "https_proxy", "no_proxy")
-_BARE: Final = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-_SAYS_NOTHING: Final = ("LABEL", "EXPOSE")
 _DEBOOTSTRAP: Final = Need(
     "debootstrap", program("debootstrap"), "the image cannot be made without it", required=True
 )
-
-
-@dataclass(slots=True)
-class Player:
-    """Plays steps; ``env`` and the others are what the steps so far have set."""
-
-    cache: Path
-    digest: str
-    layers: list[Path]
-    env: dict[str, str] = field(default_factory=lambda: dict(_BARE))
-    arguments: dict[str, str] = field(default_factory=dict)
-    workdir: str = "/"
-    user: str = ""
-    command: list[str] = field(default_factory=list)
-    #: The code is copied: no layer is kept any more.
-    fresh: bool = False
-
-    @property
-    def root(self) -> Root:
-        """Give what is there so far."""
-        return Root(list(self.layers), self.cache / "image-root")
-
-    def play(self, step: Step, others: "dict[str, Player]") -> None:
-        """Play one step."""
-        match step:
-            case Step("ENV", value):
-                pairs = (one.partition("=") for one in shlex.split(value))
-                self.env |= {name: Template(said).substitute(self.env) for name, _, said in pairs}
-            case Step("ARG", value):
-                name, _, said = value.partition("=")
-                self.arguments[name] = said
-            case Step("USER", value):
-                self.user = value
-            case Step("WORKDIR", value):
-                self.run(f"mkdir -p {shlex.quote(value)}")
-                self.workdir = value
-            case Step("RUN", value):
-                self.run(value)
-            case Step("COPY", value):
-                self.copy(*value.split(), others=others)
-            case Step("CMD", value):
-                self.command = json.loads(value)
-            case Step("ENTRYPOINT", "[]") | Step(("LABEL" | "EXPOSE"), _):
-                pass
-            case _:
-                sys.exit(f"image: this step is not played here: {step.instruction} {step.value}")
-
-    def run(self, words: str) -> None:
-        """Run a step's words by a shell, as a layer."""
-        if (upper := self._layer(f"RUN {words} {self.env} {self.arguments} {self.user}")) is None:
-            return
-        say(f"RUN {words[:100]}")
-        mounts, given = machines_pip()
-        uid, _, gid = self.user.partition(":")
-        self.root.write(
-            upper,
-            ["/bin/sh", "-c", words],
-            self.env | self.arguments | given,
-            workdir=self.workdir,
-            user=User(int(uid), int(gid), int(gid)) if uid else None,
-            mounts=mounts,
-        )
-        self._keep(upper)
-
-    def copy(self, source: str, target: str, *more: str, others: "dict[str, Player]") -> None:
-        """Copy from the context, or from another stage, as a layer."""
-        if source.startswith("--from="):
-            other = others[source.removeprefix("--from=")]
-            if (upper := self._layer(f"COPY {target} {more} {other.digest}")) is None:
-                return
-            mount = Mount(upper / more[0].lstrip("/"), "/mnt", writable=True)
-            mount.source.mkdir(parents=True)
-            other.root.write(
-                upper.with_name(f"{upper.name}.unused"),
-                ["cp", "-a", f"{target}/.", "/mnt"],
-                _BARE,
-                mounts=[mount],
-            )
-            shutil.rmtree(upper.with_name(f"{upper.name}.unused"))
-            self._keep(upper)
-            return
-        if more:
-            sys.exit(f"image: COPY of several is not played here: {source} {target} {more}")
-        files = list(context(source, IGNORED.read_text()))
-        self.fresh |= (ROOT / source).is_dir()
-        said = "".join(f"{within} {file.stat().st_mode}\n" for file, within in files)
-        content = b"".join(file.read_bytes() for file, _ in files)
-        if (upper := self._layer(f"COPY {source} {target} {said}", content)) is None:
-            return
-        into = target.lstrip("/") + (source if target.endswith("/") else "")
-        for file, within in files:
-            here = upper / into / within
-            here.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(file, here)
-        self._keep(upper)
-
-    def _layer(self, said: str, content: bytes = b"") -> Path | None:
-        """Give the folder of the next layer, to be written; None: it is there."""
-        whole = f"{self.digest} {said} {self.workdir}".encode() + content
-        self.digest = hashlib.sha256(whole).hexdigest()[:12]
-        where = OURS if self.fresh else self.cache
-        layer = where / f"image-{self.digest}"
-        if layer.is_dir():
-            self.layers.append(layer)
-            return None
-        partial = layer.with_name(f".{layer.name}")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        return partial
-
-    def _keep(self, partial: Path) -> None:
-        """Give a whole layer its name."""
-        shutil.rmtree(f"{partial}.work", ignore_errors=True)
-        layer = partial.with_name(partial.name.removeprefix("."))
-        partial.rename(layer)
-        self.layers.append(layer)
-
-
-def machines_pip() -> tuple[list[Mount], dict[str, str]]:
-    """Give what lets pip within the root find what it finds outside."""
-    names = [*_PIP, *_PROXIES, *map(str.upper, _PROXIES)]
-    given = {name: os.environ[name] for name in names if name in os.environ}
-    mounts = []
-    for variable, file in (
-        ("PIP_CONFIG_FILE", Path("/etc/pip.conf")),
-        ("PIP_CERT", Path("/etc/ssl/certs/ca-certificates.crt")),
-    ):
-        if file.is_file():
-            given[variable] = f"/run/secrets/{file.name}"
-            mounts.append(Mount(file, given[variable]))
-    return mounts, given
 
 
 def main() -> None:
@@ -241,9 +102,9 @@ def begun(wanted: Base, cache: Path) -> Player:
     source = Path(__file__).with_name("debian.py").read_bytes()
     digest = hashlib.sha256(f"{wanted}".encode() + source).hexdigest()[:12]
     player = Player(cache, digest, [])
-    if (partial := player._layer("FROM")) is not None:  # noqa: SLF001 - its own maker
+    if (partial := player.layer("FROM")) is not None:
         bootstrap(wanted, partial)
-        player._keep(partial)  # noqa: SLF001
+        player.keep(partial)
     return player
 
 
@@ -255,19 +116,17 @@ def is_code(step: Step) -> bool:
 def for_tests(player: Player) -> Path:
     """Install the tests' packages over those of the image, as a layer beside it."""
     beside = Player(player.cache, player.digest, list(player.layers), dict(player.env))
-    said = LOCK.read_text()
-    (lock := beside.cache / "image-requirements.lock").write_text(said)
-    if (upper := beside._layer("TESTS", said.encode())) is not None:  # noqa: SLF001
+    if (upper := beside.layer("TESTS", LOCK.read_bytes())) is not None:
         say("installing the tests' packages for the image's interpreter, once")
         mounts, given = machines_pip()
-        words = "/opt/postyard/bin/python -m pip --disable-pip-version-check install --quiet --no-cache-dir --require-hashes -r /run/secrets/lock"
+        words = "/opt/postyard/bin/python -m pip --disable-pip-version-check install --quiet --no-cache-dir --require-hashes"
         beside.root.write(
-            upper,
-            shlex.split(words),
+            [*shlex.split(words), "-r", "/run/secrets/lock"],
             beside.env | given,
-            mounts=[*mounts, Mount(lock, "/run/secrets/lock")],
+            upper=upper,
+            mounts=[*mounts, Mount(LOCK, "/run/secrets/lock")],
         )
-        beside._keep(upper)  # noqa: SLF001
+        beside.keep(upper)
     return beside.layers[-1]
 
 

@@ -1,8 +1,8 @@
 """A root file system in layers, as a container runtime has it, and what runs in it.
 
 Layers are folders that an overlay puts one over the other. Each process gets mounts of its own (``unshare``), which are gone when it is:
-nothing is ever mounted where anybody else sees it, and a folder may be deleted with no fear of what hangs in it. It is the head of
-its processes, a signal to it is a signal to the program. What is not played: namespaces but that of mounts, seccomp, limits of resources.
+nothing is ever mounted where anybody else sees it, and a folder may be deleted with no fear of what hangs in it. What is started
+is the program itself, and a signal to it the program's. What is not played: seccomp, limits of resources, other namespaces.
 """
 
 import shlex
@@ -59,8 +59,13 @@ class Root:
         user: User | None = None,
         read_only: bool = False,
         mounts: Sequence[Mount] = (),
+        alone: bool = False,
     ) -> list[str]:
-        """Give the command that runs ``words`` in the root; ``upper``: keeps what they write, which is else forgotten."""
+        """Give the command that runs ``words`` in the root.
+
+        ``upper`` keeps what they write, which is else forgotten. ``alone``: they are process 1 of their own numbering, and a signal does
+        not come to them from outside.
+        """
         at, over = map(shlex.quote, (str(self.at), str(upper or self.at / "upper")))
         work = shlex.quote(f"{upper}.work" if upper else str(self.at / "work"))
         lower = shlex.quote(":".join(map(str, reversed(self.layers))))
@@ -70,7 +75,7 @@ class Root:
             f"mkdir -p {over} {work} {at}/root",
             f"mount -t overlay -o lowerdir={lower},upperdir={over},workdir={work} overlay {at}/root",
             f"cd {at}/root",
-            "mount --rbind /proc proc",
+            "mount -t proc proc proc" if alone else "mount --rbind /proc proc",
             "mount -t tmpfs -o mode=755 tmpfs dev",
             "mkdir dev/shm && mount -t tmpfs -o mode=1777 tmpfs dev/shm",
             f"for one in {_DEVICES}; do touch dev/$one && mount --bind /dev/$one dev/$one; done",
@@ -90,19 +95,21 @@ class Root:
         become = user.words() if user else []
         inside = ["/usr/bin/env", f"--chdir={workdir}", *become, *words]
         steps.append(f"exec chroot . {shlex.join(inside)}")
-        return ["unshare", "--mount", "--propagation", "private", "sh", "-c", "\n".join(steps)]
+        own = ["--pid", "--fork", "--kill-child"] if alone else []
+        words = ["unshare", "--mount", "--propagation", "private", *own]
+        return [*words, "sh", "-c", "\n".join(steps)]
 
     def write(
         self,
-        upper: Path,
         words: Sequence[str],
         env: Mapping[str, str],
         *,
+        upper: Path | None = None,
         workdir: str = "/",
         user: User | None = None,
         mounts: Sequence[Mount] = (),
     ) -> None:
-        """Run words that write a layer; what fails ends the program with its own words."""
+        """Run words that write a layer, or into what is mounted; what fails ends the program with its own words."""
         command = self.command(words, workdir=workdir, user=user, upper=upper, mounts=mounts)
         done = subprocess.run(
             command,

@@ -1,4 +1,4 @@
-"""What is in the image: its Python, its packages, what is compiled, the programs beside the services; and that it is run as the chart says."""
+"""What is in the image: its Python, its packages, what is compiled, the programs beside the services; and who may do what in it."""
 
 import re
 from pathlib import Path
@@ -19,15 +19,19 @@ def test_what_runs_has_the_images_user_no_capability_and_a_root_that_it_cannot_w
     """Else the other tests here would show less than they say."""
     assert image.run("id", "-u").stdout == "10001\n"
     assert image.run("id", "-G").stdout == "10001\n"
-    status = dict(re.findall(r"^(\w+):\s*(\S+)", image.run("cat", "/proc/self/status").stdout, re.M))
+    status = dict(
+        re.findall(r"^(\w+):\s*(\S+)", image.run("cat", "/proc/self/status").stdout, re.MULTILINE)
+    )
     assert {int(status[f"Cap{kind}"], 16) for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {0}
     assert status["NoNewPrivs"] == "1"
-    for path in ("/tmp/x", "/opt/postyard/app/x", "/run/x"):
+    for path in ("/opt/x", "/opt/postyard/app/x", "/run/x"):
         assert "Read-only file system" in image.run("touch", path).stdout
 
 
 def test_the_interpreter_is_the_one_that_the_dockerfile_names(image: Image) -> None:
-    said = image.run("python", "-c", "import sys; print('%d.%d' % sys.version_info[:2], sys.prefix)")
+    said = image.run(
+        "python", "-c", "import sys; print('%d.%d' % sys.version_info[:2], sys.prefix)"
+    )
     assert said.stdout.split() == [image.python, "/opt/postyard"]
 
 

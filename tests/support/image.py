@@ -78,6 +78,10 @@ class ImageRoom(Room):
 
     def run(self, container: Spec, command: Sequence[str], log: Path) -> "subprocess.Popen[bytes]":
         """Start it as its and its pod's security context and mounts say."""
+        return self.start(container, command, log)
+
+    def start(self, container: Spec, command: Sequence[str], log: Path, *, alone: bool = False) -> "subprocess.Popen[bytes]":  # fmt: skip
+        """Start it; ``alone``: as process 1 of its own numbering, as in a pod."""
         assert self.image is not None
         pod, own = self.spec["securityContext"], container["securityContext"]
         assert own["capabilities"] == {"drop": ["ALL"]}
@@ -98,6 +102,7 @@ class ImageRoom(Room):
             user=User(pod["runAsUser"], pod["runAsGroup"], pod["fsGroup"]),
             read_only=own["readOnlyRootFilesystem"],
             mounts=mounts,
+            alone=alone,
         )
         with log.open("ab") as out:
             return subprocess.Popen(

@@ -26,14 +26,19 @@ class Kubelet:
 
     def pod(self, kind: str, name: str, ordinal: int | str) -> Pod:
         """Start one pod of a workload, as its controller would make it."""
+        room = self.placed(kind, name, ordinal)
+        pod = self.pods[room.directory.name] = Pod(room)
+        pod.start()
+        return pod
+
+    def placed(self, kind: str, name: str, ordinal: int | str) -> Room:
+        """Give the room of such a pod."""
         template = of_kind(kind, self.found)[name]["spec"]["template"]
         full = f"{name}-{ordinal}"
         labels = template["metadata"]["labels"] | {_INDEX: str(ordinal)}
         metadata = {"name": full, "uid": secrets.token_hex(8), "namespace": NAMESPACE, "labels": labels}  # fmt: skip
         manifest = {"metadata": metadata, "spec": template["spec"] | {"nodeName": "node-1"}}
-        pod = self.pods[full] = Pod(self.room(manifest, self.directory / full, self.files))
-        pod.start()
-        return pod
+        return self.room(manifest, self.directory / full, self.files)
 
     def files(self, kind: str, name: str) -> Mapping[str, bytes] | None:
         """Give what a ConfigMap or a Secret of the chart holds."""
