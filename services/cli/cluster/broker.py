@@ -160,7 +160,7 @@ class LocalKafka:
     def _launch(self, command: list[str]) -> int:
         ports = self._choose_ports()
         (self.directory / "tmp").mkdir(exist_ok=True)
-        self._properties.write_text(server_properties(ports, data="data", secured=self._secured))
+        self._properties.write_text(self._settings(ports, "data"))
         # Emptied before it is locked: whoever finds it locked reads nothing or the right number, never an old one.
         with self.log.open("ab") as log, self._pidfile.open("w") as pidfile:
             if not (self.directory / "data").is_dir():
@@ -204,25 +204,24 @@ class LocalKafka:
                 raise LocalKafkaError(msg)
         return ports
 
+    def _settings(self, ports: Ports, data: str) -> str:
+        return server_properties(ports, data=data, secured=self._secured)
+
+    def _quorum(self) -> list[str]:
+        """Give the options that say of which quorum the folder is formatted: here, of one node."""
+        # A Kafka id is 16 bytes in URL-safe base64; the zero keeps "-" from its beginning, which would be an option.
+        cluster_id = base64.urlsafe_b64encode(b"\0" + secrets.token_bytes(15)).decode().rstrip("=")
+        return ["-t", cluster_id, "--standalone"]
+
     def _format(self, ports: Ports, command: list[str], log: IO[bytes]) -> None:
         fresh = self.directory / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
         settings = self.directory / "format.properties"
-        settings.write_text(server_properties(ports, data=fresh.name, secured=self._secured))
-        # A Kafka id is 16 bytes in URL-safe base64; the zero keeps "-" from its beginning, which would be an option.
-        cluster_id = base64.urlsafe_b64encode(b"\0" + secrets.token_bytes(15)).decode().rstrip("=")
-        tool = [
-            "-Xmx128m",
-            "kafka.tools.StorageTool",
-            "format",
-            "-t",
-            cluster_id,
-            "-c",
-            settings.name,
-            "--standalone",
-        ]
+        settings.write_text(self._settings(ports, fresh.name))
+        tool = ["-Xmx128m", "kafka.tools.StorageTool", "format", "-c", settings.name]
+        secured = self._secured.format_options() if self._secured else ()
         done = subprocess.run(
-            [*command, *tool, *(self._secured.format_options() if self._secured else ())],
+            [*command, *tool, *self._quorum(), *secured],
             cwd=self.directory,
             env=self._env,
             stdin=subprocess.DEVNULL,
