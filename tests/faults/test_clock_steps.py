@@ -18,8 +18,8 @@ from tests.support.yard import Yard
 _FOUND = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 pytestmark = pytest.mark.skipif(not _FOUND, reason="faketime is not installed")
 
-PARTITIONS, RATE, MESSAGES = 2, 4, 100
-LIMITS = f'[limits.local]\nconnections = 4\nrate = "{RATE}/s"'
+PARTITIONS, RATE, CONNECTIONS, MESSAGES = 2, 4, 4, 100
+LIMITS = f'[limits.local]\nconnections = {CONNECTIONS}\nrate = "{RATE}/s"'
 #: A clock that is an hour ahead would take all mail for expired.
 EXPIRES = '[classes.bulk]\nexpires = "30m"'
 
@@ -85,7 +85,8 @@ async def test_a_clock_that_is_set_stops_its_process_and_passes_no_limit(
     assert meanwhile <= 1
     assert set(receiver.copies().values()) == {1}
     tries = [line["ns"] for line in receiver.seen("rcpt")]
-    assert len(tries) == MESSAGES
+    # What was under way when the clock was set is cut off before its dot, and tried again.
+    assert MESSAGES <= len(tries) <= MESSAGES + CONNECTIONS
     # Half a second is what a receiver's clock and a busy machine may blur.
     assert most_in_window(tries, 10) <= RATE * 10.5
 
