@@ -8,6 +8,10 @@ worker; the next one fences anew and begins at what was committed.
 
 No record stops the partition: what cannot be read or accepted goes to mail.rejected in the same transaction, and so does a record that a
 bug of ours cannot digest. A record that breaks the transaction itself is found by ever smaller rounds (``suspicion``).
+
+Kafka forgets the offset of a topic in which nothing was committed for ``offsets.retention.minutes`` (7 days), whoever reads it, and
+mail.submissions keeps its records for longer: the next worker would begin at the log's start and accept a second time what was sent. So
+offsets are committed anew now and then, also where nothing comes.
 """
 
 import asyncio
@@ -39,6 +43,9 @@ from shared.runtime.settings import Settings
 GROUP: Final = group("ingest")
 #: What a round may write: it must be committed within the transaction's time-out.
 _WRITE_BYTES: Final = 32 << 20
+_S: Final = 1_000_000_000
+#: No offset is committed longer ago than this, or a little more.
+RENEW_NS: Final = 3_600 * _S
 
 Read = Callable[[Source, bytes | None, Settings, int], Draft | Refusal]
 
@@ -80,6 +87,9 @@ class Worker:
         self._writer = Writer(shell.settings, shell.topics, partition)
         self.door: Door | None = None
         self.committed_ns: int | None = None
+        #: Where each input goes on, as far as anything was ever committed of it; and when all of them were committed last.
+        self._positions: dict[Place, int] = {}
+        self._renewed_ns: int | None = None
 
     def __repr__(self) -> str:
         """Name the partition."""
@@ -92,6 +102,7 @@ class Worker:
         try:
             places = [(shell.topics.submissions(class_), self.partition) for class_ in CLASSES]
             committed = await shell.cluster.committed(shell.group, places)
+            self._positions = {place: at for place, at in committed.items() if at is not None}
             positions: dict[Place, Position] = {
                 place: "start" if (at := committed[place]) is None else at for place in places
             }
@@ -111,7 +122,10 @@ class Worker:
 
     async def _rounds(self, door: Door, transactor: Transactor) -> None:
         while True:
-            batch = await door.take(self._suspicion.limit)
+            batch = await self._take(door)
+            if not batch:
+                await self._renew(transactor)
+                continue
             self._adopt()
             steps = self._read(batch, door)
             marks = [(step.record.topic, step.record.offset) for step in steps]
@@ -121,6 +135,27 @@ class Worker:
                 self._suspicion.learn(marks, error)
                 raise
             self._suspicion.passed(marks)
+
+    async def _take(self, door: Door) -> list[Received]:
+        """Wait for the records of a round; none, where nothing has come until the offsets must be committed anew."""
+        try:
+            async with asyncio.timeout(self._renewal_ns() / _S):
+                return await door.take(self._suspicion.limit)
+        except TimeoutError:
+            return []
+
+    def _renewal_ns(self) -> int:
+        """Say in how long the offsets of all inputs must be committed anew: a new worker does not know how old they are."""
+        if self._renewed_ns is None:
+            return 0
+        return max(0, self._renewed_ns + RENEW_NS - self._shell.clock.mono_ns())
+
+    async def _renew(self, transactor: Transactor) -> None:
+        """Commit the offsets of all inputs once more."""
+        if self._positions:
+            async with transactor.round() as round_:
+                round_.commit_offsets(self._shell.group, self._positions)
+        self._renewed_ns = self._shell.clock.mono_ns()
 
     def _adopt(self) -> None:
         """Take changed settings over: between rounds, so that a round is all under one of them."""
@@ -174,11 +209,15 @@ class Worker:
             raise RuntimeError("a worker runs only where there is a lane map")
         now = shell.clock.now_ns()
         encoded = [self._encode(step, lanes, resolved, now) for step in steps]
+        passed = _next(steps)
+        after, renews = self._positions | passed, self._renewal_ns() == 0
         async with transactor.round() as round_:
             for _, writes in encoded:
                 await self._send(round_, writes)
-            round_.commit_offsets(shell.group, _next(steps))
-        self.committed_ns = shell.clock.now_ns()
+            round_.commit_offsets(shell.group, after if renews else passed)
+        self._positions, self.committed_ns = after, shell.clock.now_ns()
+        if renews:
+            self._renewed_ns = shell.clock.mono_ns()
         shell.meters.count(outcome for outcome, _ in encoded)
 
     def _domains(self, steps: list[_Step]) -> set[str]:

@@ -45,6 +45,8 @@ def server_properties(ports: Ports, *, data: str, secured: Secured | None = None
         "share.coordinator.state.topic.num.partitions": 1,
         "share.coordinator.state.topic.replication.factor": 1,
         "share.coordinator.state.topic.min.isr": 1,
+        # How far mail.submissions is read must be known for as long as its records are kept: 14 days.
+        "offsets.retention.minutes": 14 * 24 * 60,
         # Who joins first need not wait for others.
         "group.initial.rebalance.delay.ms": 0,
         # A killed broker may come back only when its controller has given up the old one: 9 s by default.
