@@ -47,7 +47,9 @@ def forwarded_value(forwarded: Forwarded, value: bytes) -> bytes:
         held=state.held,
         ordered=state.ordered,
         back_ns=state.back_ns,
-        not_before_ns=max(delivery.not_before_ns, state.due_ns),
+        # An older version knows this one alone; what the platform asked for is all that an order to hurry must keep to.
+        not_before_ns=max(state.not_before_ns, state.due_ns),
+        first_ns=state.not_before_ns if state.not_before_ns < state.due_ns else 0,
         hop=state.hop + 1,
         again=False,
     )

@@ -66,6 +66,8 @@ class Delivery(
     held: bool = False
     ordered: Natural = 0
     back_ns: Natural = 0
+    #: What the platform asked for, where ``not_before_ns`` is the time of a retry; 0: ``not_before_ns``.
+    first_ns: Natural = 0
     hop: Natural = 0
     again: bool = False
 

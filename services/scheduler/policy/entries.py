@@ -111,6 +111,7 @@ def waiting(record: Delivery, class_: str, offset: int) -> DeliveryState:
         state.n, state.steps, state.unknowns = record.n, record.steps, record.unknowns
         state.refusals, state.pinned, state.held = record.refusals, record.pinned, record.held
         state.ordered, state.back_ns, state.hop = record.ordered, record.back_ns, record.hop
+        state.not_before_ns = record.first_ns or record.not_before_ns
     return state
 
 

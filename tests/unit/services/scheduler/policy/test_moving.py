@@ -5,7 +5,7 @@ from dataclasses import replace
 from services.scheduler.policy import ledger
 from services.scheduler.policy.decisions import Found
 from shared.records.codec import encode
-from shared.records.control import Claim, Heartbeat
+from shared.records.control import Claim, Directive, Heartbeat
 from shared.records.delivery import DELIVERY, Handover
 from shared.records.lanemap import moved
 from shared.records.outcome import Handback, Outcome, Started
@@ -161,6 +161,39 @@ def test_what_was_deferred_moves_with_its_history() -> None:
     assert entry.due_ns > world.now
     world.turn(1, seconds=1800)
     assert world.granted()[1].attempt == "d1:2"
+
+
+def test_a_retry_can_be_hurried_where_it_went_and_never_before_what_the_platform_asked_for() -> (
+    None
+):
+    """However often it moved: what is rushed goes at once, and what was rushed stays so."""
+    world = World()
+    for id_, asked_s in (("now", 0), ("later", 600)):
+        world.deliver(0, id_, not_before_ns=world.now + asked_s * S)
+    world.turn(0)
+    world.say(0, world.granted()[1], "deferred")
+    world.turn(0)
+    for lane_map, at in ((TO_ONE, 1), (TO_TWO, 2)):
+        world.publish(lane_map)
+        world.turn()
+        world.turn()
+        assert world.where("now") == world.where("later") == [at]
+    rush = Directive(
+        id="r", action="rush", tenant="acme", reason="", author="", expires_ns=world.now + 3600 * S
+    )
+    for part in world.parts:
+        part.control(rush)
+    world.parts[2].ledger.begin(world.now)
+    world.publish(moved(TO_TWO, {BIG: 0}))
+    world.turn()
+    world.turn()
+    at, grant = world.granted()
+    assert grant.attempt == "now:2"
+    world.say(at, grant, "delivered")
+    world.turn(seconds=590)
+    assert world.grants == []
+    world.turn(seconds=20)
+    assert world.granted()[1].attempt == "later:1"
 
 
 def test_what_an_operator_must_release_is_still_held_where_it_went() -> None:
