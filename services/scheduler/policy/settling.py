@@ -176,6 +176,7 @@ class Settling:
 
     def _hold(self, entry: DeliveryState) -> None:
         """Keep a delivery for an operator, unless its time is over, or what was ordered while it was out ends it."""
+        self._deliveries.rollup.renew(entry)
         self._deliveries.touch(entry)
         if retry.expired(entry.expires_ns, self.now_ns):
             # Nobody looks at its time again: that was done while it was out.

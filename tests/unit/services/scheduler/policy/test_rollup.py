@@ -12,7 +12,7 @@ from services.scheduler.policy.rollup import Rollup
 from shared.runtime.providers import HASHED, provider_of, site_of
 from shared.runtime.settings import LimitRow, Provider, Rate, Route, Settings
 from tests.unit.services.scheduler.policy.making import delivery
-from tests.unit.services.scheduler.policy.test_ledger import START, S, World, make_settings
+from tests.unit.services.scheduler.policy.test_ledger import START, S, World, holding, make_settings
 
 SLOW = LimitRow(rate=Rate(1, 10 * S))
 
@@ -78,6 +78,17 @@ def test_a_renamed_providers_mail_has_one_rate_and_not_two() -> None:
     assert {grant.id[0] for grant in world.grants} == {"d", "e"}
     assert len(starts) >= (world.now - began) // (10 * S) - 1
     assert all(late - early >= 10 * S for early, late in pairwise(starts))
+
+
+def test_what_is_held_after_its_attempt_is_let_go_under_the_name_of_now() -> None:
+    """It was out when the configuration changed, so that nobody had named it anew."""
+    world = holding()
+    world.deliver("d1")
+    world.turn()
+    gone_by(world, called("bigger", ".big.example"))
+    world.answer(world.only(), "unknown")
+    assert [reason for _, reason in world.ledger.reasons()] == ["held"]
+    assert names(world) == {"bigger"}
 
 
 def test_what_comes_with_a_name_that_nobody_here_knows_is_named_anew() -> None:
