@@ -7,7 +7,6 @@ stands what the engine adds: it cannot be faster than this. Prints one JSON obje
 """
 
 import asyncio
-import sys
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -17,12 +16,10 @@ from services.sender.dkim import processor
 
 processor.choose()  # As the sender does.
 
-import msgspec  # noqa: E402
-import uvloop  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key  # noqa: E402
 
 from services.sender.dkim.sign import Signer, hashes_of, sign  # noqa: E402
-from tests.bench.engine_sender import THREADS, Result, bare_rsa_s  # noqa: E402
+from tests.bench.engine_sender import THREADS, Result, bare_rsa_s, main  # noqa: E402
 from tests.bench.mail import message  # noqa: E402
 from tests.bench.submissions import DOMAIN, SELECTOR, SENDER  # noqa: E402
 
@@ -163,12 +160,5 @@ async def measure(target: str, count: int, size: int, connections: int) -> Resul
     )
 
 
-def main(target: str, count: int, size: int, connections: int) -> None:
-    """Run once and print the result."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        result = runner.run(measure(target, count, size, connections))
-    sys.stdout.buffer.write(msgspec.json.encode(result) + b"\n")
-
-
 if __name__ == "__main__":
-    main(sys.argv[1], *map(int, sys.argv[2:]))
+    main(measure)

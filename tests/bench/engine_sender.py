@@ -9,7 +9,7 @@ import asyncio
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, cast
 
@@ -243,12 +243,13 @@ async def measure(target: str, count: int, size: int, connections: int) -> Resul
     return result
 
 
-def main(target: str, count: int, size: int, connections: int) -> None:
-    """Run once and print the result."""
+def main(measuring: Callable[..., Coroutine[object, object, Result]]) -> None:
+    """Run once by the words of the command line, and print the result."""
+    target, *numbers = sys.argv[1:]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        result = runner.run(measure(target, count, size, connections))
+        result = runner.run(measuring(target, *map(int, numbers)))
     sys.stdout.buffer.write(msgspec.json.encode(result) + b"\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *map(int, sys.argv[2:]))
+    main(measure)
