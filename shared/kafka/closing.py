@@ -7,6 +7,7 @@ seconds more.
 """
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Coroutine, Iterable
 from typing import Any, Final, TypeVar
 
@@ -40,8 +41,9 @@ async def _close_producer(producer: AIOKafkaProducer, polite_s: float) -> bool:
 
 def _hush(producer: AIOKafkaProducer) -> None:
     # Futures of its own that aiokafka fails and never looks at; without this each is logged as an error that nobody retrieved.
-    batches = producer._message_accumulator._batches.values()  # noqa: SLF001
-    waiters = [batch._drain_waiter for waiting in batches for batch in waiting]  # noqa: SLF001
+    accumulator = producer._message_accumulator  # noqa: SLF001
+    batches = [*itertools.chain(*accumulator._batches.values()), *accumulator._pending_batches]  # noqa: SLF001
+    waiters = [waiter for batch in batches for waiter in (batch._drain_waiter, batch.future)]  # noqa: SLF001
     waiters.append(producer._txn_manager.wait_for_transaction_end())  # noqa: SLF001
     for waiter in waiters:
         if waiter is not None and waiter.done() and not waiter.cancelled():

@@ -228,6 +228,9 @@ class Transactor:
             # Asserted where a commit is under way, or the sender has ended. The broker aborts what is open after
             # transaction_timeout_ms, and the next owner's start does so at once.
             return
+        finally:
+            # Aborting has made a new one to wait for.
+            self._hear()
 
     async def stop(self) -> None:
         """Close; a transactor that is dead, or in a round, sends nothing more."""

@@ -68,7 +68,7 @@ _BACK: Final = moved(_MAP, {lane(0): 0})
 
 SCENES: Final = {
     "`started` comes after t1": Scene(
-        (Strike("taken", 1, Cut(OUT, 66_000)),),
+        (_on(19_000, "s0", Lag(DISPATCH, 70_000, 45_000)), Strike("taken", 1, Cut(OUT, 22_000))),
         breaks=("takes void `started`",),
     ),
     "an older attempt is handed back while a newer one is under way": Scene(
