@@ -38,11 +38,7 @@ async def test_a_broker_restart_loses_nothing_and_needs_nobody(
         async with Events(stack, PARTITIONS) as events:
             await events.until_final(len(events.finals()) + 100, 90)
             await events.until_final(messages, 150)
-            unknown = {
-                said[0].to
-                for said in events.by_delivery.values()
-                if any(e.type == "unknown" for e in said)
-            }
+            unknown = events.unknown()
             assert set(events.types()) == {"delivered"}
         assert all(service.alive for service in services), "nobody had to be restarted"
         copies = receiver.copies()

@@ -38,11 +38,7 @@ class Cluster:
 
     def judge(self, events: Events, messages: int) -> None:
         """Nothing is lost, nothing came twice but what was said to be unknown, and no process had to be restarted."""
-        unknown = {
-            said[0].to
-            for said in events.by_delivery.values()
-            if any(event.type == "unknown" for event in said)
-        }
+        unknown = events.unknown()
         copies = self.receiver.copies()
         doubled = {rcpt for rcpt, count in copies.items() if count > 1}
         print(f"\nmessages {messages} unknown {len(unknown)} duplicate {len(doubled)}")

@@ -94,9 +94,7 @@ async def test_a_sender_killed_while_peers_sit_on_their_last_replies_leaves_each
         assert len(await _silent(events, SITTING)) == SITTING, "nothing is said of it again"
         assert events.finals(), "two final events of one are an error"
     room.held()
-    unsure = {
-        one[0].to for one in events.by_delivery.values() if any(e.type == "unknown" for e in one)
-    }
+    unsure = events.unknown()
     twice = {rcpt for rcpt, count in room.prompt.copies().items() if count > 1}
     assert twice <= unsure
 

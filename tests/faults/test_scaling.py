@@ -53,7 +53,7 @@ async def test_slots_are_shared_out_while_senders_come_and_go_under_load(
             await control.until_shared_out(senders)
             assert max(control.load().values()) == 3
             await events.read()
-            assert not unknown(events), "whoever leaves finishes what it had begun"
+            assert not events.unknown(), "whoever leaves finishes what it had begun"
             senders.pop().kill()
             await control.until_shared_out(senders)
             feeding.stop()
@@ -65,7 +65,7 @@ async def test_slots_are_shared_out_while_senders_come_and_go_under_load(
         copies = receiver.copies()
         assert events.types().keys() == {"delivered"}
         assert len(copies) == feeding.produced
-        assert {rcpt for rcpt, count in copies.items() if count > 1} <= unknown(events)
+        assert {rcpt for rcpt, count in copies.items() if count > 1} <= events.unknown()
     finally:
         stack.stop()
         receiver.stop()
@@ -95,15 +95,6 @@ def relays(kafka: str, prefix: str, target: str) -> str:
             f'pools = {{ transactional = "pool-{at}", bulk = "pool-{at}" }}',
         ]
     return "\n".join(parts)
-
-
-def unknown(events: Events) -> set[str]:
-    """Name the recipients of whom nobody knew for a while whether they had the message."""
-    return {
-        said[0].to
-        for said in events.by_delivery.values()
-        if any(event.type == "unknown" for event in said)
-    }
 
 
 @dataclass

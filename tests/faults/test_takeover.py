@@ -66,11 +66,7 @@ async def test_of_two_senders_that_claim_a_slot_exactly_one_sends(yard: Yard) ->
         first.signal(signal.SIGCONT)
         await events.until_final(messages, 120)
         assert not first.ready(), "the slot has one owner"
-        unknown = {
-            said[0].to
-            for said in events.by_delivery.values()
-            if any(event.type == "unknown" for event in said)
-        }
+        unknown = events.unknown()
     copies = receiver.copies()
     assert len(copies) == messages
     assert {rcpt for rcpt, count in copies.items() if count > 1} <= unknown

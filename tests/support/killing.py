@@ -68,11 +68,7 @@ def account(events: Events, copies: Mapping[str, int], messages: int) -> None:
     finals = events.finals()
     assert len(finals) == messages
     by_rcpt = {event.to: id_ for id_, event in finals.items()}
-    unknown = {
-        events.by_delivery[id_][0].to
-        for id_ in finals
-        if any(event.type == "unknown" for event in events.by_delivery[id_])
-    }
+    unknown = events.unknown()
     lost = [
         rcpt
         for rcpt, id_ in by_rcpt.items()

@@ -303,6 +303,14 @@ class Events:
                 found[id_] = final[0]
         return found
 
+    def unknown(self) -> set[str]:
+        """Give the recipients of whom an attempt's end was said to be unknown."""
+        return {
+            said[0].to
+            for said in self.by_delivery.values()
+            if any(event.type == "unknown" for event in said)
+        }
+
     def open(self) -> Sequence[list[Event]]:
         return [events for events in self.by_delivery.values() if not events[-1].final]
 
