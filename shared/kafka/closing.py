@@ -25,7 +25,7 @@ async def close_producer(producer: AIOKafkaProducer, *, polite_s: float = POLITE
 
 async def _close_producer(producer: AIOKafkaProducer, polite_s: float) -> bool:
     if polite_s > 0 and await _finished(producer.stop(), polite_s):
-        _hush(producer)
+        hush(producer)
         return True
     # Now stop() of whoever holds it has nothing left to wait for, and nobody is warned of an open client.
     producer._closed = True  # noqa: SLF001
@@ -35,19 +35,30 @@ async def _close_producer(producer: AIOKafkaProducer, polite_s: float) -> bool:
     await _force(
         producer.client.close(), [sender, *(frame.f_locals.get("tasks", ()) if frame else ())]
     )
-    _hush(producer)
+    hush(producer)
     return False
 
 
-def _hush(producer: AIOKafkaProducer) -> None:
-    # Futures of its own that aiokafka fails and never looks at; without this each is logged as an error that nobody retrieved.
+def hush(producer: AIOKafkaProducer) -> None:
+    """Take note of what aiokafka's own futures say, now or later, for which nobody waits any more; else each is logged as never retrieved.
+
+    A batch's future is among them: what ``send_batch`` gives is a shield around it, and whoever is cancelled at that cuts the two apart.
+    """
     accumulator = producer._message_accumulator  # noqa: SLF001
     batches = [*itertools.chain(*accumulator._batches.values()), *accumulator._pending_batches]  # noqa: SLF001
     waiters = [waiter for batch in batches for waiter in (batch._drain_waiter, batch.future)]  # noqa: SLF001
-    waiters.append(producer._txn_manager.wait_for_transaction_end())  # noqa: SLF001
+    manager = producer._txn_manager  # noqa: SLF001
+    waiters += [offsets for _, _, offsets in manager._pending_txn_offsets]  # noqa: SLF001
+    waiters.append(manager.wait_for_transaction_end())
     for waiter in waiters:
-        if waiter is not None and waiter.done() and not waiter.cancelled():
-            waiter.exception()
+        if waiter is not None:
+            waiter.add_done_callback(heard)
+
+
+def heard(future: "asyncio.Future[Any]") -> None:
+    """Look at what a future that is done ended with."""
+    if not future.cancelled():
+        future.exception()
 
 
 async def close_consumer(consumer: AIOKafkaConsumer, *, polite_s: float = POLITE_S) -> None:
@@ -101,5 +112,4 @@ async def _force(
     done, _ = await asyncio.wait({asyncio.ensure_future(closing), *running}, timeout=_FORCE_S)
     for task in done:
         # Whatever they ended with, nobody wants to know it any more.
-        if not task.cancelled():
-            task.exception()
+        heard(task)

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalOperation
 
 from shared.kafka.backoff import shorten
-from shared.kafka.closing import close_producer
+from shared.kafka.closing import close_producer, heard, hush
 from shared.kafka.errors import (
     THEIRS,
     Fenced,
@@ -195,8 +195,8 @@ class Transactor:
             self._dead = f"{type(error).__name__}: {error}"
             for future in opened.futures:
                 # Each future of a failed round fails too; the first has said why.
-                future.add_done_callback(_heard)
-            self._hear()
+                future.add_done_callback(heard)
+            hush(self._producer)
             if not isinstance(opened.failure, Fenced):
                 await self._abort()
             raise
@@ -210,15 +210,6 @@ class Transactor:
             # Between two rounds the sender may have learned that it is fenced; begin_transaction then only asserts.
             raise opened.fail(IllegalOperation(str(error))) from error
 
-    def _hear(self) -> None:
-        """Take note of what aiokafka's own futures will say of this failure: their waiters have given up."""
-        manager = self._producer._txn_manager  # noqa: SLF001
-        for _, _, offsets in manager._pending_txn_offsets:  # noqa: SLF001
-            offsets.add_done_callback(_heard)
-        end = manager.wait_for_transaction_end()
-        if end is not None:
-            end.add_done_callback(_heard)
-
     async def _abort(self) -> None:
         """Abort at the broker, so that readers need not wait for the time-out; best effort."""
         try:
@@ -230,15 +221,8 @@ class Transactor:
             return
         finally:
             # Aborting has made a new one to wait for.
-            self._hear()
+            hush(self._producer)
 
     async def stop(self) -> None:
         """Close; a transactor that is dead, or in a round, sends nothing more."""
         await close_producer(self._producer, polite_s=0 if self._dead or self._open else _ABORT_S)
-        # A fatal error may have made a new one since.
-        self._hear()
-
-
-def _heard(future: "asyncio.Future[Any]") -> None:
-    if not future.cancelled():
-        future.exception()
