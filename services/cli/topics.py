@@ -1,15 +1,21 @@
 """`postyard topics …`: make Kafka's topics what Postyard declares them to be, or say what differs."""
 
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
 from services.cli.acl import commands, kafka_topic, kafka_user, rights
 from services.cli.session import Misconfigured, config_option, settings_of, talk
-from shared.kafka.admin import apply_topics, check_topics
+from shared.kafka.admin import apply_topics, check_topics, forgotten_too_soon
+from shared.kafka.cluster import Cluster
 from shared.records.access import SERVICES, access
-from shared.records.topics import Topics
+from shared.records.topics import CLASSES, Topics, TopicSpec
 from shared.runtime.requirement import declared_topics
+from shared.runtime.settings import Settings
+
+T = TypeVar("T")
 
 
 @click.group()
@@ -30,7 +36,7 @@ def apply(path: Path) -> None:
     reported, as is everything else that is left to do, and the exit code is 78.
     """
     settings = settings_of(path)
-    done = talk(settings, lambda cluster: apply_topics(cluster, declared_topics(settings)))
+    done = _ask(settings, apply_topics)
     for name in done.created:
         click.echo(f"created {name}")
     for what in done.altered:
@@ -46,10 +52,25 @@ def apply(path: Path) -> None:
 def check(path: Path) -> None:
     """Say what is not as declared, and what to do about it; exit code 78 if anything is."""
     settings = settings_of(path)
-    problems = talk(settings, lambda cluster: check_topics(cluster, declared_topics(settings)))
+    problems = _ask(settings, check_topics)
     if problems:
         raise Misconfigured("\n".join(problems))
     click.echo("all topics are as declared")
+
+
+def _ask(settings: Settings, question: Callable[[Cluster, Iterable[TopicSpec]], Awaitable[T]]) -> T:
+    """Ask it of the declared topics, and say what is to be remarked on the brokers beside."""
+    declared = declared_topics(settings)
+    names = {Topics(settings.kafka.prefix).submissions(class_) for class_ in CLASSES}
+    read = [spec for spec in declared if spec.name in names]
+
+    async def converse(cluster: Cluster) -> tuple[T, list[str]]:
+        return await question(cluster, declared), await forgotten_too_soon(cluster, read)
+
+    answer, remarks = talk(settings, converse)
+    for remark in remarks:
+        click.echo(f"remark: {remark}", err=True)
+    return answer
 
 
 @topics.command()

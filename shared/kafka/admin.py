@@ -32,6 +32,8 @@ from shared.records.topics import TopicSpec
 _APPLY: Final = "run `postyard topics apply`"
 _APPEAR_S: Final = 15.0
 _LOOK_S: Final = 0.1
+_OFFSETS_KEPT: Final = "offsets.retention.minutes"
+_MINUTE_MS: Final = 60_000
 # Of a topic's settings as the broker lists them: set on the topic itself, not on the broker and not by default.
 _OF_THE_TOPIC: Final = 1
 
@@ -86,6 +88,41 @@ async def check_topics(cluster: Cluster, declared: Iterable[TopicSpec]) -> list[
     except (*THEIRS, TimeoutError) as error:
         raise translate(error) from error
     return [problem for spec in declared for problem in _problems(spec, found.get(spec.name))]
+
+
+async def forgotten_too_soon(cluster: Cluster, read: Iterable[TopicSpec]) -> list[str]:
+    """Say of the topics ``read`` by a group whose brokers forget how far before the records go; none of a broker that does not tell us.
+
+    A group that comes back in between finds no offset, and begins at the start of what is still there.
+    """
+    admin = await cluster.admin()
+    try:
+        nodes = [broker["node_id"] for broker in (await admin.describe_cluster())["brokers"]]
+        asked = [
+            ConfigResource(ConfigResourceType.BROKER, str(node), configs={_OFFSETS_KEPT: ""})
+            for node in nodes
+        ]
+        answers = await admin.describe_configs(asked)
+    except (*THEIRS, TimeoutError) as error:
+        raise translate(error) from error
+    minutes = [
+        int(value)
+        for answer in answers
+        for _code, _message, _type, _name, entries, *_rest in answer.resources
+        for key, value, *_more in entries
+        if key == _OFFSETS_KEPT and value
+    ]
+    kept_ms = min(minutes, default=1 << 62) * _MINUTE_MS
+    return [
+        f"{spec.name}: its records stay for {_minutes(spec)} minutes, and the brokers forget how far a group has read after {min(minutes)} "
+        f"({_OFFSETS_KEPT}); an ingest that stood still for longer would accept again what was sent: set at least {_minutes(spec)}"
+        for spec in read
+        if _minutes(spec) * _MINUTE_MS > kept_ms
+    ]
+
+
+def _minutes(spec: TopicSpec) -> int:
+    return int(spec.config["retention.ms"]) // _MINUTE_MS
 
 
 def _problems(spec: TopicSpec, found: _Found | None) -> Iterable[str]:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from shared.kafka.admin import apply_topics, check_topics
+from shared.kafka.admin import apply_topics, check_topics, forgotten_too_soon
 from shared.kafka.errors import TopicProblem
 from shared.records.topics import Topics, TopicSpec, declared
 from tests.support.kafka import Log
@@ -80,3 +80,14 @@ async def test_two_that_apply_at_once_do_not_disturb_each_other(log: Log) -> Non
     specs = [TopicSpec(f"{log.prefix}{at}", 2, 1, {"retention.ms": "1000"}) for at in range(5)]
     both = await asyncio.gather(*(apply_topics(log.cluster, specs) for _ in range(2)))
     assert [applied.problems for applied in both] == [[], []]
+
+
+async def test_brokers_that_forget_offsets_before_the_records_are_gone_are_remarked_on(
+    log: Log,
+) -> None:
+    # This one keeps them for as long as mail.submissions its records, 14 days.
+    as_long = TopicSpec("a", 1, 1, {"retention.ms": str(14 * 86_400_000)})
+    longer = TopicSpec("b", 1, 1, {"retention.ms": str(15 * 86_400_000)})
+    [remark] = await forgotten_too_soon(log.cluster, [as_long, longer])
+    assert remark.startswith("b: its records stay for 21600 minutes, and the brokers forget ")
+    assert "after 20160 (offsets.retention.minutes)" in remark
