@@ -25,6 +25,7 @@ from shared.runtime.settings import Settings, Tenant
 
 #: What a delivery and its event cost beside the body, roughly.
 _PER_RECIPIENT_BYTES: Final = 1500
+_MS: Final = 1_000_000
 
 
 class Source(NamedTuple):
@@ -44,6 +45,10 @@ class Source(NamedTuple):
     def delivery(self, index: int) -> str:
         """Name the delivery to ``to[index]``."""
         return f"{self.class_[0]}{self.partition}-{self.offset}-{index}"
+
+    def came_ns(self, now_ns: int) -> int:
+        """Say when Kafka took it, by the broker's clock; never later than ``now_ns``, and now where no broker has stamped it."""
+        return now_ns if self.timestamp_ms < 0 else min(self.timestamp_ms * _MS, now_ns)
 
     def token(self) -> str:
         """Make a name that tells strangers nothing: for Message-ID and Received."""
@@ -106,7 +111,7 @@ def read(  # noqa: PLR0911 - one for each step
     if isinstance(submission, Unreadable) or value is None:
         reason = submission.reason if isinstance(submission, Unreadable) else ""
         return Refusal(source, "unreadable", (Problem("record", reason[:500]),))
-    envelope = validate(submission, source.class_, settings, now_ns)
+    envelope = validate(submission, source.class_, settings, source.came_ns(now_ns))
     if isinstance(envelope, tuple):
         return _refusal(source, submission, envelope)
     if not envelope.recipients:

@@ -1,7 +1,8 @@
 """lifetime: from when and until when a submission may be sent. Pure; nanoseconds since the epoch.
 
-Nothing lives longer than ``max_lifetime`` after it was accepted, since its body is kept for that long only, and nothing is tried for
-longer than five days after its first moment: RFC 5321 4.5.4.1 gives up after four to five.
+All of it counts from when Kafka took the record: a password for once does not live longer because ingest stood still, and a record that is
+read once more long after has nothing left to live. Nothing lives longer than ``max_lifetime`` from then on, since its body is kept for that
+long only, and nothing is tried for longer than five days after its first moment: RFC 5321 4.5.4.1 gives up after four to five.
 """
 
 import re
@@ -46,29 +47,29 @@ def lifetime(  # noqa: PLR0911 - one for each rule
     not_before: str | None,
     expires: str | None,
     *,
-    now_ns: int,
+    came_ns: int,
     default_ns: int,
     max_lifetime_ns: int,
 ) -> Lifetime | Problem:
-    """Decide the lifetime; ``default_ns`` is the class's."""
-    end = now_ns + max_lifetime_ns
-    asked = now_ns if not_before is None else read_time(not_before)
+    """Decide the lifetime of what came at ``came_ns``; ``default_ns`` is the class's."""
+    end = came_ns + max_lifetime_ns
+    asked = came_ns if not_before is None else read_time(not_before)
     if asked is None:
         return Problem("not_before", _EXPECTED)
     if asked >= end:
         return Problem("not_before", f"lies beyond the longest lifetime ({_days(max_lifetime_ns)})")
-    begin = max(asked, now_ns)
+    begin = max(asked, came_ns)
     if expires is None:
         return Lifetime(begin, min(begin + min(default_ns, _LONGEST_TRY_NS), end))
     until = _until(expires, begin)
     if isinstance(until, Problem):
         return until
     if until <= begin:
-        return Problem("expires", "lies not after not_before (or now)")
+        return Problem("expires", "lies not after not_before (or when it came)")
     if until > end:
         return Problem("expires", f"lies beyond the longest lifetime ({_days(max_lifetime_ns)})")
     if until - begin > _LONGEST_TRY_NS:
-        return Problem("expires", "lies more than 5 days after not_before (or now)")
+        return Problem("expires", "lies more than 5 days after not_before (or when it came)")
     return Lifetime(begin, until)
 
 

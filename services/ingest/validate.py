@@ -57,7 +57,7 @@ class Envelope:
 
 
 def validate(
-    submission: Submission, class_: str, settings: Settings, now_ns: int
+    submission: Submission, class_: str, settings: Settings, came_ns: int
 ) -> Envelope | tuple[Problem, ...]:
     """Check everything but the message."""
     tenant = settings.tenants.get(submission.tenant)
@@ -70,7 +70,7 @@ def validate(
     life = lifetime(
         submission.not_before,
         submission.expires,
-        now_ns=now_ns,
+        came_ns=came_ns,
         default_ns=settings.classes[class_].expires_ns,
         max_lifetime_ns=settings.ingest.max_lifetime_ns,
     )

@@ -10,8 +10,8 @@ No record stops the partition: what cannot be read or accepted goes to mail.reje
 bug of ours cannot digest. A record that breaks the transaction itself is found by ever smaller rounds (``suspicion``).
 
 Kafka forgets the offset of a topic in which nothing was committed for ``offsets.retention.minutes`` (7 days), whoever reads it, and
-mail.submissions keeps its records for longer: the next worker would begin at the log's start and accept a second time what was sent. So
-offsets are committed anew now and then, also where nothing comes.
+mail.submissions keeps its records for longer: the next worker would begin at the log's start and accept a second time what was sent, or has
+expired by now (``lifetime``). So offsets are committed anew now and then, also where nothing comes.
 """
 
 import asyncio

@@ -190,7 +190,8 @@ def _delivery(
         pool=envelope.pool,
         map=version,
         accepted_ns=now_ns,
-        not_before_ns=envelope.life.not_before_ns,
+        # What waited for ingest is due now, not since then: its age here begins here.
+        not_before_ns=max(now_ns, envelope.life.not_before_ns),
         expires_ns=envelope.life.expires_ns,
         size_bytes=len(message.data),
         header_domain=message.header_domain,

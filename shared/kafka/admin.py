@@ -115,7 +115,7 @@ async def forgotten_too_soon(cluster: Cluster, read: Iterable[TopicSpec]) -> lis
     kept_ms = min(minutes, default=1 << 62) * _MINUTE_MS
     return [
         f"{spec.name}: its records stay for {_minutes(spec)} minutes, and the brokers forget how far a group has read after {min(minutes)} "
-        f"({_OFFSETS_KEPT}); an ingest that stood still for longer would accept again what was sent: set at least {_minutes(spec)}"
+        f"({_OFFSETS_KEPT}); an ingest that stood still for longer would accept again what has long ended: set at least {_minutes(spec)}"
         for spec in read
         if _minutes(spec) * _MINUTE_MS > kept_ms
     ]

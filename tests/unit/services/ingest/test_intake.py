@@ -1,6 +1,7 @@
 """From a record to a draft or a refusal; and what either writes."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -70,6 +71,11 @@ def test_a_good_submission_becomes_a_draft() -> None:
 
 def test_without_a_key_the_place_is_the_name() -> None:
     assert draft().id == "p.mail.submissions.bulk-2-7"
+
+
+@pytest.mark.parametrize("stamp_ms", [-1, NOW // 1_000_000 + 5_000])
+def test_what_has_no_stamp_or_one_that_is_ahead_came_now(stamp_ms: int) -> None:
+    assert source()._replace(timestamp_ms=stamp_ms).came_ns(NOW) == NOW
 
 
 def test_the_null_return_path_is_allowed() -> None:
@@ -216,8 +222,10 @@ def test_the_same_record_gives_the_same_draft_whoever_reads_it() -> None:
 # -- writing
 
 
-def written(found: Draft, **resolved: Resolved) -> tuple[list[Delivery], list[Event], Writes]:
-    writes = Writer(settings(), TOPICS, 2).accepted(found, LANES, resolved, NOW)
+def written(
+    found: Draft, resolved: Mapping[str, Resolved] | None = None, now_ns: int = NOW
+) -> tuple[list[Delivery], list[Event], Writes]:
+    writes = Writer(settings(), TOPICS, 2).accepted(found, LANES, resolved or {}, now_ns)
     assert isinstance(writes, Writes), writes
     records = list(writes.records)
     if writes.stored is not None:
@@ -238,10 +246,20 @@ def written(found: Draft, **resolved: Resolved) -> tuple[list[Delivery], list[Ev
     return deliveries, events, writes
 
 
+@pytest.mark.parametrize("late_s", [0, 3_600, 8 * 86_400])
+def test_its_time_counts_from_when_kafka_took_it_however_late_it_is_read(late_s: int) -> None:
+    late = NOW + late_s * 1_000_000_000
+    found = read(source(), line(expires="600s") + b"\n" + RAW, settings(), late)
+    assert isinstance(found, Draft)
+    [delivery], _, _ = written(found, now_ns=late)
+    assert (delivery.accepted_ns, delivery.not_before_ns) == (late, late)
+    assert delivery.expires_ns == NOW + 600 * 1_000_000_000
+
+
 def test_each_recipient_gets_a_delivery_and_an_event_where_it_is_decided() -> None:
     found = draft(to=["a@gmail.example", "b@b.example", "nonsense"], stream="s", tags=["t"])
     resolved = {"gmail.example": Resolved("mx.google.com", "gmail")}
-    deliveries, events, writes = written(found, **resolved)
+    deliveries, events, writes = written(found, resolved)
     assert [d.id for d in deliveries] == ["b2-7-0", "b2-7-1"]
     first, second = deliveries
     assert (first.provider, first.site, first.map) == ("gmail", "mx.google.com", 3)

@@ -15,14 +15,14 @@ NOW = 1_795_532_400 * S
 
 
 def life(not_before: str | None = None, expires: str | None = None) -> Lifetime | Problem:
-    return lifetime(not_before, expires, now_ns=NOW, default_ns=72 * H, max_lifetime_ns=7 * D)
+    return lifetime(not_before, expires, came_ns=NOW, default_ns=72 * H, max_lifetime_ns=7 * D)
 
 
 def at(offset_ns: int) -> str:
     return rfc3339(NOW + offset_ns)
 
 
-def test_without_words_it_lives_from_now_for_as_long_as_its_class_says() -> None:
+def test_without_words_it_lives_from_when_it_came_for_as_long_as_its_class_says() -> None:
     assert life() == Lifetime(NOW, NOW + 72 * H)
 
 
@@ -30,7 +30,7 @@ def test_not_before_moves_both_ends() -> None:
     assert life(at(24 * H)) == Lifetime(NOW + 24 * H, NOW + 96 * H)
 
 
-def test_not_before_in_the_past_is_now() -> None:
+def test_not_before_in_the_past_is_when_it_came() -> None:
     assert life(at(-3 * D)) == Lifetime(NOW, NOW + 72 * H)
 
 
