@@ -148,11 +148,12 @@ async def test_a_stalled_owner_comes_back_as_a_zombie_and_no_round_is_lost_or_do
             await _until(lambda: _owned(here) == 4)
             await _until(lambda: _owned(here) == _owned(there) == 2)
         await _at_work(here, there)
-        # Neither was fenced more often than it was taken from.
+        # Neither was fenced more often than it was taken from, two partitions each time: there at both stalls, here as there came and
+        # came back.
         assert there.workers is not None
         assert here.workers is not None
         assert there.workers.fencings <= 4
-        assert here.workers.fencings <= 4
+        assert here.workers.fencings <= 6
         await aside.run(there.stop())
         await here.stop()
     await _check(log, topic, 4, 100)
