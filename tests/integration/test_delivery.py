@@ -31,7 +31,7 @@ async def test_every_fate_ends_in_its_event_with_the_peers_own_words(yard: Yard)
     for fate in fates:
         line = submission(f"{fate}.u@a.test", id_=fate)
         await stack.produce(
-            [line.replace(b'"v": 1', b'"v": 1, "expires": "20s", "tags": ["x"]', 1)]
+            [line.replace(b'"v": 1', b'"v": 1, "expires": "25s", "tags": ["x"]', 1)]
         )
     async with Events(stack, PARTITIONS) as events:
         await events.until_final(len(fates), 90)
@@ -118,10 +118,8 @@ async def test_encrypted_is_never_plaintext_and_opportunistic_takes_what_there_i
     stack.start_all()
     await stack.produce(
         [
-            submission(f"u@a.{name}.test", id_=name).replace(
-                b'"v": 1', b'"v": 1, "expires": "12s"', 1
-            )
-            for name in ("strict", "easy", "secure")
+            submission(f"u@a.{name}.test", id_=name).replace(b'"v": 1', b'"v": 1' + until, 1)
+            for name, until in (("strict", b', "expires": "12s"'), ("easy", b""), ("secure", b""))
         ]
     )
     async with Events(stack, PARTITIONS) as events:
@@ -131,13 +129,13 @@ async def test_encrypted_is_never_plaintext_and_opportunistic_takes_what_there_i
     assert {line["rcpt"] for line in plain.seen("message")} == {"u@a.easy.test"}
     assert [line["tls"] for line in secure.seen("message")] == ["TLSv1.3"]
     # A tenant that wants the certificate to fit gets no use of the connection that stands, and no pair is paused over it.
-    both = [("careful", "careful"), ("acme", "again")]
+    both = [("careful", "careful", b', "expires": "8s"'), ("acme", "again", b"")]
     await stack.produce(
         [
             submission("u@b.secure.test", id_=name)
-            .replace(b'"v": 1', b'"v": 1, "expires": "4s"', 1)
+            .replace(b'"v": 1', b'"v": 1' + until, 1)
             .replace(b'"acme"', b'"%b"' % tenant.encode(), 1)
-            for tenant, name in both
+            for tenant, name, until in both
         ]
     )
     async with Events(stack, PARTITIONS) as events:
