@@ -43,7 +43,7 @@ class Log:
         reader = await self.cluster.reader({here: "start"})
         found: list[Received] = []
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while reader.position(here) < end:
                     found += await reader.poll(wait_ms=50)
         finally:
@@ -56,7 +56,7 @@ class Log:
 
     async def see(self, expected: list[bytes | None], topic: str, partition: int = 0) -> None:
         """Wait until the partition holds just this."""
-        until = time.monotonic() + 10
+        until = time.monotonic() + 30
         while (found := await self.values(topic, partition)) != expected:
             assert time.monotonic() < until, found
             await asyncio.sleep(0.05)

@@ -26,7 +26,7 @@ async def test_members_share_the_partitions_and_only_what_must_move_moves(log: L
     kept = await owns(first, 4)
     assert kept | second.owned() == frozenset(range(8))
     third = await log.cluster.membership(group, topic)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while sorted(len(m.owned()) for m in (first, second, third)) != [2, 3, 3]:
             await asyncio.sleep(0.02)
     assert first.owned() < kept

@@ -314,7 +314,7 @@ async def test_after_a_fence_the_committed_offsets_are_those_of_the_last_round(
         await tx.stop()
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 async def test_a_hung_transaction_is_reaped_and_readers_go_on(log: Log) -> None:
     topic = await log.topic()
     hung = await log.cluster.transactor(log.prefix + "hung")
@@ -327,18 +327,18 @@ async def test_a_hung_transaction_is_reaped_and_readers_go_on(log: Log) -> None:
             await seen.wait()
             await round_.send(topic, 0, b"late")
 
+    began = time.monotonic()
     hanging = asyncio.create_task(hang())
     await written.wait()
     producer = await log.cluster.producer()
     sent = await producer.send(topic, 0, b"behind")
     reader = await log.cluster.reader({(topic, 0): "start"})
-    began = time.monotonic()
-    while not (found := await reader.poll(wait_ms=200)) and time.monotonic() - began < 30:
+    while not (found := await reader.poll(wait_ms=200)) and time.monotonic() - began < 60:
         pass
     waited = time.monotonic() - began
     assert [(record.offset, record.value) for record in found] == [(sent.offset, b"behind")]
     # transaction_timeout_ms is 10 s; the broker looks for what has timed out every few seconds.
-    assert 5 < waited < 22
+    assert 9 < waited < 40
     seen.set()
     with pytest.raises((Fenced, RoundFailed)):
         await hanging
