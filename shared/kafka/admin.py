@@ -112,12 +112,14 @@ async def forgotten_too_soon(cluster: Cluster, read: Iterable[TopicSpec]) -> lis
         for key, value, *_more in entries
         if key == _OFFSETS_KEPT and value
     ]
-    kept_ms = min(minutes, default=1 << 62) * _MINUTE_MS
+    if not minutes:
+        return []
+    kept = min(minutes)
     return [
-        f"{spec.name}: its records stay for {_minutes(spec)} minutes, and the brokers forget how far a group has read after {min(minutes)} "
+        f"{spec.name}: its records stay for {_minutes(spec)} minutes, and the brokers forget how far a group has read after {kept} "
         f"({_OFFSETS_KEPT}); an ingest that stood still for longer would accept again what has long ended: set at least {_minutes(spec)}"
         for spec in read
-        if _minutes(spec) * _MINUTE_MS > kept_ms
+        if _minutes(spec) > kept
     ]
 
 

@@ -17,6 +17,7 @@ from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
+from shared.kafka.closing import heard
 from shared.kafka.errors import Fenced, KafkaUnavailable, ProducerBroken, RoundFailed
 from shared.kafka.membership import Membership
 from shared.records.codec import NewerRecord
@@ -160,8 +161,7 @@ class PartitionWorkers:
 
 async def _ended(task: "asyncio.Future[None]") -> None:
     await asyncio.wait({task})
-    if not task.cancelled():
-        task.exception()
+    heard(task)
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
