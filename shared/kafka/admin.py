@@ -6,6 +6,7 @@ what is declared stays as it is.
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,8 +15,11 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
     for_code,
 )
+from aiokafka.protocol.admin import DescribeConfigsRequest
+from aiokafka.protocol.metadata import MetadataRequest
 
 from shared.kafka.cluster import Cluster
 from shared.kafka.errors import (
@@ -96,22 +100,15 @@ async def forgotten_too_soon(cluster: Cluster, read: Iterable[TopicSpec]) -> lis
     A group that comes back in between finds no offset, and begins at the start of what is still there.
     """
     admin = await cluster.admin()
-    try:
-        nodes = [broker["node_id"] for broker in (await admin.describe_cluster())["brokers"]]
-        asked = [
-            ConfigResource(ConfigResourceType.BROKER, str(node), configs={_OFFSETS_KEPT: ""})
-            for node in nodes
-        ]
-        answers = await admin.describe_configs(asked)
-    except (*THEIRS, TimeoutError) as error:
-        raise translate(error) from error
-    minutes = [
-        int(value)
-        for answer in answers
-        for _code, _message, _type, _name, entries, *_rest in answer.resources
-        for key, value, *_more in entries
-        if key == _OFFSETS_KEPT and value
-    ]
+    minutes = []
+    for node in _nodes(admin):
+        # One that is away tells nothing either.
+        with suppress(*THEIRS, TimeoutError):
+            asked = (ConfigResourceType.BROKER, str(node), [_OFFSETS_KEPT])
+            for _code, _message, _type, _name, entries, *_ in await _configs(admin, node, [asked]):
+                minutes += [
+                    int(value) for key, value, *_ in entries if key == _OFFSETS_KEPT and value
+                ]
     if not minutes:
         return []
     kept = min(minutes)
@@ -158,8 +155,20 @@ def _differences(spec: TopicSpec, found: _Found) -> list[str]:
     ]
 
 
-async def _look(admin: Any, declared: list[TopicSpec]) -> dict[str, _Found]:
-    topics = await admin.describe_topics([spec.name for spec in declared])
+def _nodes(admin: Any) -> list[int]:
+    """Give the brokers that there are, as far as the client knows."""
+    return [broker.nodeId for broker in admin._client.cluster.brokers()]  # noqa: SLF001
+
+
+async def _look(
+    admin: Any, declared: list[TopicSpec], node: int | None = None
+) -> dict[str, _Found]:
+    """Give the topics as one broker knows them, ``node`` or any: two that do not know the same would not answer to each other."""
+    # aiokafka's own questions go to another broker each time.
+    node = admin._client.get_random_node() if node is None else node  # noqa: SLF001
+    names = [spec.name for spec in declared]
+    metadata = await admin._send_request(MetadataRequest(names), node)  # noqa: SLF001
+    topics = metadata.to_object()["topics"]
     refuse_unseen(topics)
     described = {
         topic["topic"]: topic["partitions"]
@@ -167,21 +176,23 @@ async def _look(admin: Any, declared: list[TopicSpec]) -> dict[str, _Found]:
         # A topic without a leader is there all the same.
         if topic["partitions"]
     }
-    configs: dict[str, dict[str, str]] = {name: {} for name in described}
-    own: dict[str, dict[str, str]] = {name: {} for name in described}
-    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in described]
-    for response in await admin.describe_configs(resources) if resources else ():
-        for code, message, _type, name, entries, *_rest in response.resources:
-            if code == TopicAuthorizationFailedError.errno:
-                raise NotAllowed(f"{name}: DescribeConfigs is needed; {ACL}")
-            if code:
-                raise KafkaUnavailable(
-                    f"{name}: its settings cannot be read: {for_code(code).__name__} {message}"
-                )
-            for key, value, _read_only, source, *_more in entries:
-                configs[name][key] = value
-                if source == _OF_THE_TOPIC:
-                    own[name][key] = value
+    configs: dict[str, dict[str, str]] = {}
+    own: dict[str, dict[str, str]] = {}
+    asked = [(ConfigResourceType.TOPIC, name, None) for name in described]
+    for code, message, _type, name, entries, *_ in await _configs(admin, node, asked):
+        if code == TopicAuthorizationFailedError.errno:
+            raise NotAllowed(f"{name}: DescribeConfigs is needed; {ACL}")
+        if code == UnknownTopicOrPartitionError.errno:
+            # Deleted since.
+            continue
+        if code:
+            raise KafkaUnavailable(
+                f"{name}: its settings cannot be read: {for_code(code).__name__} {message}"
+            )
+        configs[name] = {key: value for key, value, *_ in entries}
+        own[name] = {
+            key: value for key, value, _read_only, source, *_ in entries if source == _OF_THE_TOPIC
+        }
     return {
         name: _Found(
             len(partitions),
@@ -191,7 +202,15 @@ async def _look(admin: Any, declared: list[TopicSpec]) -> dict[str, _Found]:
             own[name],
         )
         for name, partitions in described.items()
+        if name in configs
     }
+
+
+async def _configs(admin: Any, node: int, asked: list[Any]) -> list[Any]:
+    """Ask this broker for settings; ``asked``: each kind, name, and which or None for all."""
+    response = await admin._send_request(DescribeConfigsRequest(asked), node)  # noqa: SLF001
+    resources: list[Any] = response.resources
+    return resources
 
 
 async def _create(admin: Any, missing: list[TopicSpec]) -> None:
@@ -218,11 +237,21 @@ async def _create(admin: Any, missing: list[TopicSpec]) -> None:
 async def _until(
     admin: Any, changed: list[TopicSpec], right: Callable[[TopicSpec, _Found], bool]
 ) -> None:
-    """Wait until the broker that we ask knows them, and as they should be: it hears of them after the controller has answered."""
+    """Wait until every broker knows them, and as they should be: each hears of them by itself, after the controller has answered."""
+
+    async def knows(node: int) -> bool:
+        try:
+            found = await _look(admin, changed, node)
+        except THEIRS as error:
+            # One that was just lost is among the brokers until its session ends.
+            if isinstance(ours := translate(error), KafkaUnavailable):
+                return False
+            raise ours from error
+        return all(spec.name in found and right(spec, found[spec.name]) for spec in changed)
+
     async with asyncio.timeout(_APPEAR_S):
         while True:
-            found = await _look(admin, changed)
-            if all(spec.name in found and right(spec, found[spec.name]) for spec in changed):
+            if all([await knows(node) for node in _nodes(admin)]):
                 return
             await asyncio.sleep(_LOOK_S)
 

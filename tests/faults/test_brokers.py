@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from shared.kafka.admin import apply_topics, check_topics
+from shared.kafka.cluster import Cluster as KafkaCluster
+from shared.records.topics import Topics, declared
 from tests.support.brokers import COPIES, IN_SYNC, Brokers
 from tests.support.config import submission
 from tests.support.nursery import Launch
@@ -48,12 +51,17 @@ class Cluster:
         assert doubled <= unknown
 
 
+@pytest.fixture(scope="module")
+def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
+    with Brokers(tmp_path_factory.mktemp("brokers")) as brokers:
+        yield brokers
+
+
 @pytest.fixture
-def cluster(tmp_path: Path, launch: Launch) -> Iterator[Cluster]:
-    with (
-        Brokers(tmp_path) as brokers,
-        Yard(tmp_path, brokers.bootstrap, "", launch) as yard,
-    ):
+def cluster(tmp_path: Path, brokers: Brokers, launch: Launch) -> Iterator[Cluster]:
+    # Of this test's topics; all go with the brokers.
+    prefix = f"{tmp_path.name}-"
+    with Yard(tmp_path, brokers.bootstrap, prefix, launch) as yard:
         receiver = yard.receiver("--dot-delay", "0.1")
         stack = yard.stack(receiver, partitions=PARTITIONS, limits=LIMITS)
         stack.config = stack.config.replace(
@@ -63,6 +71,22 @@ def cluster(tmp_path: Path, launch: Launch) -> Iterator[Cluster]:
         kinds = ("ingest", "scheduler", "scheduler", "sender", "sender")
         services = [stack.start(kind, wait=False) for kind in kinds]
         yield Cluster(brokers, stack, receiver, services)
+
+
+@pytest.mark.parametrize("time", range(8))
+async def test_what_was_applied_is_known_to_every_broker(brokers: Brokers, time: int) -> None:
+    """Each hears of it by itself; whoever comes next may ask any of them."""
+    specs = declared(
+        Topics(f"known-{time}-"), partitions=4, slots=4, replication=COPIES, min_insync=IN_SYNC
+    )
+    here = KafkaCluster(brokers.bootstrap, client_id="test")
+    try:
+        applied = await apply_topics(here, specs)
+        assert len(applied.created) == len(specs)
+        assert applied.problems == []
+        assert [await check_topics(here, specs) for _ in range(6)] == [[]] * 6
+    finally:
+        await here.close()
 
 
 @pytest.mark.timeout(1200)

@@ -66,7 +66,8 @@ class Brokers:
 
     def __enter__(self) -> Self:
         for node in self.nodes:
-            self._running.callback(node.stop)
+            # The last one that is asked to leave waits for a quorum that is no more.
+            self._running.callback(node.kill)
         # None of them answers before a second one is there to elect a controller with.
         with ThreadPoolExecutor(COPIES) as at_once:
             list(at_once.map(LocalKafka.start, self.nodes))
