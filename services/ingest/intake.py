@@ -1,11 +1,15 @@
 """intake: one record of mail.submissions.* -> a draft of its deliveries, or a refusal. Pure, and total but for bugs of ours.
 
-    decode -> validate (envelope) -> compose (where the message came as fields) -> normalise -> Draft
+    decode -> (another partition's?) -> validate (envelope) -> compose (where the message came as fields) -> normalise -> Draft
 
 Ids come from the record's own place in the log, so that the same record gives the same deliveries whoever reads it, and however often.
+
+A submission with an idempotency key belongs to the partition of its key, where it is known whether the key was taken: one that lies
+elsewhere is a stray, and goes there first.
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -18,14 +22,21 @@ from services.ingest.normalise import (
     normalise,
 )
 from services.ingest.problem import Problem
-from services.ingest.validate import Envelope, RefusedRecipient, validate
+from services.ingest.validate import MAX_ID, Envelope, RefusedRecipient, validate
 from shared.records.codec import Unreadable, split
+from shared.records.key import named
 from shared.records.submission import SUBMISSION, Submission
+from shared.records.topics import MAX_RECORD_BYTES
 from shared.runtime.settings import Settings, Tenant
 
 #: What a delivery and its event cost beside the body, roughly.
 _PER_RECIPIENT_BYTES: Final = 1500
 _MS: Final = 1_000_000
+#: The largest value that Kafka takes: a batch has a header of its own, and a record its key.
+LARGEST_BYTES: Final = MAX_RECORD_BYTES - (64 << 10)
+
+#: The partition that a key belongs to.
+Home = Callable[[bytes], int]
 
 
 class Source(NamedTuple):
@@ -36,6 +47,8 @@ class Source(NamedTuple):
     offset: int
     timestamp_ms: int
     class_: str
+    #: When Kafka took the stray that this was.
+    strayed_ms: int | None = None
 
     @property
     def submission(self) -> str:
@@ -48,7 +61,8 @@ class Source(NamedTuple):
 
     def came_ns(self, now_ns: int) -> int:
         """Say when Kafka took it, by the broker's clock; never later than ``now_ns``, and now where no broker has stamped it."""
-        return now_ns if self.timestamp_ms < 0 else min(self.timestamp_ms * _MS, now_ns)
+        stamps = [stamp for stamp in (self.timestamp_ms, self.strayed_ms) if stamp is not None]
+        return min(now_ns, *(stamp * _MS if stamp >= 0 else now_ns for stamp in stamps))
 
     def token(self) -> str:
         """Make a name that tells strangers nothing: for Message-ID and Received."""
@@ -103,14 +117,41 @@ class Refusal:
     refused: tuple[RefusedRecipient, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """A submission that another partition has to read, because of its key."""
+
+    source: Source
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """A submission that was accepted before, under its key."""
+
+    source: Source
+    submission: Submission
+    #: Where it lies that was accepted: see ``Source.submission``.
+    earlier: str
+
+
 def read(  # noqa: PLR0911 - one for each step
-    source: Source, value: bytes | None, settings: Settings, now_ns: int
-) -> Draft | Refusal:
-    """Read one record."""
+    source: Source,
+    value: bytes | None,
+    settings: Settings,
+    now_ns: int,
+    home: Home | None = None,
+) -> Draft | Refusal | Stray:
+    """Read one record; without ``home`` every key belongs here."""
     submission = SUBMISSION.decode(value)
     if isinstance(submission, Unreadable) or value is None:
         reason = submission.reason if isinstance(submission, Unreadable) else ""
         return Refusal(source, "unreadable", (Problem("record", reason[:500]),))
+    if home is not None and _keyed(submission, settings) and len(value) <= LARGEST_BYTES:
+        partition = home(named(submission.tenant, submission.id or "").encode())
+        # Once: where two do not agree about partitions it would go to and fro.
+        if partition != source.partition and source.strayed_ms is None:
+            return Stray(source, partition)
     envelope = validate(submission, source.class_, settings, source.came_ns(now_ns))
     if isinstance(envelope, tuple):
         return _refusal(source, submission, envelope)
@@ -145,6 +186,20 @@ def read(  # noqa: PLR0911 - one for each step
         message,
         _warnings(envelope, message),
     )
+
+
+def key_of(outcome: Draft | Refusal) -> str | None:
+    """Give the idempotency key of what was read; None: it has none, or what it has is no matter."""
+    submission = outcome.submission
+    if submission is None or (isinstance(outcome, Refusal) and outcome.reason == "internal"):
+        return None
+    return submission.id and named(submission.tenant, submission.id)
+
+
+def _keyed(submission: Submission, settings: Settings) -> bool:
+    """Say whether it has a key that can be taken; any other is refused where it lies."""
+    id_ = submission.id
+    return id_ is not None and 0 < len(id_) <= MAX_ID and submission.tenant in settings.tenants
 
 
 def _refusal(source: Source, submission: Submission, problems: tuple[Problem, ...]) -> Refusal:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client.core import GaugeMetricFamily
 
-from services.ingest.intake import Draft, Refusal
+from services.ingest.intake import Draft, Duplicate, Refusal, Stray
 from shared.records.topics import CLASSES
 from shared.runtime.clock import Clock
 from shared.runtime.metrics import Metrics, family
@@ -33,7 +33,7 @@ class Meters:
         )
         metrics.collect(self._collect)
 
-    def count(self, outcomes: Iterable[Draft | Refusal]) -> None:
+    def count(self, outcomes: Iterable[Draft | Refusal | Stray | Duplicate]) -> None:
         """Count a round, after it was committed."""
         submissions: Counter[tuple[str, str]] = Counter()
         accepted: Counter[str] = Counter()
@@ -49,6 +49,10 @@ class Meters:
                 case Refusal(reason=reason):
                     submissions[class_, "rejected"] += 1
                     rejected[class_, reason] += 1
+                case Duplicate():
+                    submissions[class_, "duplicate"] += 1
+                case Stray():
+                    submissions[class_, "forwarded"] += 1
         for which, count in submissions.items():
             self._submissions.labels(*which).inc(count)
         for class_, count in accepted.items():
@@ -62,10 +66,12 @@ class Meters:
             "lag_seconds", "Age of the oldest record not taken yet", ("partition", "class")
         )
         behind = family("lag_records", "Records not taken yet", ("partition", "class"))
+        keys = family("keys", "Idempotency keys that are remembered", ("partition",))
         now = self._clock.now_ns()
         for number, worker in self._workers.items():
             if worker.committed_ns is not None:
                 age.add_metric((str(number),), (now - worker.committed_ns) / _S)
+            keys.add_metric((str(number),), len(worker.keys))
             if worker.door is None:
                 continue
             for class_ in CLASSES:
@@ -74,4 +80,4 @@ class Meters:
                 lag.add_metric(label, 0.0 if oldest is None else max(0, now - oldest * _MS) / _S)
                 if count is not None:
                     behind.add_metric(label, count)
-        return age, lag, behind
+        return age, lag, behind, keys

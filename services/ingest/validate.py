@@ -16,7 +16,7 @@ from shared.records.submission import Submission
 from shared.runtime.settings import Settings, Tenant
 from shared.runtime.workings import Ingest
 
-_MAX_ID: Final = 200
+MAX_ID: Final = 200
 _MAX_STREAM: Final = 100
 _MAX_TAGS: Final = 20
 _MAX_TAG: Final = 100
@@ -92,7 +92,7 @@ def _words(submission: Submission) -> list[Problem]:
         return [] if len(submission.tags) <= _MAX_TAGS else [_too_many_tags()]
     found = []
     for field, text, most in (
-        ("id", submission.id, _MAX_ID),
+        ("id", submission.id, MAX_ID),
         ("stream", submission.stream, _MAX_STREAM),
         *((f"tags[{at}]", tag, _MAX_TAG) for at, tag in enumerate(submission.tags[:_MAX_TAGS])),
     ):

@@ -22,13 +22,25 @@ from typing import Final, NamedTuple
 from structlog.typing import FilteringBoundLogger
 
 from services.ingest.doors.kafka import Door, open_door
-from services.ingest.intake import Draft, Refusal, Source, read
+from services.ingest.intake import (
+    Draft,
+    Duplicate,
+    Home,
+    Refusal,
+    Source,
+    Stray,
+    key_of,
+    read,
+)
+from services.ingest.keys import Keys, Taken, fingerprint
 from services.ingest.meters import Meters
 from services.ingest.problem import Problem
 from services.ingest.resolving import Resolving
+from services.ingest.restoring import restore
 from services.ingest.route import Resolved
-from services.ingest.writes import Writer, Writes
+from services.ingest.writes import STRAYED, Writer, Writes
 from shared.kafka.cluster import Cluster, Position
+from shared.kafka.partitioner import partition_of
 from shared.kafka.reader import Place, Received
 from shared.kafka.suspicion import Suspicion
 from shared.kafka.transactor import Round, Transactor
@@ -44,10 +56,15 @@ GROUP: Final = group("ingest")
 #: What a round may write: it must be committed within the transaction's time-out.
 _WRITE_BYTES: Final = 32 << 20
 _S: Final = 1_000_000_000
+_MS: Final = 1_000_000
+#: No stamp in milliseconds has more.
+_MS_DIGITS: Final = 15
 #: No offset is committed longer ago than this, or a little more.
 RENEW_NS: Final = 3_600 * _S
 
-Read = Callable[[Source, bytes | None, Settings, int], Draft | Refusal]
+Read = Callable[[Source, bytes | None, Settings, int, Home], Draft | Refusal | Stray]
+#: What became of a record.
+Outcome = Draft | Refusal | Stray | Duplicate
 
 
 @dataclass(slots=True)
@@ -74,7 +91,7 @@ class Shell:
 class _Step(NamedTuple):
     record: Received
     source: Source
-    outcome: Draft | Refusal
+    outcome: Draft | Refusal | Stray
 
 
 class Worker:
@@ -87,6 +104,8 @@ class Worker:
         self._writer = Writer(shell.settings, shell.topics, partition)
         self.door: Door | None = None
         self.committed_ns: int | None = None
+        #: As they are after the last round; ahead of the log when that one fails, and with it this worker.
+        self.keys = Keys()
         #: Where each input goes on, as far as anything was ever committed of it; and when all of them were committed last.
         self._positions: dict[Place, int] = {}
         self._renewed_ns: int | None = None
@@ -106,11 +125,12 @@ class Worker:
             positions: dict[Place, Position] = {
                 place: "start" if (at := committed[place]) is None else at for place in places
             }
+            self.keys = await restore(shell.cluster, shell.topics.keys, self.partition, shell.clock)
             door = self.door = await open_door(
                 shell.cluster, shell.topics, self.partition, positions
             )
             try:
-                shell.log.info("partition_running", partition=self.partition)
+                shell.log.info("partition_running", partition=self.partition, keys=len(self.keys))
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(door.pump())
                     tasks.create_task(self._rounds(door, transactor))
@@ -172,7 +192,13 @@ class Worker:
         cost = 0
         for at, record in enumerate(batch):
             step = self._step(record, now)
-            cost += step.outcome.cost_bytes(inline_max) if isinstance(step.outcome, Draft) else 0
+            match step.outcome:
+                case Draft() as draft:
+                    cost += draft.cost_bytes(inline_max)
+                case Stray():
+                    cost += len(record.value or b"")
+                case Refusal():
+                    pass
             if steps and cost > _WRITE_BYTES:
                 door.put_back(batch[at:])
                 break
@@ -181,15 +207,26 @@ class Worker:
 
     def _step(self, record: Received, now_ns: int) -> _Step:
         class_ = self._shell.topics.class_of(record.topic)
-        source = Source(record.topic, record.partition, record.offset, record.timestamp, class_)
+        source = Source(
+            record.topic,
+            record.partition,
+            record.offset,
+            record.timestamp,
+            class_,
+            _strayed_ms(record),
+        )
         if (record.topic, record.offset) in self._suspicion.bad:
             refusal = _internal(source, record.value, "this record alone breaks the round")
             return _Step(record, source, refusal)
         try:
-            outcome = self._shell.read(source, record.value, self._settings, now_ns)
+            outcome = self._shell.read(source, record.value, self._settings, now_ns, self._home)
         except Exception as error:  # noqa: BLE001 - a bug of ours on one record must not stop all others behind it
             outcome = self._bug(source, record.value, error)
         return _Step(record, source, outcome)
+
+    def _home(self, key: bytes) -> int:
+        """Give the partition that a key belongs to."""
+        return partition_of(key, self._settings.kafka.partitions)
 
     def _bug(self, source: Source, value: bytes | None, error: Exception) -> Refusal:
         self._shell.log.error(
@@ -208,6 +245,7 @@ class Worker:
         if lanes is None:
             raise RuntimeError("a worker runs only where there is a lane map")
         now = shell.clock.now_ns()
+        self.keys.forget(now // _MS)
         encoded = [self._encode(step, lanes, resolved, now) for step in steps]
         passed = _next(steps)
         after, renews = self._positions | passed, self._renewal_ns() == 0
@@ -231,19 +269,56 @@ class Worker:
 
     def _encode(
         self, step: _Step, lanes: LaneMap, resolved: Mapping[str, Resolved], now_ns: int
-    ) -> tuple[Draft | Refusal, Writes]:
-        """Encode what became of a record; a draft that cannot be written becomes a refusal."""
-        outcome, value = step.outcome, step.record.value
-        if isinstance(outcome, Draft):
-            try:
-                writes = self._writer.accepted(outcome, lanes, resolved, now_ns)
-            except Exception as error:  # noqa: BLE001 - as in _step
-                outcome = self._bug(step.source, value, error)
-            else:
-                if not isinstance(writes, Problem):
-                    return outcome, writes
-                outcome = Refusal(step.source, "too_large", (writes,), outcome.submission)
-        return self._rejected(outcome, value, now_ns)
+    ) -> tuple[Outcome, Writes]:
+        """Encode what becomes of a record; a draft that cannot be written becomes a refusal."""
+        outcome, record = step.outcome, step.record
+        if isinstance(outcome, Stray):
+            return outcome, self._writer.forwarded(outcome, record.value or b"", record.key)
+        value = record.value or b""
+        try:
+            decided = self._decide(outcome, value, lanes, resolved, now_ns)
+        except Exception as error:  # noqa: BLE001 - as in _step
+            decided = self._bug(step.source, record.value, error)
+        if isinstance(decided, Refusal):
+            return self._rejected(decided, record.value, now_ns)
+        return decided
+
+    def _decide(
+        self,
+        outcome: Draft | Refusal,
+        value: bytes,
+        lanes: LaneMap,
+        resolved: Mapping[str, Resolved],
+        now_ns: int,
+    ) -> tuple[Draft | Duplicate, Writes] | Refusal:
+        """Encode a draft, and take its key. One whose key was taken has ended as what it was then, whatever it would be by now."""
+        key, submission = key_of(outcome), outcome.submission
+        if key is not None and submission is not None:
+            earlier = self.keys.find(key)
+            if earlier is not None:
+                return self._again(outcome.source, submission, value, earlier, now_ns)
+        if isinstance(outcome, Refusal):
+            return outcome
+        writes = self._writer.accepted(outcome, lanes, resolved, now_ns)
+        if isinstance(writes, Problem):
+            return Refusal(outcome.source, "too_large", (writes,), outcome.submission)
+        if key is not None:
+            taken = Taken(outcome.source.class_, outcome.source.offset, fingerprint(value))
+            writes.records.append(self._writer.taken(key, taken))
+            self.keys.take(key, taken, now_ns // _MS)
+        return outcome, writes
+
+    def _again(
+        self, source: Source, submission: Submission, value: bytes, earlier: Taken, now_ns: int
+    ) -> tuple[Duplicate, Writes] | Refusal:
+        """Say of a record whose key was taken that it came before, or that the key is another submission's."""
+        topic = self._shell.topics.submissions(earlier.class_)
+        place = f"{topic}-{self.partition}-{earlier.offset}"
+        if earlier.fingerprint != fingerprint(value):
+            rule = f"was given within a day to another submission, {place}"
+            return Refusal(source, "conflict", (Problem("id", rule),), submission)
+        duplicate = Duplicate(source, submission, place)
+        return duplicate, self._writer.duplicate(duplicate, now_ns)
 
     def _rejected(
         self, refusal: Refusal, value: bytes | None, now_ns: int
@@ -287,6 +362,14 @@ def _internal(source: Source, value: bytes | None, detail: str) -> Refusal:
         line = None
     submission = line if isinstance(line, Submission) else None
     return Refusal(source, "internal", (Problem("record", detail),), submission)
+
+
+def _strayed_ms(record: Received) -> int | None:
+    """Say when Kafka took what another worker forwarded; None: nobody did."""
+    for name, value in record.headers:
+        if name == STRAYED and value.isdigit() and len(value) <= _MS_DIGITS:
+            return int(value)
+    return None
 
 
 def _next(steps: list[_Step]) -> dict[Place, int]:

@@ -4,14 +4,15 @@ A stored body's offset is known only once it was sent, inside the transaction: i
 their size needs no check.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 import msgspec
 
-from services.ingest.intake import Draft, Refusal
+from services.ingest.intake import LARGEST_BYTES, Draft, Duplicate, Refusal, Stray
+from services.ingest.keys import Taken
 from services.ingest.problem import Problem
 from services.ingest.route import Resolved, Routed, route
 from services.ingest.validate import Recipient, RefusedRecipient
@@ -19,16 +20,19 @@ from shared.records.body import Body, BodyRef
 from shared.records.codec import encode
 from shared.records.delivery import Delivery
 from shared.records.event import Event
+from shared.records.key import Key
 from shared.records.lanemap import LaneMap
 from shared.records.rejected import KEEP_BYTES, Rejected
 from shared.records.times import rfc3339
-from shared.records.topics import MAX_RECORD_BYTES, Topics
+from shared.records.topics import Topics
 from shared.runtime.settings import Settings
 
-#: A batch has a header of its own, and a record its key.
-_LARGEST_BYTES: Final = MAX_RECORD_BYTES - (64 << 10)
 _SHOWN: Final = 1000
 _SHOWN_ADDRESS: Final = 320
+
+
+#: A header of what was forwarded: when Kafka took it, ms since the epoch.
+STRAYED: Final = "postyard-strayed"
 
 
 #: A round has one time.
@@ -41,7 +45,8 @@ class Write(NamedTuple):
     topic: str
     partition: int
     value: bytes
-    key: bytes
+    key: bytes | None
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 @dataclass(slots=True)
@@ -124,6 +129,34 @@ class Writer:
         write = Write(self.topics.bodies, self.partition, encode(body, data), key)
         return Stored(write, len(data), self.topics.deliveries(draft.envelope.class_))
 
+    def taken(self, key: str, taken: Taken) -> Write:
+        """Write that ``taken`` was accepted under ``key``."""
+        record = Key(class_=taken.class_, offset=taken.offset, fingerprint=taken.fingerprint.hex())
+        return Write(self.topics.keys, self.partition, encode(record), key.encode())
+
+    def duplicate(self, duplicate: Duplicate, now_ns: int) -> Writes:
+        """Say on mail.events that nothing comes of it, and why."""
+        submission, name = duplicate.submission, duplicate.submission.id or ""
+        event = Event(
+            type="duplicate",
+            final=False,
+            time=_time(now_ns),
+            submission=name,
+            tenant=submission.tenant,
+            class_=duplicate.source.class_,
+            from_=submission.from_,
+            stream=submission.stream,
+            tags=submission.tags,
+            reason=f"accepted before: {duplicate.earlier}",
+        )
+        return Writes([Write(self.topics.events, self.partition, encode(event), name.encode())])
+
+    def forwarded(self, stray: Stray, value: bytes, key: bytes | None) -> Writes:
+        """Write the record to the partition of its key, as it is, and when Kafka took it."""
+        taken = str(stray.source.timestamp_ms).encode()
+        headers = [(STRAYED, taken)]
+        return Writes([Write(stray.source.topic, stray.partition, value, key, headers)])
+
     def rejected(self, refusal: Refusal, value: bytes | None, now_ns: int) -> Writes:
         """Write the record's beginning to mail.rejected, and say it on mail.events where somebody can be told."""
         source, time = refusal.source, _time(now_ns)
@@ -164,7 +197,7 @@ class Writer:
 def _measured(writes: Writes) -> Writes | Problem:
     records = writes.records if writes.stored is None else [*writes.records, writes.stored.body]
     for record in records:
-        if len(record.value) > _LARGEST_BYTES:
+        if len(record.value) > LARGEST_BYTES:
             rule = f"would be a record of {len(record.value)} bytes on {record.topic}"
             return Problem("message", rule, too_large=True)
     return writes
@@ -247,8 +280,10 @@ def _rejections(refusal: Refusal, detail: str, time: str) -> list[Event]:
     submission, source = refusal.submission, refusal.source
     if submission is None:
         return []
-    # What was refused may be refused for its size: nothing of it is repeated unbounded.
-    name = submission.id if submission.id and len(submission.id) <= _SHOWN_ADDRESS else None
+    # What was refused may be refused for its size: nothing of it is repeated unbounded. And what would take another's name has none of
+    # its own: who hears of that name hears of the other.
+    id_ = "" if refusal.reason == "conflict" else submission.id
+    name = id_ if id_ and len(id_) <= _SHOWN_ADDRESS else None
     whole = Event(
         type="rejected",
         final=True,

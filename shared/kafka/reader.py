@@ -6,7 +6,7 @@ broker for: a partition that stood still although there is more has its client m
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -52,6 +52,11 @@ class Received(Protocol):
     @property
     def value(self) -> bytes | None:
         """None: a tombstone."""
+        ...
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        """What its producer said beside it."""
         ...
 
 

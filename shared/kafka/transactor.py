@@ -8,7 +8,7 @@ until then nobody reads past it. A crash after the commit was sent leaves a roun
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -55,17 +55,26 @@ class Round:
         self.failure: Fenced | RoundFailed | None = None
 
     async def send(
-        self, topic: str, partition: int, value: bytes | None, key: bytes | None = None
+        self,
+        topic: str,
+        partition: int,
+        value: bytes | None,
+        key: bytes | None = None,
+        headers: Sequence[tuple[str, bytes]] = (),
     ) -> None:
         """Add a record; raises Fenced or RoundFailed, here or when the round is committed."""
         self._count(value, key)
         place = (topic, partition)
         batch = self._batches.get(place)
-        if batch is None or batch.append(timestamp=None, key=key, value=value) is None:
+        said = list(headers)
+        if (
+            batch is None
+            or batch.append(timestamp=None, key=key, value=value, headers=said) is None
+        ):
             await self._hand_over(place)
             batch = self._batches[place] = self._producer.create_batch()
             # The first record always fits, whatever its size.
-            batch.append(timestamp=None, key=key, value=value)
+            batch.append(timestamp=None, key=key, value=value, headers=said)
 
     async def send_and_place(
         self, topic: str, partition: int, value: bytes, key: bytes | None = None

@@ -62,8 +62,11 @@ def access(service: str, topics: Topics) -> Access:
     }  # fmt: skip
     return {
         "ingest": Access(
-            reads=submissions | {topics.control, topics.members},
-            writes=deliveries | {topics.events, topics.bodies, topics.rejected},
+            reads=submissions | {topics.keys, topics.control, topics.members},
+            # A submission with a key goes to the partition of its key.
+            writes=submissions
+            | deliveries
+            | {topics.keys, topics.events, topics.bodies, topics.rejected},
             group=topics.prefix + group("ingest"),
         ),
         "scheduler": Access(

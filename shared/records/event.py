@@ -19,6 +19,7 @@ from shared.records.outcome import Reply, Wire
 EventType = Literal[
     "accepted",
     "rejected",
+    "duplicate",
     "deferred",
     "delivered",
     "bounced",

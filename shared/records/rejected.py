@@ -13,7 +13,7 @@ class Rejected(Record, frozen=True, kw_only=True, omit_defaults=True):
     topic: str
     partition: int
     offset: int
-    #: unreadable, invalid, too_large, internal
+    #: unreadable, invalid, too_large, conflict, internal
     reason: str
     detail: str = ""
     field: str = ""

@@ -1,7 +1,7 @@
 """Every topic of Postyard, declared in one place: partitions, cleanup, retention, size (DESIGN: records and retention).
 
 mail.deliveries has no time retention: its worker alone trims it with delete_records. Stamps that decide anything (mail.outcomes,
-mail.control, mail.dispatch, mail.bodies, mail.submissions) are LogAppendTime: the broker's clock, not a producer's.
+mail.control, mail.dispatch, mail.bodies, mail.submissions, mail.keys) are LogAppendTime: the broker's clock, not a producer's.
 """
 
 from collections.abc import Mapping
@@ -74,7 +74,7 @@ class Topics:
 
     @property
     def keys(self) -> str:
-        """Idempotency keys of the last 24 hours."""
+        """Idempotency keys of the last day."""
         return f"{self.prefix}mail.keys"
 
     @property
@@ -142,7 +142,9 @@ def declared(
         spec(
             topics.keys,
             partitions,
-            {"cleanup.policy": "compact,delete"},
+            # An hour at a time: what is deleted or compacted is whole segments, and a restart of ingest reads the rest.
+            append,
+            {"cleanup.policy": "compact,delete", "segment.ms": str(_HOUR_MS)},
             keep_ms=_DAY_MS,
         ),
         spec(topics.bodies, partitions, append, keep_ms=max_lifetime_ms + 2 * _DAY_MS),

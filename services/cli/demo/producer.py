@@ -20,7 +20,11 @@ async def produce(bootstrap: str, count: int) -> None:
     await producer.start()
     try:
         sent = [
-            await producer.send(f"mail.submissions.{mail.class_}", mail.value())
+            await producer.send(
+                f"mail.submissions.{mail.class_}",
+                mail.value(),
+                key=f"{mail.tenant}/{mail.id}".encode(),
+            )
             for mail in mails(count)
         ]
         await asyncio.gather(*sent)

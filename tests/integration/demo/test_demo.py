@@ -116,7 +116,7 @@ def _produce_ten_lines(readme: str, stage: Stage) -> None:
     assert found is not None
     program = found[1]
     lines = [line for line in program.splitlines() if line.strip()]
-    assert len(lines) == 8
+    assert len(lines) == 9
     assert "127.0.0.1:29092" in program
     program = program.replace("127.0.0.1:29092", stage.kafka.bootstrap)
     # Not in the repository: it needs nothing of it.

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from services.ingest.intake import Draft, Refusal, Source, read
+from services.ingest.intake import Draft, Home, Refusal, Source, Stray, read
 from shared.records.rejected import KEEP_BYTES
 from shared.runtime.settings import Settings
 from tests.integration.ingest.running import ingest, produce, stack_for
@@ -105,11 +105,11 @@ async def test_every_kind_of_poison_is_rejected_and_the_partition_goes_on(yard: 
 
 async def test_a_bug_on_one_record_rejects_that_record_alone(yard: Yard) -> None:
     def clumsy(
-        source: Source, value: bytes | None, settings: Settings, now: int
-    ) -> Draft | Refusal:
+        source: Source, value: bytes | None, settings: Settings, now: int, home: Home | None
+    ) -> Draft | Refusal | Stray:
         if value is not None and b"u2@" in value:
             raise RecursionError("a bug of ours")
-        return read(source, value, settings, now)
+        return read(source, value, settings, now, home)
 
     stack = stack_for(yard)
     await produce(stack, [submission(f"u{at}@a.test") for at in range(5)], "transactional", 0)

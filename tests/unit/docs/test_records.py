@@ -15,6 +15,7 @@ from shared.records.configuration import Configuration
 from shared.records.delivery import DELIVERY, Delivery, Handover, Late
 from shared.records.event import EVENT, Configured, Event, Ordering
 from shared.records.grant import GRANT, Grant
+from shared.records.key import KEY, Key
 from shared.records.lanemap import LaneMap
 from shared.records.outcome import (
     OUTCOME,
@@ -34,6 +35,7 @@ CODECS: dict[str, Codec[Any]] = {
     "submission": SUBMISSION,
     "event": EVENT,
     "rejected": REJECTED,
+    "key": KEY,
     "delivery": DELIVERY,
     "handover": DELIVERY,
     "late": DELIVERY,
@@ -57,6 +59,7 @@ TYPES: dict[str, type[msgspec.Struct]] = {
     "reply": Reply,
     "wire": Wire,
     "rejected": Rejected,
+    "key": Key,
     "delivery": Delivery,
     "handover": Handover,
     "late": Late,

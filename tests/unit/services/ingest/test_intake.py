@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.intake import Draft, Refusal, Source, read
+from services.ingest.intake import Draft, Refusal, Source, Stray, read
 from services.ingest.problem import Problem
 from services.ingest.route import Resolved
 from services.ingest.writes import Writer, Writes
@@ -43,7 +43,9 @@ def taken(
     class_: str = "bulk", *, raw: bytes = RAW, using: Settings | None = None, **fields: Any
 ) -> Draft | Refusal:
     value = line(**fields) + (b"\n" + raw if raw else b"")
-    return read(source(class_), value, using or settings(), NOW)
+    found = read(source(class_), value, using or settings(), NOW)
+    assert not isinstance(found, Stray)
+    return found
 
 
 def draft(class_: str = "bulk", **fields: Any) -> Draft:

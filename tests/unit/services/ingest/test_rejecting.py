@@ -8,16 +8,15 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.intake import Draft, Refusal, Source, read
+from services.ingest.intake import Refusal, Source, read
 from services.ingest.problem import Problem
-from services.ingest.worker import Shell, Worker
+from services.ingest.worker import Outcome, Shell, Worker
 from services.ingest.writes import Writes
 from shared.kafka.suspicion import Suspicion
 from shared.records.lanemap import LaneMap, propose
 from shared.records.rejected import REJECTED, Rejected
 from shared.records.submission import Submission
 from shared.records.topics import Topics
-from shared.runtime.settings import Settings
 from tests.unit.services.ingest.making import NOW, settings
 
 TOPICS = Topics("")
@@ -41,11 +40,12 @@ class Record:
     offset: int = 7
     timestamp: int = NOW // 1_000_000
     key: bytes | None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 def became(
     value: bytes | None, reading: Any = read, *, condemned: bool = False
-) -> tuple[Draft | Refusal, Writes]:
+) -> tuple[Outcome, Writes]:
     """Take a record through all that a round does before its transaction."""
     suspicion = Suspicion(10)
     record = Record(value)
@@ -88,7 +88,7 @@ def test_any_bytes_are_accepted_or_rejected(value: bytes | None, condemned: bool
 def test_whatever_a_refusal_says_the_record_is_rejected(
     reason: str, said: list[tuple[str, str]], name: str
 ) -> None:
-    def refusing(source: Source, _value: bytes | None, _settings: Settings, _now: int) -> Refusal:
+    def refusing(source: Source, *_: object) -> Refusal:
         problems = tuple(Problem(*each) for each in said)
         return Refusal(source, reason, problems, Submission(tenant=name, from_=name, to=(name,)))
 
