@@ -52,6 +52,7 @@ class Ingest:
     _shell: Shell | None = None
     _destinations: Destinations | None = None
     _joined: bool = False
+    _running: PartitionWorkers | None = None
 
     def not_ready(self) -> list[str]:
         """Say why the process is not ready; empty when it is."""
@@ -60,6 +61,8 @@ class Ingest:
             reasons.append("no membership yet")
         if self.view.lane_map is None:
             reasons.append("no lane map: run `postyard config apply`")
+        if self._running is not None:
+            reasons += self._running.waiting()
         return reasons
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -103,10 +106,10 @@ class Ingest:
         )
         try:
             self._joined = True
-            partitions = PartitionWorkers(
+            self._running = PartitionWorkers(
                 membership, lambda partition: self._run(partition, shell), self.rng, self.log
             )
-            working = tasks.create_task(partitions.run())
+            working = tasks.create_task(self._running.run())
             await stop.wait()
             working.cancel()
             await asyncio.gather(working, return_exceptions=True)

@@ -89,8 +89,7 @@ class Scheduler:
         if self.view.lane_map is None:
             reasons.append("no lane map: run `postyard config apply`")
         if self._running is not None:
-            newer = sorted(self._running.newer.items())
-            reasons += [f"partition {number}: {reason}" for number, reason in newer]
+            reasons += self._running.waiting()
         return reasons
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -59,6 +59,10 @@ class PartitionWorkers:
         """Say which partitions run."""
         return f"<PartitionWorkers {sorted(self._tasks)} [{self.restarts} restarts, {self.fencings} fencings]>"
 
+    def waiting(self) -> list[str]:
+        """Say which partitions wait for a process of a newer version, and why."""
+        return [f"partition {number}: {reason}" for number, reason in sorted(self.newer.items())]
+
     async def run(self) -> None:
         """Follow the membership; raises WorkersGaveUp."""
         known: frozenset[int] = frozenset()

@@ -17,7 +17,13 @@ PARTITIONS = 2
 T = TypeVar("T")
 
 
-async def put(stack: Stack, topic: str, partition: int, values: Sequence[bytes | None]) -> None:
+async def put(
+    stack: Stack,
+    topic: str,
+    partition: int,
+    values: Sequence[bytes | None],
+    key: bytes | None = None,
+) -> None:
     """Append to one partition, in this order."""
     producer = AIOKafkaProducer(
         bootstrap_servers=stack.kafka, acks="all", max_request_size=40 << 20
@@ -26,8 +32,8 @@ async def put(stack: Stack, topic: str, partition: int, values: Sequence[bytes |
     try:
         for value in values:
             # aiokafka wants a value or a key.
-            key = b"" if value is None else None
-            await producer.send(topic, value, key=key, partition=partition)
+            named = b"" if value is None else key
+            await producer.send(topic, value, key=named, partition=partition)
         await producer.flush()
     finally:
         await producer.stop()

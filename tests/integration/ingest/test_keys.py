@@ -3,8 +3,9 @@
 import asyncio
 import time
 
+from shared.kafka.cluster import Cluster
 from shared.kafka.partitioner import partition_of
-from tests.integration.ingest.running import produce, stack_for
+from tests.integration.ingest.running import ingest, produce, stack_for
 from tests.support.config import submission
 from tests.support.reading import (
     PARTITIONS,
@@ -12,8 +13,10 @@ from tests.support.reading import (
     delivered,
     deliveries,
     events,
+    put,
     rejections,
 )
+from tests.support.stack import Stack
 from tests.support.yard import Yard
 
 
@@ -52,6 +55,37 @@ async def test_a_killed_ingest_leaves_its_keys_to_the_next_one(yard: Yard) -> No
     assert 'postyard_submissions_total{class="transactional",result="duplicate"} 40.0' in metrics
     assert 'postyard_submissions_total{class="transactional",result="forwarded"}' in metrics
     assert second.terminate() == 0
+
+
+async def test_a_key_of_a_newer_version_is_kept_for_it_and_stops_its_partition_alone(
+    yard: Yard,
+) -> None:
+    stack = stack_for(yard)
+    newer = b'{"v": 9, "class": "bulk", "offset": 0, "means": "something else"}'
+    await put(stack, stack.topics.keys, 0, [newer], b"acme/1")
+    await produce(stack, [submission("u@a.test")], "bulk", 0)
+    await produce(stack, [submission("u@b.test")], "bulk", 1)
+    async with ingest(stack) as service, deliveries(stack) as log:
+        async with asyncio.timeout(60):
+            while not any("partition 0: NewerRecord" in said for said in service.not_ready()):
+                await asyncio.sleep(0.1)
+        await log.until(1)
+        assert [d.to for d, _ in delivered(log)] == ["u@b.test"]
+    # What nobody of us wrote is no reason to stop.
+    await put(stack, stack.topics.keys, 0, [b'{"v": 1, "class": "b"}'], b"acme/1")
+    await forget_before(stack, {(stack.topics.keys, 0): 1})
+    async with ingest(stack) as service, deliveries(stack) as log:
+        await log.until(2)
+        assert service.not_ready() == []
+
+
+async def forget_before(stack: Stack, offsets: dict[tuple[str, int], int]) -> None:
+    """Let Kafka delete what lies before."""
+    cluster = Cluster(stack.kafka, client_id="test")
+    try:
+        await cluster.delete_before(offsets)
+    finally:
+        await cluster.close()
 
 
 async def test_a_stray_that_waited_for_ingest_does_not_live_longer_for_it(yard: Yard) -> None:
