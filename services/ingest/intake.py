@@ -135,6 +135,10 @@ class Duplicate:
     earlier: str
 
 
+#: What becomes of a record.
+Outcome = Draft | Refusal | Stray | Duplicate
+
+
 def read(  # noqa: PLR0911 - one for each step
     source: Source,
     value: bytes | None,
@@ -193,7 +197,7 @@ def key_of(outcome: Draft | Refusal) -> str | None:
     submission = outcome.submission
     if submission is None or (isinstance(outcome, Refusal) and outcome.reason == "internal"):
         return None
-    return submission.id and named(submission.tenant, submission.id)
+    return named(submission.tenant, submission.id) if submission.id else None
 
 
 def _keyed(submission: Submission, settings: Settings) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client.core import GaugeMetricFamily
 
-from services.ingest.intake import Draft, Duplicate, Refusal, Stray
+from services.ingest.intake import Draft, Duplicate, Outcome, Refusal, Stray
 from shared.records.topics import CLASSES
 from shared.runtime.clock import Clock
 from shared.runtime.metrics import Metrics, family
@@ -33,7 +33,7 @@ class Meters:
         )
         metrics.collect(self._collect)
 
-    def count(self, outcomes: Iterable[Draft | Refusal | Stray | Duplicate]) -> None:
+    def count(self, outcomes: Iterable[Outcome]) -> None:
         """Count a round, after it was committed."""
         submissions: Counter[tuple[str, str]] = Counter()
         accepted: Counter[str] = Counter()

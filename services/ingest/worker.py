@@ -26,6 +26,7 @@ from services.ingest.intake import (
     Draft,
     Duplicate,
     Home,
+    Outcome,
     Refusal,
     Source,
     Stray,
@@ -63,8 +64,6 @@ _MS_DIGITS: Final = 15
 RENEW_NS: Final = 3_600 * _S
 
 Read = Callable[[Source, bytes | None, Settings, int, Home], Draft | Refusal | Stray]
-#: What became of a record.
-Outcome = Draft | Refusal | Stray | Duplicate
 
 
 @dataclass(slots=True)
@@ -367,7 +366,7 @@ def _internal(source: Source, value: bytes | None, detail: str) -> Refusal:
 def _strayed_ms(record: Received) -> int | None:
     """Say when Kafka took what another worker forwarded; None: nobody did."""
     for name, value in record.headers:
-        if name == STRAYED and value.isdigit() and len(value) <= _MS_DIGITS:
+        if name == STRAYED and value and value.isdigit() and len(value) <= _MS_DIGITS:
             return int(value)
     return None
 

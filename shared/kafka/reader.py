@@ -55,7 +55,7 @@ class Received(Protocol):
         ...
 
     @property
-    def headers(self) -> Sequence[tuple[str, bytes]]:
+    def headers(self) -> Sequence[tuple[str, bytes | None]]:
         """What its producer said beside it."""
         ...
 

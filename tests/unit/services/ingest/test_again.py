@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import structlog
 
-from services.ingest.intake import Draft, Duplicate, Refusal, Stray, read
-from services.ingest.worker import Outcome, Shell, Worker
+from services.ingest.intake import Draft, Duplicate, Outcome, Refusal, Stray, read
+from services.ingest.worker import Shell, Worker
 from services.ingest.writes import Writes
 from shared.kafka.partitioner import partition_of
 from shared.kafka.suspicion import Suspicion
@@ -51,7 +51,7 @@ class World:
         class_: str = "bulk",
         now: int = NOW,
         came: int = NOW,
-        headers: tuple[tuple[str, bytes], ...] = (),
+        headers: tuple[tuple[str, bytes | None], ...] = (),
     ) -> tuple[Outcome, Writes]:
         self.offset += 1
         record = Record(
@@ -183,7 +183,7 @@ def test_what_is_no_key_is_refused_where_it_lies() -> None:
 
 
 def test_whoever_invents_a_headers_time_makes_nothing_younger() -> None:
-    for told in (b"99999999999999", b"-5", b"x", b"", b"9" * 4000):
+    for told in (b"99999999999999", b"-5", b"x", b"", b"9" * 4000, None):
         found, _ = World().come(
             made(expires="1h"), came=NOW - HOUR // 2, headers=(("postyard-strayed", told),)
         )

@@ -8,9 +8,9 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.intake import Refusal, Source, read
+from services.ingest.intake import Outcome, Refusal, Source, read
 from services.ingest.problem import Problem
-from services.ingest.worker import Outcome, Shell, Worker
+from services.ingest.worker import Shell, Worker
 from services.ingest.writes import Writes
 from shared.kafka.suspicion import Suspicion
 from shared.records.lanemap import LaneMap, propose
@@ -40,7 +40,7 @@ class Record:
     offset: int = 7
     timestamp: int = NOW // 1_000_000
     key: bytes | None = None
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
 def became(
