@@ -5,6 +5,7 @@ from typing import Final
 
 from services.ingest.keys import Keys, Taken
 from shared.kafka.cluster import Cluster
+from shared.kafka.reader import Place
 from shared.records.codec import Newer, NewerRecord, Unreadable
 from shared.records.key import KEY
 from shared.runtime.clock import Clock
@@ -14,12 +15,11 @@ _POLL_MS: Final = 100
 _MS: Final = 1_000_000
 
 
-async def restore(cluster: Cluster, topic: str, partition: int, clock: Clock) -> Keys:
-    """Give the keys that were taken in the last day.
+async def restore(keys: Keys, cluster: Cluster, here: Place, clock: Clock) -> None:
+    """Let ``keys`` have those that were taken in the last day.
 
     Raises NewerRecord: a newer version accepted them, and only that one knows what it meant.
     """
-    keys, here = Keys(), (topic, partition)
     end = (await cluster.end_offsets([here]))[here]
     reader = await cluster.reader({here: "start"})
     try:
@@ -37,4 +37,3 @@ async def restore(cluster: Cluster, topic: str, partition: int, clock: Clock) ->
             await asyncio.sleep(0)
     finally:
         await reader.stop()
-    return keys

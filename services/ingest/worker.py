@@ -124,7 +124,8 @@ class Worker:
             positions: dict[Place, Position] = {
                 place: "start" if (at := committed[place]) is None else at for place in places
             }
-            self.keys = await restore(shell.cluster, shell.topics.keys, self.partition, shell.clock)
+            here = (shell.topics.keys, self.partition)
+            await restore(self.keys, shell.cluster, here, shell.clock)
             door = self.door = await open_door(
                 shell.cluster, shell.topics, self.partition, positions
             )
@@ -137,7 +138,11 @@ class Worker:
                 self.door = None
                 await door.close()
         finally:
-            await transactor.stop()
+            try:
+                await transactor.stop()
+            finally:
+                # At last: metrics ask for them as long as the worker is there.
+                self.keys.close()
 
     async def _rounds(self, door: Door, transactor: Transactor) -> None:
         while True:
