@@ -39,7 +39,8 @@ class Keys:
 
     def __init__(self) -> None:
         """None is taken."""
-        self._table = sqlite3.connect(":memory:", isolation_level=None)
+        # One thread works with it, but any may collect it.
+        self._table = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         self._table.execute(
             "CREATE TABLE taken (key INTEGER PRIMARY KEY, hour INTEGER, class INTEGER, at INTEGER, of BLOB)"
         )
@@ -78,6 +79,10 @@ class Keys:
     def close(self) -> None:
         """Let go of them all."""
         self._table.close()
+
+    def __del__(self) -> None:
+        """Close what nobody closed: of a worker that did not come to run."""
+        self.close()
 
 
 def _digest(key: str) -> int:
